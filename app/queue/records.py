@@ -1,0 +1,134 @@
+"""A job as RQ stores it <-> our model: what is submitted, claimed, and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from jobs.catalog import Backoff
+
+Status = Literal[
+    "queued", "scheduled", "deferred", "started", "finished", "failed", "canceled", "stopped"
+]
+Priority = Literal["high", "default", "low"]
+PERFORM = "app.worker.perform"
+
+
+def new_job_id() -> str:
+    """35 characters of hex: microseconds since 1970, then 88 random bits.
+
+    Sorts by creation time, cannot be guessed.
+    """
+    return f"{time.time_ns() // 1000:013x}{os.urandom(11).hex()}"
+
+
+def queue_name(queue: str, priority: Priority) -> str:
+    """The RQ queue of a priority: `email`, `email.high`, `email.low`."""
+    return queue if priority == "default" else f"{queue}.{priority}"
+
+
+def split_queue_name(name: str) -> tuple[str, Priority]:
+    """The inverse of `queue_name`; any other dotted name is a queue of its own."""
+    base, dot, suffix = name.rpartition(".")
+    if dot and suffix == "high":
+        return base, "high"
+    if dot and suffix == "low":
+        return base, "low"
+    return name, "default"
+
+
+@dataclass(slots=True)
+class JobDraft:
+    """A checked submission, on its way to Redis. Times are aware UTC, durations seconds.
+
+    `params` is what the type's model made of the client's, as JSON values.
+    `scheduled_at` None means: as soon as a worker is free.
+    """
+
+    type: str
+    params: dict[str, Any]
+    queue: str
+    max_attempts: int
+    backoff: Backoff
+    timeout_seconds: float
+    retention_seconds: int
+    failure_retention_seconds: int
+    id: str = field(default_factory=new_job_id)
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    priority: Priority = "default"
+    scheduled_at: datetime | None = None
+    dry_run: bool = False
+    request_id: str | None = None
+    submitted_by: str | None = None
+
+    @property
+    def rq_queue(self) -> str:
+        return queue_name(self.queue, self.priority)
+
+
+@dataclass(slots=True)
+class JobError:
+    """Why a run, or the job, failed."""
+
+    code: str
+    message: str
+    error_class: str
+    retryable: bool
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One run. `outcome` None: it is running."""
+
+    number: int
+    worker: str | None
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: (
+        Literal["finished", "failed", "retry", "stopped", "interrupted", "abandoned"] | None
+    ) = None
+    error: JobError | None = None
+
+
+@dataclass(slots=True)
+class JobView:
+    """A job as it stands in Redis. Anything a stock producer left out is None or a default."""
+
+    id: str
+    type: str
+    queue: str
+    priority: Priority
+    status: Status
+    attempt: int
+    max_attempts: int
+    created_at: datetime
+    enqueued_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    result: Any = None
+    error: JobError | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    reason: str | None = None
+    parent_ids: list[str] = field(default_factory=list)
+    request_id: str | None = None
+    submitted_by: str | None = None
+    params: dict[str, Any] | None = None
+    traceback: str | None = None
+
+
+def encode_call(job_type: str, params: dict[str, Any]) -> bytes:
+    """RQ's `data` field: `[func_name, instance, args, kwargs]` as JSON.
+
+    Not compressed: RQ 3.0 reads raw JSON too (`Job.restore`), and zlib would be the
+    largest single cost of a submission.
+    """
+    return json.dumps(
+        [PERFORM, None, [job_type, params], {}], ensure_ascii=False, separators=(",", ":")
+    ).encode()

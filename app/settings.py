@@ -1,0 +1,278 @@
+"""The only reader of the environment: every setting, checked at start, all faults at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+from urllib.parse import quote, urlsplit
+
+from jobs.email.addresses import AddressError, parse_address
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.keyring import ApiKey, Keyring
+
+SETTINGS_FAULT_STATUS = 2
+MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
+DEVELOPMENT_SENDER = "Recado <recado@example.test>"
+MIB = 1024 * 1024
+
+Words = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Field `redis_url` is the variable `REDIS_URL`, and so on. Empty means not set."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    redis_url: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    job_modules: Words = []
+    cors_origins: Words = []
+    rate_limit: str | None = None
+    smtp_url: SecretStr | None = None
+    mailtrap_token: SecretStr | None = None
+    mail_from: str | None = None
+    storage_url: SecretStr | None = None
+    api_keys: Annotated[list[ApiKey], NoDecode] = []
+    webhook_secret: SecretStr | None = None
+    public_url: str | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] | None = None
+
+    data_dir: Path = Path(".data")
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 25 * MIB
+    submit_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 4.0
+    worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
+    worker_grace_seconds: Annotated[float, Field(ge=0)] = 20.0
+    child_memory_bytes: Annotated[int, Field(ge=64 * MIB)] = 512 * MIB
+    abandoned_limit: Annotated[int, Field(ge=1, le=100)] = 5
+    retention_finished_seconds: Annotated[int, Field(ge=0)] = 24 * 3600
+    retention_failed_seconds: Annotated[int, Field(ge=0)] = 30 * 24 * 3600
+    smtp_connections: Annotated[int, Field(ge=1, le=1000)] = 64
+    smtp_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    session_seconds: Annotated[int, Field(ge=60)] = 12 * 3600
+
+    @field_validator("job_modules", "cors_origins", mode="before")
+    @classmethod
+    def _split_words(cls, value: Any) -> Any:
+        return (
+            [word.strip() for word in value.split(",") if word.strip()]
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("log_level", "log_format", "environment", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: Any) -> Any:
+        return ApiKey.parse_list(value) if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _require_scheme(value, {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = _require_scheme(value, {"smtp", "smtps"})
+            if not parts.hostname:
+                raise ValueError("names no host: smtp://user:password@host:587")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _require_scheme(value, {"file", "s3", "redis"})
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _check_mail_from(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_address(value)
+            except AddressError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in {"http", "https"}:
+            raise ValueError("must begin with https:// or http://")
+        return value.rstrip("/") if value is not None else None
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rate_limit(cls, value: str | None) -> str | None:
+        if value is None or value.lower() == "off":
+            return None
+        if re.fullmatch(r"[1-9]\d{0,8}/[1-9]\d{0,5}", value) is None:
+            raise ValueError("must be requests/seconds, like 100/60, or off")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("whsec_"):
+            raise ValueError("must begin with whsec_")
+        return value
+
+    @model_validator(mode="after")
+    def _check_mail_server(self) -> Settings:
+        if self.smtp_url is not None and self.mailtrap_token is not None:
+            raise ValueError("SMTP_URL and MAILTRAP_TOKEN are both set: keep one")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        return Keyring(self.api_keys)
+
+    @property
+    def mail_server_url(self) -> str | None:
+        """Where mail goes out; None when nothing is configured."""
+        if self.mailtrap_token is not None:
+            return MAILTRAP_URL.format(token=quote(self.mailtrap_token.get_secret_value(), safe=""))
+        return self.smtp_url.get_secret_value() if self.smtp_url is not None else None
+
+    @property
+    def sender(self) -> str | None:
+        """The `from` of an e-mail that names none."""
+        if self.mail_from is None and not self.is_production:
+            return DEVELOPMENT_SENDER
+        return self.mail_from
+
+    @property
+    def log_style(self) -> Literal["text", "json"]:
+        if self.log_format is not None:
+            return self.log_format
+        return "json" if self.is_production else "text"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """Where the local catcher keeps mail, in development."""
+        return self.data_dir / "inbox"
+
+    @property
+    def redis_location(self) -> str:
+        if self.redis_url is None:
+            raise RuntimeError("REDIS_URL is checked at start")
+        return self.redis_url.get_secret_value()
+
+    def missing(self) -> list[str]:
+        """What the process cannot start without, as sentences that name the variable."""
+        faults = []
+        if self.redis_url is None:
+            hint = "" if self.is_production else " (bin/dev starts an embedded one)"
+            faults.append(f"REDIS_URL: not set{hint}")
+        if not self.is_production:
+            return faults
+        if not self.api_keys:
+            faults.append("API_KEYS: not set; make one with python -m app keys new NAME")
+        if self.storage_url is None:
+            faults.append("STORAGE_URL: not set")
+        if self.mail_server_url is None:
+            faults.append("SMTP_URL: not set, nor MAILTRAP_TOKEN")
+        return faults
+
+    def warnings(self) -> list[str]:
+        """What works but deserves a look, as sentences that name the variable."""
+        notes = []
+        if self.mail_from is None and self.is_production:
+            notes.append("MAIL_FROM: not set; every e-mail must name its sender")
+        if not self.is_production and self.mail_server_url is None:
+            notes.append("SMTP_URL: not set; e-mails will wait and be retried")
+        return notes
+
+
+def load(**overrides: Any) -> Settings:
+    """Read and check the settings, or print every fault and exit with status 2."""
+    faults: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = Settings(**overrides)
+        if not settings.is_production:
+            settings = Settings(**(_running_development_services(settings) | overrides))
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+    if settings is not None:
+        faults = settings.missing()
+    if faults or settings is None:
+        refuse(faults)
+    return settings
+
+
+def refuse(faults: list[str]) -> NoReturn:
+    """Print one line a fault to stderr and exit with status 2."""
+    sys.stderr.write("settings: cannot start\n" + "".join(f"  {fault}\n" for fault in faults))
+    raise SystemExit(SETTINGS_FAULT_STATUS)
+
+
+def _running_development_services(settings: Settings) -> dict[str, Any]:
+    """Addresses of what a running bin/dev started, for commands beside it.
+
+    bin/dev writes them to dev.json in the data folder while it runs; what is set wins.
+    """
+    try:
+        found = json.loads((settings.data_dir / "dev.json").read_text())
+        os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    services = {}
+    if settings.redis_url is None:
+        services["redis_url"] = found.get("redis_url")
+    if settings.mail_server_url is None:
+        services["smtp_url"] = found.get("smtp_url")
+    return services
+
+
+def _describe(fault: Any) -> str:
+    names = [str(part).upper() for part in fault["loc"][:1]]
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{names[0]}: {message}" if names else message
+
+
+def _require_scheme(value: SecretStr, schemes: set[str]) -> Any:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if parts.scheme not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(sorted(schemes))}")
+    return parts

@@ -1,0 +1,159 @@
+"""The job types: what `@job` declares and everything else looks up by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel
+
+from jobs.context import JobContext
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+QUEUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+# Modules of this package that declare no job types.
+_INFRASTRUCTURE = {"catalog", "context", "errors"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waiting before attempt n+1: min(maximum, initial * factor ** (n-1)), ± jitter.
+
+    Seconds; `jitter` is the fraction of the wait that is random, 0 to 1.
+    """
+
+    initial: float = 15.0
+    factor: float = 3.0
+    maximum: float = 3600.0
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class JobType:
+    """One kind of work: its function, the model of its params and its defaults."""
+
+    name: str
+    function: Callable[[Any, JobContext], Any]
+    params: type[BaseModel]
+    queue: str
+    max_attempts: int
+    timeout_seconds: float
+    backoff: Backoff
+    description: str
+
+    @property
+    def is_async(self) -> bool:
+        """True: a coroutine in the worker's loop. False: a child process of its own."""
+        return inspect.iscoroutinefunction(self.function)
+
+
+class UnknownJobTypeError(LookupError):
+    """No job type of that name is registered."""
+
+
+class Catalog:
+    """The registered job types by name; iterates in order of name."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, JobType] = {}
+
+    def add(self, job_type: JobType) -> None:
+        known = self._types.get(job_type.name)
+        if known is not None and known.function is not job_type.function:
+            raise ValueError(
+                f"job type {job_type.name!r} is declared twice: in {known.function.__module__}"
+                f" and in {job_type.function.__module__}"
+            )
+        self._types[job_type.name] = job_type
+
+    def get(self, name: str) -> JobType:
+        try:
+            return self._types[name]
+        except KeyError:
+            raise UnknownJobTypeError(name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
+    def __iter__(self) -> Iterator[JobType]:
+        return iter(sorted(self._types.values(), key=lambda job_type: job_type.name))
+
+    def queues(self) -> list[str]:
+        """Every queue that some type uses, `default` among them, in order of name."""
+        return sorted({job_type.queue for job_type in self} | {"default"})
+
+
+CATALOG = Catalog()
+
+
+def job(
+    name: str,
+    *,
+    queue: str = "default",
+    max_attempts: int = 5,
+    timeout: float = 180.0,
+    backoff: Backoff | None = None,
+) -> Callable[[F], F]:
+    """Register a function as a job type.
+
+    The function takes `(params, context)`; the annotation of its first argument, a
+    pydantic model, validates submissions and documents them. It returns JSON. `async def`
+    runs beside others in the worker's loop and must not block; `def` runs in a child
+    process. `timeout` is in seconds for one run.
+    """
+    if NAME_PATTERN.fullmatch(name) is None:
+        raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")
+    if QUEUE_PATTERN.fullmatch(queue) is None:
+        raise ValueError(f"job type {name!r}: {queue!r} is no queue name")
+
+    def register(function: F) -> F:
+        CATALOG.add(
+            JobType(
+                name=name,
+                function=function,
+                params=_params_model(name, function),
+                queue=queue,
+                max_attempts=max_attempts,
+                timeout_seconds=timeout,
+                backoff=backoff if backoff is not None else Backoff(),
+                description=inspect.getdoc(function) or "",
+            )
+        )
+        return function
+
+    return register
+
+
+def _params_model(name: str, function: Callable[..., Any]) -> type[BaseModel]:
+    arguments = list(inspect.signature(function).parameters)
+    if len(arguments) != 2:
+        raise TypeError(f"job type {name!r}: the function takes (params, context)")
+    model = get_type_hints(function).get(arguments[0])
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise TypeError(f"job type {name!r}: annotate {arguments[0]!r} with a pydantic model")
+    return model
+
+
+def load(extra_modules: Iterable[str] = ()) -> Catalog:
+    """Import every module of `jobs/` and the named ones, and return what they declared.
+
+    Raises ImportError, naming the module, when one cannot be imported.
+    """
+    import jobs  # noqa: PLC0415 - this module is part of it
+
+    for module in pkgutil.iter_modules(jobs.__path__):
+        if module.name not in _INFRASTRUCTURE:
+            importlib.import_module(f"jobs.{module.name}")
+    for name in extra_modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(f"JOB_MODULES: cannot import {name!r}: {error}") from error
+    return CATALOG

