@@ -40,7 +40,8 @@ class JobContext:
 
     `attempt` counts runs from 1. `recovered` is true when an earlier run was interrupted
     or its worker died, so that part of the work may have been done already.
-    `timeout_seconds` is what this run may take. Every field has a default: a job function
+    `timeout_seconds` is what this run may take; `previous_result` is
+    the `result` that the last failed run left with its JobError. Every field has a default: a job function
     is tested by calling it with `JobContext()`.
     """
 
@@ -51,6 +52,7 @@ class JobContext:
     timeout_seconds: float = 180.0
     request_id: str | None = None
     dry_run: bool = False
+    previous_result: Any = None
     mail: MailSender = field(default_factory=NoMail)
     report_progress: Callable[[float, float | None, str, str], None] = _ignore_progress
 
