@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
-from jobs.email.addresses import AddressError, parse_address
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.keyring import ApiKey, Keyring
+from jobs.email.addresses import AddressError, parse_address
 
 SETTINGS_FAULT_STATUS = 2
+# In the data folder while bin/dev runs: where its Valkey and its mail catcher listen.
+DEV_NOTE = "dev.json"
 MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
 DEVELOPMENT_SENDER = "Recado <recado@example.test>"
 MIB = 1024 * 1024
@@ -33,6 +35,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         hide_input_in_errors=True,
     )
 
@@ -122,9 +125,11 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in {"http", "https"}:
-            raise ValueError("must begin with https:// or http://")
-        return value.rstrip("/") if value is not None else None
+        if value is None:
+            return None
+        if not _require_scheme(SecretStr(value), {"http", "https"}).hostname:
+            raise ValueError("names no host: https://jobs.example.com")
+        return value.rstrip("/")
 
     @field_validator("rate_limit")
     @classmethod
@@ -222,17 +227,19 @@ class Settings(BaseSettings):
 
 def load(**overrides: Any) -> Settings:
     """Read and check the settings, or print every fault and exit with status 2."""
-    faults: list[str] = []
-    settings: Settings | None = None
-    try:
-        settings = Settings(**overrides)
-        if not settings.is_production:
-            settings = Settings(**(_running_development_services(settings) | overrides))
-    except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
-    if settings is not None:
-        faults = settings.missing()
-    if faults or settings is None:
+    settings, faults = _read(overrides)
+    if not settings.is_production:
+        settings, _ = _read(_running_development_services(settings) | overrides)
+    faults = _together(faults, settings.missing())
+    if faults:
+        refuse(faults)
+    return settings
+
+
+def read(**overrides: Any) -> Settings:
+    """The same, but nothing has to be set: for the one who starts what is missing."""
+    settings, faults = _read(overrides)
+    if faults:
         refuse(faults)
     return settings
 
@@ -243,13 +250,43 @@ def refuse(faults: list[str]) -> NoReturn:
     raise SystemExit(SETTINGS_FAULT_STATUS)
 
 
+def _read(overrides: dict[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings with defaults in place of what is at fault, and the faults."""
+    faults: list[str] = []
+    while True:
+        try:
+            return Settings(**overrides), faults
+        except ValidationError as error:
+            found = error.errors()
+        except (OSError, UnicodeDecodeError):
+            if "_env_file" in overrides:
+                raise
+            faults.append(".env: cannot be read as UTF-8 text")
+            overrides = overrides | {"_env_file": None}
+            continue
+        faults += [_describe(fault) for fault in found]
+        # A fault that is not one variable's: two servers are named (_check_mail_server).
+        names = {str(fault["loc"][0]) if fault["loc"] else "mailtrap_token" for fault in found}
+        overrides = overrides | {name: _default(name) for name in names}
+
+
+def _default(name: str) -> Any:
+    return Settings.model_fields[name].get_default()
+
+
+def _together(faults: list[str], missing: list[str]) -> list[str]:
+    """Both lists; what is set and at fault is not missing as well."""
+    named = {fault.partition(":")[0] for fault in faults}
+    return faults + [fault for fault in missing if fault.partition(":")[0] not in named]
+
+
 def _running_development_services(settings: Settings) -> dict[str, Any]:
     """Addresses of what a running bin/dev started, for commands beside it.
 
-    bin/dev writes them to dev.json in the data folder while it runs; what is set wins.
+    What is set wins over them.
     """
     try:
-        found = json.loads((settings.data_dir / "dev.json").read_text())
+        found = json.loads((settings.data_dir / DEV_NOTE).read_text())
         os.kill(int(found["pid"]), 0)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -270,7 +307,9 @@ def _describe(fault: Any) -> str:
 def _require_scheme(value: SecretStr, schemes: set[str]) -> Any:
     try:
         parts = urlsplit(value.get_secret_value())
-        _ = parts.port
+        hosts = parts.netloc.rpartition("@")[2]
+        several = "sentinel" in parts.scheme
+        _ = [urlsplit(f"//{host}").port for host in (hosts.split(",") if several else [hosts])]
     except ValueError as error:
         raise ValueError("is not a URL") from error
     if parts.scheme not in schemes:

@@ -1,0 +1,1 @@
+"""Everything on one machine, for development: what `bin/dev` starts, watches and ends."""
