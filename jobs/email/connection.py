@@ -1,0 +1,319 @@
+"""One connection to a mail server: aiosmtplib opens it and signs in, then mails go over it.
+
+The mails themselves do not go through aiosmtplib 5.1: it arms a time-out and a lock for
+each reply, hides from the caller which recipient got which, and drops what arrives
+between two commands, so that one cannot tell a connection that is out of step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiosmtplib
+
+from jobs.email.mail_server import MailServer
+from jobs.email.message import OutgoingEmail
+from jobs.email.replies import (
+    SERVICE_CLOSING,
+    ConnectionLostError,
+    Reply,
+    ReplyStream,
+    SmtpTroubleError,
+    as_stream_transport,
+)
+
+CHUNK_OCTETS = 256 * 1024
+QUIT_SECONDS = 1.0
+_LINE_DOT = re.compile(rb"(?m)^\.")
+_UNFIT_FOR_A_COMMAND = re.compile(rb"[\x00-\x20\x7f<>]")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """How far one e-mail got. A reply of None: nothing final is known of that recipient."""
+
+    email: OutgoingEmail
+    replies: list[Reply | None] = field(init=False)
+    begun: bool = False  # the server has taken MAIL FROM
+    handed_over: bool = False  # the end of the message is on its way
+
+    def __post_init__(self) -> None:
+        self.replies = [None] * len(self.email.recipients)
+
+    def settle(self, reply: Reply) -> None:
+        """This reply is for every recipient that has none of its own."""
+        self.replies = [own if own is not None else reply for own in self.replies]
+
+
+class Connection:
+    """An open, signed-in connection. One delivery at a time."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        extensions: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> None:
+        self._stream = ReplyStream(transport)
+        self._transport = transport
+        self._extensions = extensions
+        self._timeout_seconds = timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._in_dialogue = False
+        self._needs_reset = False
+        self._closing = False
+        self.deliveries = 0
+        self.idle_since = 0.0
+
+    @property
+    def is_usable(self) -> bool:
+        """Open and in step. False while a delivery runs, and for good when one broke off."""
+        return self._stream.is_clean and not self._in_dialogue and not self._closing
+
+    @property
+    def said_goodbye(self) -> bool:
+        """The server answered 421: it is closing this connection."""
+        return self._closing
+
+    @property
+    def closed(self) -> asyncio.Future[None]:
+        return self._stream.closed
+
+    def supports(self, extension: str) -> bool:
+        return extension in self._extensions
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Hold the dialogue of one e-mail and note each reply in `delivery`.
+
+        Raises SmtpTroubleError; what was settled before it stays settled. After that, or
+        when cancelled anywhere, the connection is not usable any more.
+        """
+        self._in_dialogue = True
+        self.deliveries += 1
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._hold_dialogue(delivery, limit)
+        except TimeoutError:
+            raise SmtpTroubleError(
+                "smtp_timeout", f"the mail server did not answer within {self._timeout_seconds:g} s"
+            ) from None
+        self._in_dialogue = False
+
+    def quit(self) -> None:
+        """Take leave politely, in the background."""
+        self._stream.quit(QUIT_SECONDS)
+
+    def abort(self) -> None:
+        """Cut the line."""
+        self._transport.abort()
+
+    async def _hold_dialogue(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
+        if self._needs_reset:
+            await self._reset(limit)
+        reply = await self._ask(self._mail_command(delivery.email), limit)
+        # Until the end of the message is taken, the server may hold half an envelope.
+        self._needs_reset = True
+        if not reply.is_success:
+            delivery.settle(reply)
+            return
+        delivery.begun = True
+        await self._name_recipients(delivery, limit)
+        if None not in delivery.replies:
+            return
+        reply = await self._ask(b"DATA", limit)
+        if reply.code != 354:
+            if reply.code < 400:
+                raise ConnectionLostError(f"the mail server answered {reply.code} to DATA")
+            delivery.settle(reply)
+            return
+        await self._send_source(delivery, limit)
+        reply = await self._next_reply(limit)
+        delivery.settle(reply)
+        self._needs_reset = not reply.is_success
+
+    async def _name_recipients(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
+        for index, address in enumerate(delivery.email.recipients):
+            reply = await self._ask(b"RCPT TO:<%s>" % _wire_address(address), limit)
+            if reply.code == SERVICE_CLOSING:
+                delivery.settle(reply)
+                return
+            if not reply.is_success:
+                delivery.replies[index] = reply
+
+    async def _send_source(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
+        source = _stuff_dots(delivery.email.source)
+        rest = 0
+        while len(source) - rest > CHUNK_OCTETS:
+            self._stream.send(source[rest : rest + CHUNK_OCTETS])
+            rest += CHUNK_OCTETS
+            limit.reschedule(self._loop.time() + self._timeout_seconds)
+            await self._stream.drain()
+        delivery.handed_over = True
+        self._stream.send(source[rest:] + b".\r\n")
+
+    async def _reset(self, limit: asyncio.Timeout) -> None:
+        reply = await self._ask(b"RSET", limit)
+        if not reply.is_success:
+            raise ConnectionLostError(f"the mail server answered {reply.code} to RSET")
+        self._needs_reset = False
+
+    async def _ask(self, command: bytes, limit: asyncio.Timeout) -> Reply:
+        self._stream.send(command + b"\r\n")
+        return await self._next_reply(limit)
+
+    async def _next_reply(self, limit: asyncio.Timeout) -> Reply:
+        limit.reschedule(self._loop.time() + self._timeout_seconds)
+        reply = await self._stream.reply()
+        if reply.code == SERVICE_CLOSING:
+            self._closing = True
+        return reply
+
+    def _mail_command(self, email: OutgoingEmail) -> bytes:
+        command = b"MAIL FROM:<%s>" % _wire_address(email.sender)
+        if self.supports("size"):
+            command += b" SIZE=%d" % len(email.source)
+        if email.needs_smtputf8:
+            command += b" BODY=8BITMIME SMTPUTF8"
+        return command
+
+
+async def connect(
+    server: MailServer, tls_context: ssl.SSLContext, timeout_seconds: float
+) -> Connection:
+    """Open a connection and sign in. Raises SmtpTroubleError; leaves nothing open then."""
+    smtp = aiosmtplib.SMTP(
+        hostname=server.host,
+        port=server.port,
+        local_hostname=_own_name(),
+        # One limit for all of it, below: the library's own would arm one for each reply,
+        # with `wait_for`, which may swallow a cancellation before Python 3.12.
+        timeout=None,
+        use_tls=server.security == "implicit",
+        start_tls=False,
+        tls_context=tls_context,
+    )
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await _open(smtp, server)
+            await _secure(smtp, server)
+            await _sign_in(smtp, server)
+    except TimeoutError:
+        _cut(smtp)
+        raise SmtpTroubleError(
+            "smtp_timeout", f"no connection to {server} within {timeout_seconds:g} s"
+        ) from None
+    except BaseException:
+        _cut(smtp)
+        raise
+    if smtp.transport is None:
+        raise ConnectionLostError(f"{server} closed the connection")
+    return Connection(
+        as_stream_transport(smtp.transport), dict(smtp.esmtp_extensions), timeout_seconds
+    )
+
+
+async def _open(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    try:
+        await smtp.connect()
+        await _hello(smtp)
+    except aiosmtplib.SMTPResponseException as error:
+        raise SmtpTroubleError(
+            "smtp_temporary" if 400 <= error.code < 500 else "smtp_unreachable",
+            f"{server} takes no mail now: {error.code} {error.message}",
+        ) from None
+    except aiosmtplib.SMTPTimeoutError:
+        raise TimeoutError from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if isinstance(cause, ssl.SSLError):
+            raise _tls_trouble(server, cause) from None
+        why = getattr(cause, "strerror", None) or "the connection was lost"
+        raise SmtpTroubleError("smtp_unreachable", f"cannot reach {server}: {why}") from None
+
+
+async def _hello(smtp: aiosmtplib.SMTP) -> None:
+    try:
+        await smtp.ehlo()
+    except aiosmtplib.SMTPHeloError as error:
+        if not 500 <= error.code < 600:
+            raise
+        await smtp.helo()
+
+
+async def _secure(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    if server.security not in {"required", "offered"}:
+        return
+    if not smtp.supports_extension("starttls"):
+        if server.security == "required":
+            raise SmtpTroubleError("smtp_tls", f"{server} offers no STARTTLS")
+        return
+    try:
+        await smtp.starttls()
+        await _hello(smtp)
+    except ssl.SSLError as error:
+        raise _tls_trouble(server, error) from None
+    except aiosmtplib.SMTPResponseException as error:
+        raise SmtpTroubleError(
+            "smtp_tls", f"{server} refused STARTTLS: {error.code} {error.message}"
+        ) from None
+    except (aiosmtplib.SMTPException, OSError):
+        raise ConnectionLostError(f"{server} closed the connection during STARTTLS") from None
+
+
+def _cut(smtp: aiosmtplib.SMTP) -> None:
+    """At once: a polite end of TLS would wait for a server that may be gone."""
+    transport = smtp.transport
+    smtp.close()
+    if transport is not None:
+        as_stream_transport(transport).abort()
+
+
+def _tls_trouble(server: MailServer, error: ssl.SSLError) -> SmtpTroubleError:
+    why = getattr(error, "verify_message", None) or error.reason or "the handshake failed"
+    return SmtpTroubleError("smtp_tls", f"no TLS with {server}: {why}")
+
+
+async def _sign_in(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    if server.username is None:
+        return
+    try:
+        await smtp.login(server.username, server.password)
+    except aiosmtplib.SMTPAuthenticationError as error:
+        raise SmtpTroubleError(
+            "smtp_temporary" if 400 <= error.code < 500 else "smtp_auth",
+            # Not the reply's text: some servers repeat the user in it.
+            f"{server} refused user and password: {error.code}",
+        ) from None
+    except aiosmtplib.SMTPServerDisconnected:
+        raise ConnectionLostError(f"{server} closed the connection during sign-in") from None
+    except aiosmtplib.SMTPException:
+        raise SmtpTroubleError("smtp_auth", f"{server} offers no sign-in that we know") from None
+
+
+def _own_name() -> str:
+    """For EHLO: a full name, or the address literal that RFC 5321 section 4.1.4 asks for then.
+
+    Not `getfqdn`: it may ask the DNS, and block.
+    """
+    name = socket.gethostname()
+    is_full_name = "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name) is not None
+    return name if is_full_name else "[127.0.0.1]"
+
+
+def _wire_address(address: str) -> bytes:
+    octets = address.encode()
+    if _UNFIT_FOR_A_COMMAND.search(octets) is not None:
+        raise ValueError("an envelope address has characters that no address has")
+    return octets
+
+
+def _stuff_dots(source: bytes) -> bytes:
+    """RFC 5321 section 4.5.2. Nearly no mail has such a line; looking is cheap."""
+    if source.startswith(b".") or b"\n." in source:
+        return _LINE_DOT.sub(b"..", source)
+    return source
