@@ -1,0 +1,59 @@
+"""Answers as ASGI sends them: bodies rendered once, headers as bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+from starlette.types import Receive, Scope, Send
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_HTML = (b"content-type", b"text/html; charset=utf-8")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
+# A page of ours has one style sheet, in itself, and nothing else.
+_STATIC_PAGE = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole response. Starlette's own costs three times as much to build."""
+
+    status: int
+    body: bytes = b""
+    headers: RawHeaders = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.headers
+        if self.status not in {204, 304}:
+            headers = [*headers, (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json_answer(
+    content: Any, status: int = 200, headers: RawHeaders | None = None, *, cacheable: bool = False
+) -> Answer:
+    """JSON. Kept by no cache unless it says nothing about jobs."""
+    kept = [_JSON, _NO_SNIFFING] if cacheable else [_JSON, _NO_SNIFFING, _NO_STORE]
+    return Answer(status, render(content), kept + headers if headers is not None else kept)
+
+
+def html_answer(page: str, status: int = 200) -> Answer:
+    return Answer(status, page.encode(), [_HTML, _NO_SNIFFING, _STATIC_PAGE])
+
+
+def render(content: Any) -> bytes:
+    """JSON text. Times become RFC 3339; infinity and NaN, which JSON lacks, become null."""
+    try:
+        return to_json(content, inf_nan_mode="null")
+    except PydanticSerializationError:
+        # A result may hold half a surrogate pair, which UTF-8 cannot carry but an escape can.
+        return json.dumps(content, default=str).encode("ascii")

@@ -1,0 +1,102 @@
+"""Who asks, and may they: API keys with scopes, or this machine alone when there are none."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.bodies import header
+from app.http.faults import ForeignRequestError, MissingScopeError, UnauthenticatedError
+from app.keyring import LOCAL_KEY, ApiKey, Keyring
+from app.keyring import Scope as KeyScope
+
+KEY = "recado.key"
+_LOCAL_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_PROXIES = {b"x-forwarded-for", b"forwarded"}
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Authority:
+    """Decides whose request it is and whether that key may do it."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def authorize(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
+        """The acting key. Raises UnauthenticatedError or MissingScopeError."""
+        key = self._identify(scope)
+        if key.scopes.isdisjoint(any_of):
+            raise MissingScopeError(" or ".join(any_of))
+        return key
+
+    def _identify(self, scope: Scope) -> ApiKey:
+        if not self._keyring:
+            return LOCAL_KEY
+        presented = header(scope, b"authorization")
+        if presented is None:
+            raise UnauthenticatedError("The header Authorization is missing.")
+        kind, _, secret = presented.partition(b" ")
+        if kind.lower() != b"bearer" or not secret.strip():
+            raise UnauthenticatedError("The header Authorization must be: Bearer <key>.")
+        key = self._keyring.find(secret.strip().decode("utf-8", "surrogateescape"))
+        if key is None:
+            raise UnauthenticatedError("This key is not known.")
+        return key
+
+
+def acting_key(request: Request) -> ApiKey:
+    """The key that `authorize` found for this request."""
+    key: ApiKey = request.scope[KEY]
+    return key
+
+
+def may_see(key: ApiKey, submitted_by: str | None) -> bool:
+    """`read` and `operate` see every job, `submit` alone only its own."""
+    return "read" in key.scopes or "operate" in key.scopes or submitted_by == key.name
+
+
+class LocalOnly:
+    """Answers only this machine's own programs. Installed when no keys are configured.
+
+    A page of another site can make a browser send requests here: by DNS rebinding (then the
+    Host is foreign) or by a plain form (then the Origin is).
+    """
+
+    def __init__(self, app: ASGIApp, trusted_origins: Sequence[str] = ()) -> None:
+        self._app = app
+        self._trusted_origins = {origin.encode() for origin in trusted_origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._check(scope)
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        client = scope.get("client")
+        if client is None or not _is_loopback(client[0]):
+            raise ForeignRequestError("The request comes from another machine.")
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or _LOCAL_HOST.fullmatch(hosts[0]) is None:
+            raise ForeignRequestError("The Host must be localhost, 127.0.0.1 or [::1].")
+        if any(name in _PROXIES for name, _ in scope["headers"]):
+            raise ForeignRequestError("The request came through a proxy.")
+        origin = header(scope, b"origin")
+        if origin is None or scope["method"] in _SAFE_METHODS:
+            return
+        if origin != b"http://" + hosts[0] and origin not in self._trusted_origins:
+            raise ForeignRequestError("The request comes from another site's page.")
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped if mapped is not None else address).is_loopback)

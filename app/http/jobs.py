@@ -1,0 +1,142 @@
+"""Submitting jobs and watching one: the endpoints under /v1/jobs, and the sugar for e-mails."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+
+from app import logs
+from app.http.answers import Answer, json_answer
+from app.http.auth import acting_key, may_see
+from app.http.bodies import header, read_json
+from app.http.faults import InvalidRequestError, MissingScopeError, NotFoundError
+from app.http.middleware import REQUEST_ID
+from app.http.ports import Reader, Submitter
+from app.http.schemas import show_job, show_job_type
+from app.http.submissions import Origin, Terms, draft_flat_job, draft_job, view_of
+from app.queue.errors import JobNotFoundError, QueueUnavailableError
+from app.queue.records import JobDraft
+from jobs.catalog import JobType, UnknownJobTypeError
+
+log = logging.getLogger("recado.http")
+
+INCLUDABLE = ("params", "options", "traceback")
+# Wide enough for the ids that stock RQ producers make up.
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_POLL_SECONDS = b"1"
+
+
+class Jobs:
+    """The endpoints; each takes a request whose key has been checked."""
+
+    def __init__(
+        self, terms: Terms, transitions: Submitter, views: Reader, max_body_bytes: int
+    ) -> None:
+        self._terms = terms
+        self._transitions = transitions
+        self._views = views
+        self._max_body_bytes = max_body_bytes
+        self._types: list[dict[str, Any]] | None = None
+
+    async def submit(self, request: Request) -> Answer:
+        """POST /v1/jobs."""
+        body = await self._body(request)
+        return await self._accept(draft_job(body, self._terms, _origin(request)))
+
+    async def submit_email(self, request: Request) -> Answer:
+        """POST /v1/emails."""
+        try:
+            job_type = self._terms.catalog.get("email.send")
+        except UnknownJobTypeError:
+            raise NotFoundError from None
+        return await self._submit_flat(request, job_type)
+
+    async def show(self, request: Request) -> Answer:
+        """GET /v1/jobs/{id}."""
+        key = acting_key(request)
+        include = _included(request)
+        if "traceback" in include and "operate" not in key.scopes:
+            raise MissingScopeError("operate")
+        job_id: str = request.path_params["id"]
+        if _JOB_ID.fullmatch(job_id) is None:
+            raise JobNotFoundError(job_id)
+        view = await self._views.job(job_id)
+        if view is None or not may_see(key, view.submitted_by):
+            raise JobNotFoundError(job_id)
+        warnings = await self._warnings(view.queue) if view.ended_at is None else []
+        return _revalidated(request, json_answer(show_job(view, warnings, include)))
+
+    async def types(self, _: Request) -> Answer:
+        """GET /v1/job-types."""
+        if self._types is None:
+            self._types = [show_job_type(job_type) for job_type in self._terms.catalog]
+        return json_answer({"data": self._types})
+
+    async def _submit_flat(self, request: Request, job_type: JobType) -> Answer:
+        body = await self._body(request)
+        draft = draft_flat_job(job_type, body, self._terms, _origin(request))
+        return await self._accept(draft)
+
+    async def _body(self, request: Request) -> Any:
+        return await read_json(request.scope, request.receive, self._max_body_bytes)
+
+    async def _accept(self, draft: JobDraft) -> Answer:
+        await self._transitions.submit(draft)
+        logs.event(
+            log,
+            "job_submitted",
+            job_id=draft.id,
+            type=draft.type,
+            queue=draft.rq_queue,
+            request_id=draft.request_id,
+            key=draft.submitted_by,
+        )
+        location = b"/v1/jobs/" + draft.id.encode()
+        return json_answer(
+            show_job(view_of(draft), await self._warnings(draft.queue)),
+            202,
+            [(b"location", location), (b"retry-after", _POLL_SECONDS)],
+        )
+
+    async def _warnings(self, queue: str) -> list[str]:
+        try:
+            return await self._views.warnings(queue)
+        except QueueUnavailableError:
+            # The job is known; that its queue cannot be looked at now must not hide it.
+            return []
+
+
+def _origin(request: Request) -> Origin:
+    return Origin(acting_key(request).name, request.scope[REQUEST_ID], datetime.now(UTC))
+
+
+def _included(request: Request) -> frozenset[str]:
+    words = request.query_params.get("include")
+    if words is None:
+        return frozenset()
+    include = frozenset(word.strip() for word in words.split(","))
+    if not include <= set(INCLUDABLE):
+        detail = f"takes a comma-separated list of {', '.join(INCLUDABLE)}"
+        raise InvalidRequestError.parameter("include", detail)
+    return include
+
+
+def _revalidated(request: Request, answer: Answer) -> Answer:
+    """With an ETag of the content, or 304 when the client has it (RFC 9110, 13.1.2)."""
+    etag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'.encode()
+    # RFC 9110, 8.8.3: `no-store` is for shared caches; a client may still compare.
+    tagged = [*answer.headers, (b"etag", etag)]
+    known = header(request.scope, b"if-none-match")
+    if known is not None and _matches(known, etag):
+        return Answer(304, headers=[pair for pair in tagged if pair[0] != b"content-type"])
+    return Answer(answer.status, answer.body, tagged)
+
+
+def _matches(known: bytes, etag: bytes) -> bool:
+    tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+    return etag in tags or tags == [b"*"]

@@ -1,0 +1,190 @@
+"""What goes wrong, as RFC 9457 problems: one table turns an error's class into a status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from app.http.answers import Answer, RawHeaders, render
+from app.http.faults import (
+    BodyTooLargeError,
+    ForeignRequestError,
+    InvalidRequestError,
+    MalformedJsonError,
+    MethodNotAllowedError,
+    MissingScopeError,
+    NotFoundError,
+    SlowBodyError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+)
+from app.queue.errors import JobNotFoundError, QueueUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem: what `/problems/<slug>` explains."""
+
+    slug: str
+    status: int
+    title: str
+    explanation: str
+
+
+_LIST = [
+    ProblemType(
+        "malformed-json", 400, "The body is not JSON",
+        "The body must be one JSON value in UTF-8, without NaN, Infinity or numbers too large"
+        " for a double, and not nested deeper than 200 levels. `detail` says where it broke.",
+    ),
+    ProblemType(
+        "unauthenticated", 401, "No valid API key",
+        "Send the header `Authorization: Bearer <key>`. Keys are configured by whoever runs"
+        " this service, who keeps only their digests.",
+    ),
+    ProblemType(
+        "missing-scope", 403, "The API key may not do this",
+        "Each key has scopes: `submit`, `read`, `operate`. `detail` names the one this"
+        " request needs.",
+    ),
+    ProblemType(
+        "local-only", 403, "Only this machine is answered",
+        "No API keys are configured, so only requests that come from this machine, and not"
+        " through a proxy or another site's page, are answered. Set API_KEYS to open the"
+        " service to others.",
+    ),
+    ProblemType(
+        "not-found", 404, "Nothing is here",
+        "No such path, or no such job. A key with only the scope `submit` sees only the jobs"
+        " that it submitted.",
+    ),
+    ProblemType(
+        "method-not-allowed", 405, "The method does not work here",
+        "The header `Allow` lists the methods that do.",
+    ),
+    ProblemType(
+        "slow-body", 408, "The body did not arrive",
+        "The body stopped arriving before it was complete. No job was made. Send it again.",
+    ),
+    ProblemType(
+        "body-too-large", 413, "The body is too large",
+        "`detail` says how many bytes are taken. Larger files are sent as uploads.",
+    ),
+    ProblemType(
+        "unsupported-media-type", 415, "The content type is not taken",
+        "Send `Content-Type: application/json`, in UTF-8 and not compressed.",
+    ),
+    ProblemType(
+        "invalid-request", 422, "The request does not fit",
+        "The body is JSON but not what this path takes: `errors` has a JSON Pointer"
+        " (RFC 6901) to each bad field, or the name of a bad query parameter. Unknown fields"
+        " are refused, so that a typo never passes silently.",
+    ),
+    ProblemType(
+        "internal-error", 500, "Something broke on our side",
+        "It has been logged under `request_id`. A job may or may not have been made.",
+    ),
+    ProblemType(
+        "queue-unavailable", 503, "The queue cannot take the job now",
+        "Redis is down, full or too slow. Try again after `Retry-After` seconds.",
+    ),
+]  # fmt: skip
+TYPES: dict[str, ProblemType] = {kind.slug: kind for kind in _LIST}
+
+
+def _nothing(_: Any) -> RawHeaders:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """How one class of error is told. `detail` and the rest read the error's facts."""
+
+    slug: str
+    detail: Callable[[Any], str] = str
+    headers: Callable[[Any], RawHeaders] = _nothing
+    errors: Callable[[Any], list[dict[str, str]]] = field(default=lambda _: [])
+
+
+_CLOSE = (b"connection", b"close")
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="recado"')
+
+TABLE: dict[type[Exception], _Row] = {
+    MalformedJsonError: _Row("malformed-json"),
+    UnauthenticatedError: _Row("unauthenticated", headers=lambda _: [_CHALLENGE]),
+    MissingScopeError: _Row("missing-scope"),
+    ForeignRequestError: _Row("local-only"),
+    NotFoundError: _Row("not-found", lambda _: "There is nothing at this path."),
+    JobNotFoundError: _Row("not-found", lambda _: "There is no job of this id."),
+    MethodNotAllowedError: _Row(
+        "method-not-allowed",
+        headers=lambda error: [(b"allow", ", ".join(error.allowed).encode())],
+    ),
+    SlowBodyError: _Row("slow-body", headers=lambda _: [_CLOSE]),
+    BodyTooLargeError: _Row("body-too-large"),
+    UnsupportedMediaTypeError: _Row(
+        "unsupported-media-type", headers=lambda _: [(b"accept", b"application/json")]
+    ),
+    InvalidRequestError: _Row(
+        "invalid-request", errors=lambda error: [fault.as_json() for fault in error.faults]
+    ),
+    QueueUnavailableError: _Row(
+        "queue-unavailable",
+        lambda error: error.reason,
+        lambda error: [(b"retry-after", b"%d" % error.retry_after_seconds)],
+    ),
+}
+_UNEXPECTED = _Row("internal-error", lambda _: "The service failed to answer this request.")
+
+
+def problem_answer(error: Exception, scope: Scope, request_id: str) -> Answer:
+    """The response for any error; one that is in no table is a 500 that tells nothing."""
+    row = _row(error)
+    kind = TYPES[row.slug]
+    content: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": row.detail(error),
+        "instance": instance(scope),
+        "request_id": request_id,
+    }
+    errors = row.errors(error)
+    if errors:
+        content["errors"] = errors
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *row.headers(error),
+    ]
+    return Answer(kind.status, render(content), headers)
+
+
+def _row(error: Exception) -> _Row:
+    for kind in type(error).__mro__:
+        if kind in TABLE:
+            return TABLE[kind]
+    return _UNEXPECTED
+
+
+def instance(scope: Scope) -> str:
+    """The path as the client wrote it, still percent-encoded: a URI reference."""
+    raw: bytes | None = scope.get("raw_path")
+    if raw is None:
+        return str(scope["path"])
+    return raw.partition(b"?")[0].decode("latin-1")
+
+
+def from_starlette(error: HTTPException) -> Exception:
+    """Starlette's own errors as ours: it raises them for what no route of ours answers."""
+    if error.status_code == 404:
+        return NotFoundError()
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowedError([word.strip() for word in allowed.split(",")])
+    return error

@@ -1,0 +1,72 @@
+"""One path and what its methods do: who may, how large a body, and a truthful Allow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from app.http.answers import Answer
+from app.http.auth import KEY, Authority
+from app.http.bodies import check_declared_length
+from app.http.faults import InvalidRequestError, MethodNotAllowedError
+from app.keyring import Scope as KeyScope
+
+MIB = 1024 * 1024
+
+Endpoint = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one method of a path does.
+
+    `scopes`: any one of them suffices; empty means open to all. `parameters`: the query
+    parameters that it knows, None to let any pass.
+    """
+
+    endpoint: Endpoint
+    scopes: tuple[KeyScope, ...]
+    max_body_bytes: int = MIB
+    parameters: frozenset[str] | None = frozenset()
+
+
+class Resource:
+    """An ASGI application for one path. Starlette would answer 405 for one method at a time."""
+
+    def __init__(self, authority: Authority, operations: dict[str, Operation]) -> None:
+        self._authority = authority
+        self._operations = dict(operations)
+        if "GET" in operations:
+            self._operations["HEAD"] = operations["GET"]
+        self.allowed = sorted(self._operations)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation = self._operations.get(scope["method"])
+        if operation is None:
+            raise MethodNotAllowedError(self.allowed)
+        if operation.scopes:
+            scope[KEY] = self._authority.authorize(scope, operation.scopes)
+        check_declared_length(scope, operation.max_body_bytes)
+        request = Request(scope, receive)
+        if scope["query_string"] and operation.parameters is not None:
+            _check_parameters(request, operation.parameters)
+        answer = await operation.endpoint(request)
+        await answer(scope, receive, send)
+
+
+def resource(path: str, authority: Authority, **operations: Operation) -> Route:
+    """A route from its methods: `resource("/v1/jobs", authority, post=Operation(…))`."""
+    by_method = {method.upper(): operation for method, operation in operations.items()}
+    return Route(path, Resource(authority, by_method), name=path)
+
+
+def _check_parameters(request: Request, known: frozenset[str]) -> None:
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequestError.parameter(name[:100], "there is no such query parameter")
+        if len(request.query_params.getlist(name)) > 1:
+            raise InvalidRequestError.parameter(name, "this query parameter may stand once")
