@@ -280,6 +280,16 @@ def _together(faults: list[str], missing: list[str]) -> list[str]:
     return faults + [fault for fault in missing if fault.partition(":")[0] not in named]
 
 
+def child_environment() -> dict[str, str]:
+    """The environment for child processes that run job functions: without our secrets."""
+    secret = {
+        name.upper()
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in str(field.annotation) or name == "api_keys"
+    }
+    return {name: value for name, value in os.environ.items() if name.upper() not in secret}
+
+
 def _running_development_services(settings: Settings) -> dict[str, Any]:
     """Addresses of what a running bin/dev started, for commands beside it.
 

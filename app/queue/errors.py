@@ -12,3 +12,7 @@ class QueueUnavailableError(Exception):
 
 class JobNotFoundError(LookupError):
     """No job of that id, or not one that the asking key may see."""
+
+
+class JobIdTakenError(Exception):
+    """Another job has that id already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,7 +16,10 @@ Status = Literal[
     "queued", "scheduled", "deferred", "started", "finished", "failed", "canceled", "stopped"
 ]
 Priority = Literal["high", "default", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 PERFORM = "app.worker.perform"
+# 291 kB of zlib can hold 572 MB: never inflate without a bound.
+INFLATED_BYTES = 64 * 1024 * 1024
 
 
 def new_job_id() -> str:
@@ -46,7 +50,9 @@ class JobDraft:
     """A checked submission, on its way to Redis. Times are aware UTC, durations seconds.
 
     `params` is what the type's model made of the client's, as JSON values.
-    `scheduled_at` None means: as soon as a worker is free.
+    `scheduled_at` and `delay_seconds` None mean: as soon as a worker is free. A delay
+    counts by Redis' clock; once Redis has acknowledged the job, `created_at`,
+    `enqueued_at` and `scheduled_at` say what it recorded.
     """
 
     type: str
@@ -61,6 +67,8 @@ class JobDraft:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     priority: Priority = "default"
     scheduled_at: datetime | None = None
+    delay_seconds: float | None = None
+    enqueued_at: datetime | None = None
     dry_run: bool = False
     request_id: str | None = None
     submitted_by: str | None = None
@@ -132,3 +140,15 @@ def encode_call(job_type: str, params: dict[str, Any]) -> bytes:
     return json.dumps(
         [PERFORM, None, [job_type, params], {}], ensure_ascii=False, separators=(",", ":")
     ).encode()
+
+
+def inflate(data: bytes) -> bytes:
+    """RQ's data: zlib, or plain as our own submissions are. Raises ValueError beyond a bound."""
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(data, INFLATED_BYTES)
+    except zlib.error:
+        return data
+    if inflater.unconsumed_tail:
+        raise ValueError("the data is too large when inflated")
+    return plain

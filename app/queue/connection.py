@@ -1,0 +1,193 @@
+"""Clients, lanes and time-outs: how this process talks to Redis, and notices that it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import hiredis
+import redis as sync_redis
+import redis.asyncio as async_redis
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004 - redis-py's own
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+from redis.sentinel import Sentinel as SyncSentinel
+
+from app.logs import event
+
+log = logging.getLogger("recado.redis")
+
+CONNECT_SECONDS = 3.0
+REPLY_SECONDS = 5.0
+# Errors after which the same call may be sent again, on a new connection.
+AWAY = (ConnectionError, TimeoutError, OSError, BusyLoadingError, ReadOnlyError, MasterDownError)
+# Answers of a server that is up and cannot serve: disk full, replica alone, cluster broken.
+_AWAY_WORDS = (
+    "MISCONF",
+    "MASTERDOWN",
+    "LOADING",
+    "READONLY",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "UNBLOCKED",
+)
+
+
+def is_away(error: BaseException) -> bool:
+    """True when the call may succeed later, unchanged; false for a fault of the call itself."""
+    if isinstance(error, AWAY):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_AWAY_WORDS)
+
+
+def connect(url: str) -> async_redis.Redis:
+    """A client that connects on first use and never retries by itself.
+
+    Retrying is decided by the caller: redis-py's own would send a script again without
+    its being told apart from a new one. `redis+sentinel://host:port,host:port/service/db`
+    names a Sentinel.
+    """
+    # No retries, and no socket_timeout: a lane bounds each call as a whole, once.
+    retry: Any = Retry(NoBackoff(), 0)
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_keepalive": True,
+        "retry": retry,
+        # Enterprise servers only; elsewhere it costs each connection a refused command.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if "sentinel" not in urlsplit(url).scheme:
+        return async_redis.Redis.from_url(url, socket_timeout=REPLY_SECONDS, **options)
+    hosts, service, database, more = _sentinel_parts(url)
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs=options, **options, **more)  # type: ignore[no-untyped-call]
+    return cast(
+        "async_redis.Redis",
+        sentinel.master_for(service, db=database, socket_timeout=REPLY_SECONDS),
+    )
+
+
+def connect_blocking(url: str) -> sync_redis.Redis:
+    """The same for a thread of its own, or a short command."""
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": REPLY_SECONDS,
+        "socket_keepalive": True,
+        "retry": sync_redis.retry.Retry(NoBackoff(), 0),
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if "sentinel" not in urlsplit(url).scheme:
+        return sync_redis.Redis.from_url(url, **options)
+    hosts, service, database, more = _sentinel_parts(url)
+    sentinel: Any = SyncSentinel(hosts, sentinel_kwargs=options, **options, **more)  # type: ignore[no-untyped-call]
+    return cast("sync_redis.Redis", sentinel.master_for(service, db=database))
+
+
+def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    more: dict[str, Any] = {}
+    if credentials:
+        user, _, password = credentials.partition(":")
+        more = {"username": user or None, "password": password}
+    if parts.scheme.startswith("rediss"):
+        more["ssl"] = True
+    addresses = []
+    for host in hosts.split(","):
+        name, _, port = host.partition(":")
+        addresses.append((name, int(port or 26379)))
+    return addresses, service or "mymaster", int(database or 0), more
+
+
+class Reachability:
+    """Says once that Redis went away and once that it is back, however many calls notice."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def lost(self, error: BaseException) -> None:
+        if not self.is_away:
+            self.is_away = True
+            event(log, "redis_unreachable", logging.WARNING, error=type(error).__name__)
+
+    def found(self) -> None:
+        if self.is_away:
+            self.is_away = False
+            event(log, "redis_back")
+
+
+class Lane:
+    """One connection on which one call is made at a time.
+
+    A call that fails, is cancelled or times out closes the connection: its reply may still
+    arrive, and must never be taken for the next call's.
+    """
+
+    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+        self._pool: Any = client.connection_pool
+        self._connection: Any = None
+        self._reachability = reachability
+        self._turn = asyncio.Lock()
+
+    async def call(self, *arguments: Any, seconds: float = REPLY_SECONDS) -> Any:
+        """Send one command and return its reply as bytes, ints and lists.
+
+        Raises what redis-py raises; `is_away` tells whether sending it again may help.
+        """
+        packed = hiredis.pack_command(arguments)
+        async with self._turn:
+            try:
+                async with asyncio.timeout(seconds):
+                    reply = await self._exchange(packed)
+            except BaseException as error:
+                if not isinstance(error, ResponseError) or is_away(error):
+                    await self.close()
+                if isinstance(error, Exception) and is_away(error):
+                    self._reachability.lost(error)
+                raise
+            self._reachability.found()
+            return reply
+
+    async def _exchange(self, packed: bytes) -> Any:
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+            # The lane's own bound replaces a timer for each reply.
+            self._connection.socket_timeout = None
+        await self._connection.send_packed_command([packed], check_health=False)
+        return await self._connection.read_response(disable_decoding=True)
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+async def until_answered(
+    send: Callable[[], Awaitable[Any]], *, stop: Callable[[], bool] = lambda: False
+) -> Any:
+    """Repeat a call that is safe to repeat until Redis answers, with short pauses.
+
+    Raises the last error when `stop()` says that waiting is over.
+    """
+    pause = 0.05
+    while True:
+        try:
+            return await send()
+        except (RedisError, OSError) as error:
+            if not is_away(error) or stop():
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)

@@ -1,0 +1,41 @@
+"""Every key name, RQ's and ours; all under RQ's prefix, so that services can share a Redis."""
+
+from __future__ import annotations
+
+from rq.defaults import RQ_KEY_PREFIX
+
+PREFIX = RQ_KEY_PREFIX
+# What RQ has no place for.
+OURS = f"{PREFIX}:recado:"
+
+QUEUES = f"{PREFIX}:queues"
+WORKERS = f"{PREFIX}:workers"
+BEATS = f"{OURS}beats"
+WAKE = f"{OURS}wake"
+SECRET = f"{OURS}secret"
+BROKEN = f"{OURS}broken:"
+
+
+def job(job_id: str) -> str:
+    return f"{PREFIX}:job:{job_id}"
+
+
+def results(job_id: str) -> str:
+    return f"{PREFIX}:results:{job_id}"
+
+
+def queue(name: str) -> str:
+    return f"{PREFIX}:queue:{name}"
+
+
+def worker(name: str) -> str:
+    return f"{PREFIX}:worker:{name}"
+
+
+def commands(worker_name: str) -> str:
+    """The channel on which stock tools send commands to a worker."""
+    return f"{PREFIX}:pubsub:{worker_name}"
+
+
+def scheduled(queue_name: str) -> str:
+    return f"{PREFIX}:scheduled:{queue_name}"

@@ -1,0 +1,141 @@
+"""How an execution ended, and what Redis is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.queue.claimed import Call, stock_delay
+from app.queue.perform import format_traceback
+from app.queue.retry import Failure, wait_seconds
+from app.queue.transitions import Claimed, Outcome, encode_result, pack_traceback, to_json
+from jobs.errors import PermanentError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the service: how often a job may be abandoned, how long ended jobs are kept."""
+
+    abandoned: int
+    retention_seconds: int
+    failure_retention_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of one run, before policy: `lost` runs belong to somebody else now."""
+
+    kind: Literal["result", "error", "stopped", "interrupted", "abandoned", "lost"]
+    value: Any = None
+    failure: Failure | None = None
+    call: Call | None = None
+
+    @classmethod
+    def failed(cls, error: PermanentError) -> Ended:
+        """A job that was never begun, because it cannot be."""
+        return cls("error", failure=Failure.of(error, format_traceback(error)))
+
+
+def outcome_of(
+    claimed: Claimed, ended: Ended, limits: Limits, random: Callable[[], float]
+) -> Outcome | None:
+    """The transition that follows; None when there is nothing to tell."""
+    if ended.kind == "lost":
+        return None
+    if ended.kind == "result":
+        return _finished(claimed, ended, limits)
+    if ended.kind == "interrupted":
+        return _back_to_queue(claimed, "interrupted")
+    if ended.kind == "stopped":
+        return _failed(
+            claimed,
+            Failure("stopped", "stopped on request", "Stopped", False),
+            limits,
+            kind="stopped",
+        )
+    if ended.kind == "abandoned":
+        count = claimed.number("abandoned") + 1
+        if count < limits.abandoned:
+            return _back_to_queue(claimed, "abandoned")
+        message = f"its process was killed {count} times while running it"
+        return _failed(claimed, Failure("abandoned", message, "AbandonedJobError", False), limits)
+    assert ended.failure is not None
+    return _after_error(claimed, ended.failure, ended.call, limits, random)
+
+
+def _finished(claimed: Claimed, ended: Ended, limits: Limits) -> Outcome:
+    return Outcome(
+        claimed.id, claimed.execution, claimed.queue, "finished",
+        ttl_seconds=claimed.number("result_ttl", limits.retention_seconds),
+        return_value=b"" if ended.value is None else encode_result(ended.value),
+    )  # fmt: skip
+
+
+def _back_to_queue(claimed: Claimed, kind: Literal["interrupted", "abandoned"]) -> Outcome:
+    return Outcome(claimed.id, claimed.execution, claimed.queue, kind, ttl_seconds=-1)
+
+
+def _after_error(
+    claimed: Claimed,
+    failure: Failure,
+    call: Call | None,
+    limits: Limits,
+    random: Callable[[], float],
+) -> Outcome:
+    wait = None
+    retries_left = ""
+    if call is not None:
+        wait = wait_seconds(
+            failure,
+            failures_before=call.failures_before,
+            max_attempts=call.max_attempts,
+            backoff=call.backoff,
+            random=random,
+        )
+        asked = stock_delay(call)
+        if wait is not None and asked is not None and failure.delay_seconds is None:
+            wait = asked
+        if wait is not None and call.retries_left:
+            retries_left = str(call.retries_left - 1)
+    if wait is None:
+        return _failed(claimed, failure, limits)
+    return Outcome(
+        claimed.id, claimed.execution, claimed.queue, "retry",
+        ttl_seconds=-1,
+        delay_seconds=wait,
+        retries_left=retries_left,
+        **_texts(failure),
+    )  # fmt: skip
+
+
+def _failed(
+    claimed: Claimed,
+    failure: Failure,
+    limits: Limits,
+    *,
+    kind: Literal["failed", "stopped"] = "failed",
+) -> Outcome:
+    return Outcome(
+        claimed.id, claimed.execution, claimed.queue, kind,
+        ttl_seconds=claimed.number("failure_ttl", limits.failure_retention_seconds),
+        **_texts(failure),
+    )  # fmt: skip
+
+
+def _texts(failure: Failure) -> dict[str, Any]:
+    error = {
+        "code": failure.code,
+        "message": failure.message,
+        "class": failure.error_class,
+        "retryable": failure.retryable,
+    }
+    text = to_json(error)
+    return {
+        "error_json": text,
+        "detail_json": text,
+        "traceback": pack_traceback(
+            failure.traceback or f"{failure.error_class}: {failure.message}"
+        ),
+        "result_json": "" if failure.result is None else to_json(failure.result),
+    }

@@ -1,0 +1,162 @@
+"""RQ's hash, our fields in it and the latest result, read back as a `JobView`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from app.queue.records import (
+    INFLATED_BYTES,
+    PERFORM,
+    Attempt,
+    JobError,
+    JobView,
+    Status,
+    inflate,
+    split_queue_name,
+)
+
+# RQ 3.0 has more words for a job on its way to the queue than we tell our clients.
+_STATUS = {"created": "queued", "ready_to_enqueue": "queued", "rate_limited": "queued"}
+_OUTCOMES: dict[str, Any] = {
+    "finished": "finished",
+    "failed": "failed",
+    "stopped": "stopped",
+    "retry_scheduled": "retry",
+    "interrupted": "interrupted",
+    "recovered": "abandoned",
+}
+Hash = Mapping[bytes, bytes]
+
+
+def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
+    """The job as a client sees it. A broken field becomes its default: looking never fails."""
+    queue, priority = split_queue_name(_text(record, "origin") or "default")
+    status = _text(record, "status") or "queued"
+    name, params = _call(record.get(b"data", b""))
+    result = latest_result if latest_result is not None else {}
+    ended = status in {"finished", "failed", "canceled", "stopped"}
+    return JobView(
+        id=job_id,
+        type=_text(record, "x_type") or name,
+        queue=queue,
+        priority=priority,
+        status=cast("Status", _STATUS.get(status, status)),
+        attempt=_number(record, "x_attempt", 0),
+        max_attempts=_number(record, "x_max", 1),
+        created_at=_time(record, "created_at") or datetime.fromtimestamp(0, UTC),
+        enqueued_at=_time(record, "enqueued_at"),
+        scheduled_at=_milliseconds(record, "x_at"),
+        next_attempt_at=_milliseconds(record, "x_next") if status == "scheduled" else None,
+        started_at=_time(record, "started_at"),
+        ended_at=_time(record, "ended_at") if ended else None,
+        result=_return_value(result) if status == "finished" else _json(record, "x_result"),
+        error=_error(_json(record, "x_error")) if status != "finished" else None,
+        attempts=attempts_of(record.get(b"x_trail", b"")),
+        reason=_text(record, "x_reason") if status in {"canceled", "stopped"} else None,
+        parent_ids=_strings(_json(record, "dependency_ids")),
+        request_id=_text(record, "x_req"),
+        submitted_by=_text(record, "x_by"),
+        params=params,
+        traceback=_traceback(result) if status != "finished" else None,
+    )
+
+
+def attempts_of(trail: bytes) -> list[Attempt]:
+    """The runs that a trail tells of, oldest first."""
+    attempts: list[Attempt] = []
+    for at, name, detail in _trail(trail):
+        if name == "started":
+            attempts.append(Attempt(int(detail.get("n", 0)), detail.get("w"), at))
+        elif name in _OUTCOMES and attempts and attempts[-1].outcome is None:
+            attempts[-1].ended_at = at
+            attempts[-1].outcome = _OUTCOMES[name]
+            attempts[-1].error = _error(detail)
+    return attempts
+
+
+def _trail(trail: bytes) -> Iterator[tuple[datetime, str, dict[str, Any]]]:
+    for line in trail.splitlines():
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            entry = json.loads(line)
+            detail = entry[2] if len(entry) > 2 else {}
+            yield _from_milliseconds(entry[0]), str(entry[1]), detail
+
+
+def _error(value: Any) -> JobError | None:
+    if not isinstance(value, dict) or "code" not in value:
+        return None
+    return JobError(
+        code=str(value["code"]),
+        message=str(value.get("message", "")),
+        error_class=str(value.get("class", "")),
+        retryable=bool(value.get("retryable", False)),
+    )
+
+
+def _call(data: bytes) -> tuple[str, dict[str, Any] | None]:
+    """The type's name and params; for anything else that RQ can hold, its function's name."""
+    try:
+        function, _, arguments, _ = json.loads(inflate(data))
+        if function == PERFORM:
+            name, params = arguments
+            return str(name), params if isinstance(params, dict) else None
+        return str(function), None
+    except (ValueError, TypeError, RecursionError):
+        return "unreadable", None
+
+
+def _return_value(result: Hash) -> Any:
+    with contextlib.suppress(ValueError, KeyError):
+        return json.loads(base64.b64decode(result[b"return_value"]))
+    return None
+
+
+def _traceback(result: Hash) -> str | None:
+    with contextlib.suppress(ValueError, KeyError, zlib.error):
+        packed = base64.b64decode(result[b"exc_string"])
+        return zlib.decompressobj().decompress(packed, INFLATED_BYTES).decode("utf-8", "replace")
+    return None
+
+
+def _text(record: Hash, field: str) -> str | None:
+    value = record.get(field.encode())
+    return value.decode("utf-8", "replace") if value else None
+
+
+def _number(record: Hash, field: str, default: int) -> int:
+    try:
+        return int(record.get(field.encode(), b""))
+    except ValueError:
+        return default
+
+
+def _json(record: Hash, field: str) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(record.get(field.encode(), b""))
+    return None
+
+
+def _strings(value: Any) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def _time(record: Hash, field: str) -> datetime | None:
+    text = _text(record, field)
+    with contextlib.suppress(ValueError, TypeError):
+        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return None
+
+
+def _milliseconds(record: Hash, field: str) -> datetime | None:
+    value = _number(record, field, 0)
+    return _from_milliseconds(value) if value else None
+
+
+def _from_milliseconds(value: int) -> datetime:
+    return datetime.fromtimestamp(value / 1000, UTC)

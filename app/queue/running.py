@@ -1,0 +1,128 @@
+"""Running one call, as a coroutine or in a child process, within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from app.logs import event
+from app.queue.children import ChildDiedError, ChildKilledError, Children
+from app.queue.claimed import Call
+from app.queue.outcomes import Ended
+from app.queue.perform import check_result, format_traceback, validate
+from app.queue.retry import MESSAGE_CHARACTERS, Failure
+from app.queue.transitions import Claimed
+from jobs.context import JobContext, MailSender
+
+log = logging.getLogger("recado.worker")
+
+# A coroutine that was cancelled has so long to put its things away.
+CANCEL_SECONDS = 5.0
+
+
+class Runner:
+    """Runs calls for a worker. `defaults` is what params may fall back to."""
+
+    def __init__(self, mail: MailSender, children: Children, defaults: dict[str, Any]) -> None:
+        self._mail = mail
+        self._children = children
+        self._defaults = defaults
+
+    async def run(self, claimed: Claimed, call: Call, stop: asyncio.Future[str]) -> Ended:
+        """Run to the end, to the time-out, or until `stop` says why to end early."""
+        work = self._in_loop if call.job_type.is_async else self._in_process
+        task = asyncio.create_task(work(claimed, call))
+        watched: set[asyncio.Future[Any]] = {task, stop}
+        await asyncio.wait(
+            watched, timeout=call.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if task.done():
+            return _result_of(task, call)
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        if not task.done():
+            event(log, "job_ignores_cancel", logging.ERROR, job_id=claimed.id)
+        if task.done() and not task.cancelled() and task.result().kind == "result":
+            return task.result()  # it was done after all
+        return _ended_early(call, stop.result() if stop.done() else "timeout")
+
+    async def _in_loop(self, claimed: Claimed, call: Call) -> Ended:
+        try:
+            params = validate(call.job_type, call.params, self._defaults)
+            context = JobContext(**context_fields(claimed, call), mail=self._mail)
+            value = check_result(await call.job_type.function(params, context))
+            return Ended("result", value=value, call=call)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            # Whatever a job raises is its outcome; SystemExit would end the whole worker.
+            return Ended("error", failure=Failure.of(error, format_traceback(error)), call=call)
+
+    async def _in_process(self, claimed: Claimed, call: Call) -> Ended:
+        order = {
+            "type": call.job_type.name,
+            "params": call.params,
+            "context": context_fields(claimed, call),
+        }
+        try:
+            frame = await self._children.run(order, lambda _progress: None)
+        except ChildKilledError:
+            return Ended("abandoned", call=call)
+        except ChildDiedError as error:
+            failure = Failure("killed", f"killed: {error}", "ChildDiedError", retryable=True)
+            return Ended("error", failure=failure, call=call)
+        if frame["kind"] == "result":
+            return Ended("result", value=frame["value"], call=call)
+        return Ended("error", failure=_failure_from(frame), call=call)
+
+
+def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
+    if not task.cancelled():
+        return task.result()
+    failure = Failure("error", "the job cancelled itself", "CancelledError", retryable=True)
+    return Ended("error", failure=failure, call=call)
+
+
+def context_fields(claimed: Claimed, call: Call) -> dict[str, Any]:
+    """What JobContext is made from, here or in a child: JSON values only."""
+    return {
+        "job_id": claimed.id,
+        "job_type": call.job_type.name,
+        "attempt": claimed.attempt,
+        "recovered": claimed.number("abandoned") > 0 or claimed.number("interrupted") > 0,
+        "timeout_seconds": call.timeout_seconds,
+        "request_id": claimed.text("request_id") or None,
+        "dry_run": claimed.number("dry_run") > 0,
+        "previous_result": claimed.json("result"),
+    }
+
+
+def _ended_early(call: Call, why: str) -> Ended:
+    match why:
+        case "requested":
+            return Ended("stopped", call=call)
+        case "lost":
+            return Ended("lost", call=call)
+        case "shutdown":
+            return Ended("interrupted", call=call)
+        case "killed":
+            failure = Failure("killed", "killed on command", "Killed", retryable=True)
+        case _:
+            failure = Failure(
+                "timeout",
+                f"took longer than {call.timeout_seconds:g} s",
+                "JobTimeout",
+                retryable=True,
+            )
+    return Ended("error", failure=failure, call=call)
+
+
+def _failure_from(frame: dict[str, Any]) -> Failure:
+    return Failure(
+        code=str(frame["code"]),
+        message=str(frame["message"])[:MESSAGE_CHARACTERS],
+        error_class=str(frame["class"]),
+        retryable=not frame["permanent"],
+        traceback=str(frame.get("traceback") or ""),
+        delay_seconds=frame.get("delay_seconds"),
+        result=frame.get("result"),
+    )

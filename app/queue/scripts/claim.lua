@@ -1,0 +1,156 @@
+-- claim: queued jobs become started, popped and recorded as executions in one step.
+-- ARGV: prefix, worker, seq, free coroutine slots, free process slots, most jobs, most bytes,
+--   exc_string of a broken record, n queues, queue …, names of `def` types …
+-- Answer: {'register'} | {'suspended'} | {'ok', jobs, dropped ids, broken ids}; a job is
+--   {id, execution, queue, attempt, values of FIELDS}. A large body is left out (false).
+local FIELDS = { 'status', 'x_type', 'data', 'timeout', 'x_timeout', 'x_attempt', 'x_max',
+  'x_failures', 'x_abandoned', 'x_backoff', 'x_req', 'x_dry', 'x_result', 'retries_left',
+  'retry_intervals', 'result_ttl', 'failure_ttl', 'created_at', 'x_trail',
+  'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'repeats_left',
+  'group_id', 'webhooks', 'rate_limit_key', 'x_interrupted' }
+local DATA, STATUS, TYPE, TIMEOUT = 3, 1, 2, 4
+local LARGE_BODY = 262144
+-- How far to look past jobs that no slot fits, before the next queue gets its turn.
+local LOOK_AHEAD = 100
+
+local worker, seq = ARGV[2], tonumber(ARGV[3])
+local coroutines, processes = tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, bytes_left, broken_exc = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local queue_count = tonumber(ARGV[9])
+local needs_process = {}
+for i = 10 + queue_count, #ARGV do needs_process[ARGV[i]] = true end
+
+local wkey = worker_key(worker)
+local record = call('HMGET', wkey, 'birth', 'x_claim')
+-- Without a record nobody would notice this worker's silence: it must be born first.
+if not record[1] then return { 'register' } end
+
+local jobs, dropped, broken = {}, {}, {}
+
+local function read(id)
+  local names = FIELDS
+  if call('HSTRLEN', job_key(id), 'data') > LARGE_BODY then
+    names = { unpack(FIELDS) }
+    names[DATA] = 'x_none'
+  end
+  local values = call('HMGET', job_key(id), unpack(names))
+  bytes_left = bytes_left - (values[DATA] and #values[DATA] or 0)
+  return values
+end
+
+-- The reply to this very claim was lost: what it took is still recorded, with its seq.
+if record[2] and seq <= tonumber(record[2]) then
+  local mark = '-' .. ARGV[3] .. '-'
+  for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
+    local id, ex = split_composite(composite)
+    if string.find(ex, mark, 1, true) and has(execution_key(composite)) then
+      local values = read(id)
+      jobs[#jobs + 1] = { id, ex, call('HGET', job_key(id), 'origin'), tonumber(values[6]), values }
+    end
+  end
+  return { 'ok', jobs, {}, {} }
+end
+
+if has(P .. ':suspended') then return { 'suspended' } end
+
+local function check(values)
+  local timeout = tonumber(values[TIMEOUT] or '')
+  if values[TIMEOUT] and values[TIMEOUT] ~= '' and not timeout then
+    error({ cause = 'its timeout is not a number' })
+  end
+  for index, name in pairs({ [6] = 'x_attempt', [14] = 'retries_left' }) do
+    if values[index] and values[index] ~= '' and not tonumber(values[index]) then
+      error({ cause = 'its ' .. name .. ' is not a number' })
+    end
+  end
+  if not values[DATA] and values[STATUS] and not values.large then
+    error({ cause = 'it has no data' })
+  end
+  return (timeout and timeout > 0) and timeout or ENDLESS
+end
+
+local function start(q, id, values, timeout)
+  local key, horizon = job_key(id), timeout + HORIZON
+  local ex = string.format('%s-%d-%d', string.match(worker, '[^.]*$'), seq, #jobs + 1)
+  local composite = id .. ':' .. ex
+  local attempt = (tonumber(values[6] or '') or 0) + 1
+  call('LREM', queue_key(q), 1, id)
+  -- `requeue` of RQ leaves the failed job's TTL on it (RQ 3.0.0): it would vanish while it runs.
+  call('PERSIST', key)
+  call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
+    'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
+    append_trail(values[19], trail_line('started', string.format('{"n":%d,"w":"%s"}', attempt, worker))))
+  call('HSET', execution_key(composite), 'id', ex, 'job_id', id, 'created_at', NOW,
+    'last_heartbeat', NOW, 'worker_name', worker)
+  call('EXPIRE', execution_key(composite), math.ceil(horizon))
+  call('ZADD', P .. ':executions:' .. id, NOW_S + horizon, ex)
+  call('EXPIRE', P .. ':executions:' .. id, math.ceil(horizon))
+  call('ZADD', P .. ':wip:' .. q, NOW_S + horizon, composite)
+  call('SADD', held_key(worker), composite)
+  jobs[#jobs + 1] = { id, ex, q, attempt, values }
+end
+
+-- True when the entry was dealt with, false when it must wait for a free slot.
+local function consider(q, id)
+  local type_name = call('HGET', job_key(id), 'x_type')
+  local in_process = type_name and needs_process[type_name]
+  if (in_process and processes or coroutines) <= 0 then
+    -- A stock job's type cannot be read here (its data is compressed): any slot will do.
+    if type_name or processes <= 0 then return false end
+  end
+  local values = read(id)
+  local status = values[STATUS]
+  if not status and not values[DATA] and not has(job_key(id)) then
+    call('LREM', queue_key(q), 1, id)
+    dropped[#dropped + 1] = id
+    return true
+  end
+  values.large = call('HSTRLEN', job_key(id), 'data') > LARGE_BODY
+  local waiting = status == 'queued' or status == 'created' or not status
+  if (not waiting and status ~= 'started') or live_execution(id) then
+    call('LREM', queue_key(q), 1, id) -- a doubled or stale entry; the job is elsewhere
+    return true
+  end
+  local timeout = check(values)
+  values.large = nil
+  start(q, id, values, timeout)
+  if in_process or coroutines <= 0 then processes = processes - 1 else coroutines = coroutines - 1 end
+  return true
+end
+
+-- A record that cannot be run must not stop its neighbours: to the failed registry, with why.
+local function bury(q, id, problem)
+  local cause = type(problem) == 'table' and (problem.cause or problem.err) or tostring(problem)
+  call('LREM', queue_key(q), 1, id)
+  local key = job_key(id)
+  if call('TYPE', key).ok ~= 'hash' then
+    call('RENAME', key, OURS .. 'broken:' .. id)
+    call('EXPIRE', OURS .. 'broken:' .. id, ENDLESS)
+    call('HSET', key, 'data', '["unreadable",null,[],{}]', 'created_at', NOW_ISO, 'origin', q)
+  end
+  local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord', retryable = false,
+    message = 'The record of this job cannot be read: ' .. cause })
+  call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout')
+  fail(id, q, error_json, broken_exc, tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS)
+  broken[#broken + 1] = id
+end
+
+local paused = {}
+for _, name in ipairs(call('SMEMBERS', OURS .. 'paused')) do paused[name] = true end
+
+for i = 1, queue_count do
+  local q = ARGV[9 + i]
+  local base = string.gsub(string.gsub(q, '%.high$', ''), '%.low$', '')
+  if not paused[base] and call('TYPE', queue_key(q)).ok == 'list' then
+    for _, id in ipairs(call('LRANGE', queue_key(q), 0, most + LOOK_AHEAD - 1)) do
+      if #jobs >= most or bytes_left <= 0 or (coroutines <= 0 and processes <= 0) then break end
+      local ok, problem = pcall(consider, q, id)
+      if not ok then pcall(bury, q, id, problem) end
+    end
+  end
+end
+
+call('ZADD', OURS .. 'beats', 'XX', NOW_MS, worker)
+if #jobs > 0 then call('HSET', wkey, 'x_claim', seq, 'state', 'busy') end
+wake()
+return { 'ok', jobs, dropped, broken }

@@ -1,0 +1,108 @@
+-- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
+-- still owns the job; a late one changes nothing but the trail.
+-- ARGV: prefix, worker, seq, count, then 12 an outcome: id, execution, queue,
+--   kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
+--   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left
+-- Answer: a word an outcome: done, late, gone.
+local worker, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local wkey = worker_key(worker)
+local stored = call('HMGET', wkey, 'birth', 'x_end', 'x_end_answer')
+if stored[2] and seq <= tonumber(stored[2]) then return cjson.decode(stored[3]) end
+
+local finishers = {}
+
+function finishers.finished(id, q, o, started)
+  local all_settled = settle_dependents(id, 'finished')
+  if o.ttl ~= 0 then
+    call('HSET', job_key(id), 'status', 'finished', 'ended_at', NOW_ISO)
+    call('HDEL', job_key(id), 'x_error', 'x_result', 'x_next')
+    add_result(id, 1, worker, started, { 'return_value', o.value })
+    call('ZADD', P .. ':finished:' .. q, o.ttl < 0 and '+inf' or NOW_S + o.ttl, id)
+  end
+  keep_for(id, o.ttl, all_settled)
+end
+
+function finishers.retry(id, q, o, started)
+  local key = job_key(id)
+  call('HINCRBY', key, 'x_failures', 1)
+  call('HSET', key, 'ended_at', '', 'x_error', o.error, 'x_result', o.result)
+  if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
+  add_result(id, 4, worker, started, { 'exc_string', o.exc })
+  if o.delay <= 0 then
+    call('HSET', key, 'status', 'queued', 'enqueued_at', NOW_ISO)
+    push(q, id)
+    return
+  end
+  local due = NOW_S + o.delay
+  call('HSET', key, 'status', 'scheduled', 'x_next', string.format('%.0f', due * 1000))
+  call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due), id)
+  woken['@'] = true
+end
+
+local function end_for_good(status)
+  return function(id, q, o, started)
+    local key = job_key(id)
+    call('HSET', key, 'status', status, 'ended_at', NOW_ISO, 'x_error', o.error, 'x_result', o.result)
+    call('HDEL', key, 'x_next')
+    if status == 'stopped' then call('HSET', key, 'x_reason', 'requested')
+    else call('HINCRBY', key, 'x_failures', 1) end
+    if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
+    call('ZADD', P .. ':failed:' .. q, registry_score(o.ttl), id)
+    add_result(id, 2, worker, started, { 'exc_string', o.exc })
+    keep_for(id, o.ttl, settle_dependents(id, status))
+  end
+end
+finishers.failed = end_for_good('failed')
+finishers.stopped = end_for_good('stopped')
+
+function finishers.interrupted(id, q)
+  call('HSET', job_key(id), 'status', 'queued', 'x_interrupted', 1)
+  push(q, id, true)
+end
+
+-- Its child process was killed from outside: like a worker that died, but known at once.
+function finishers.abandoned(id, q)
+  call('HINCRBY', job_key(id), 'x_abandoned', 1)
+  call('HSET', job_key(id), 'status', 'queued')
+  push(q, id, true)
+end
+
+local EVENTS = { retry = 'retry_scheduled', abandoned = 'recovered' }
+
+local function finish(o)
+  local id, q, composite = o.id, o.queue, o.id .. ':' .. o.ex
+  local execution = call('HMGET', execution_key(composite), 'worker_name', 'created_at')
+  local owned = execution[1] == worker and call('ZSCORE', P .. ':wip:' .. q, composite)
+  if not owned then
+    if call('TYPE', job_key(id)).ok == 'hash' then note(id, 'late', o.detail) end
+    return 'late'
+  end
+  drop_execution(worker, q, id, o.ex)
+  if not has(job_key(id)) then return 'gone' end
+  note(id, EVENTS[o.kind] or o.kind, o.detail)
+  finishers[o.kind](id, q, o, { o.ex, execution[2] })
+  if stored[1] then
+    local counter = o.kind == 'finished' and 'successful_job_count' or 'failed_job_count'
+    if o.kind ~= 'interrupted' and o.kind ~= 'abandoned' then call('HINCRBY', wkey, counter, 1) end
+    local seconds = NOW_S - (tonumber(execution[2]) or NOW_S)
+    call('HINCRBYFLOAT', wkey, 'total_working_time', string.format('%.6f', seconds))
+  end
+  return 'done'
+end
+
+local answers = {}
+for i = 1, count do
+  local at = 5 + (i - 1) * 12
+  local ok, answer = pcall(finish, {
+    id = ARGV[at], ex = ARGV[at + 1], queue = ARGV[at + 2], kind = ARGV[at + 3],
+    delay = tonumber(ARGV[at + 4]), ttl = tonumber(ARGV[at + 5]), value = ARGV[at + 6],
+    exc = ARGV[at + 7], error = ARGV[at + 8], result = ARGV[at + 9], detail = ARGV[at + 10],
+    retries_left = ARGV[at + 11] })
+  answers[i] = ok and answer or 'broken'
+end
+if stored[1] then
+  call('HSET', wkey, 'x_end', seq, 'x_end_answer', cjson.encode(answers))
+  if call('SCARD', held_key(worker)) == 0 then call('HSET', wkey, 'state', 'idle') end
+end
+wake()
+return answers

@@ -1,0 +1,209 @@
+-- Shared by every script: clock, keys and the moves that several transitions make.
+-- ARGV[1] is the key prefix. Effects only are replicated, so the server's clock is safe to use.
+local P = ARGV[1]
+local OURS = P .. ':recado:'
+local clock = redis.call('TIME')
+local NOW_MS = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local NOW = string.format('%d.%06d', clock[1], clock[2])
+local NOW_S = tonumber(NOW)
+-- Stock tools clean `wip` by the caller's clock and would fail live jobs (RQ 3.0.0,
+-- StartedJobRegistry.cleanup): far beyond the job's own time-out they leave them alone.
+local HORIZON = 3600
+local ENDLESS = 86400
+local TRAIL_BYTES = 32768
+local DEPENDENTS_A_CALL = 100
+
+local function call(...) return redis.call(...) end
+local function has(key) return redis.call('EXISTS', key) == 1 end
+
+-- RQ's time format, %Y-%m-%dT%H:%M:%S.%fZ; Lua in the server has no os.date.
+-- Days to civil date after Howard Hinnant, chrono-compatible low-level date algorithms.
+local function iso(seconds, micros)
+  local days = math.floor(seconds / 86400)
+  local rest = seconds - days * 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month,
+    doy - math.floor((153 * mp + 2) / 5) + 1, math.floor(rest / 3600),
+    math.floor(rest / 60) % 60, rest % 60, micros)
+end
+local NOW_ISO = iso(tonumber(clock[1]), tonumber(clock[2]))
+
+local function job_key(id) return P .. ':job:' .. id end
+local function queue_key(q) return P .. ':queue:' .. q end
+local function execution_key(composite) return P .. ':execution:' .. composite end
+local function worker_key(w) return P .. ':worker:' .. w end
+local function held_key(w) return P .. ':worker:' .. w .. ':executions' end
+local function split_composite(composite) return string.match(composite, '^([^:]*):(.*)$') end
+
+local function queue_names()
+  local names, cut = {}, #queue_key('')
+  for _, key in ipairs(call('SMEMBERS', P .. ':queues')) do
+    names[#names + 1] = string.sub(key, cut + 1)
+  end
+  return names
+end
+
+-- The trail is kept in the job's own hash, so that it lives and goes with the job whoever
+-- deletes it. The oldest lines give way when it grows too long.
+local function append_trail(trail, line)
+  local grown = (trail and trail ~= '') and (trail .. '\n' .. line) or line
+  while #grown > TRAIL_BYTES do
+    local cut = string.find(grown, '\n', 1, true)
+    if not cut then break end
+    grown = string.sub(grown, cut + 1)
+  end
+  return grown
+end
+
+local function trail_line(event, detail)
+  if detail and detail ~= '' then
+    return string.format('[%d,"%s",%s]', NOW_MS, event, detail)
+  end
+  return string.format('[%d,"%s"]', NOW_MS, event)
+end
+
+local function note(id, event, detail)
+  local key = job_key(id)
+  call('HSET', key, 'x_trail', append_trail(call('HGET', key, 'x_trail'), trail_line(event, detail)))
+end
+
+-- Which queues got something to do; told to sleeping workers once, at the end of the script.
+local woken = {}
+local function push(q, id, front)
+  call('SADD', P .. ':queues', queue_key(q))
+  call(front and 'LPUSH' or 'RPUSH', queue_key(q), id)
+  woken[q] = true
+end
+
+local function wake()
+  local names = {}
+  for q in pairs(woken) do names[#names + 1] = q end
+  if #names > 0 then call('PUBLISH', OURS .. 'wake', table.concat(names, ',')) end
+end
+
+-- A live execution of the job, other than `except`. Entries whose hash is gone are dropped.
+local function live_execution(id, except)
+  local key = P .. ':executions:' .. id
+  for _, ex in ipairs(call('ZRANGE', key, 0, -1)) do
+    if ex ~= except then
+      if has(execution_key(id .. ':' .. ex)) then return ex end
+      call('ZREM', key, ex)
+    end
+  end
+  return false
+end
+
+local function drop_execution(worker, q, id, ex)
+  local composite = id .. ':' .. ex
+  call('DEL', execution_key(composite))
+  call('ZREM', P .. ':executions:' .. id, ex)
+  call('ZREM', P .. ':wip:' .. q, composite)
+  if worker then call('SREM', held_key(worker), composite) end
+end
+
+-- Seconds the job's keys are kept. 0 deletes at once, -1 keeps for ever, as RQ has it.
+-- Dependents that could not all be settled yet are kept for `recover`.
+local function keep_for(id, ttl, all_settled)
+  local key = job_key(id)
+  local kept = { key, P .. ':job::' .. id .. ':dependencies', P .. ':results:' .. id }
+  if all_settled then kept[4] = key .. ':dependents' end
+  for _, each in ipairs(kept) do
+    if ttl == 0 then call('DEL', each)
+    elseif ttl > 0 then call('EXPIRE', each, ttl)
+    else call('PERSIST', each) end
+  end
+end
+
+local function registry_score(ttl) return ttl < 0 and -1 or NOW_S + ttl end
+
+local function add_result(id, kind, worker, composite_started, fields)
+  local args = { 'XADD', P .. ':results:' .. id, 'MAXLEN', '~', 10, '*', 'type', kind,
+    'worker_name', worker or '' }
+  if composite_started then
+    args[#args + 1] = 'execution_id'; args[#args + 1] = composite_started[1]
+    args[#args + 1] = 'execution_started_at'; args[#args + 1] = composite_started[2]
+    args[#args + 1] = 'execution_ended_at'; args[#args + 1] = NOW
+  end
+  for i = 1, #fields, 2 do
+    if fields[i + 1] and fields[i + 1] ~= '' then
+      args[#args + 1] = fields[i]; args[#args + 1] = fields[i + 1]
+    end
+  end
+  call(unpack(args))
+end
+
+local settled = 0
+local settle_dependents
+
+local function cancel_deferred(id, q, reason)
+  call('ZREM', P .. ':deferred:' .. q, id)
+  call('HSET', job_key(id), 'status', 'canceled', 'ended_at', NOW_ISO, 'x_reason', reason)
+  note(id, 'canceled', '{"reason":"' .. reason .. '"}')
+  call('ZADD', P .. ':canceled:' .. q, NOW, id)
+  keep_for(id, ENDLESS, settle_dependents(id, 'canceled'))
+end
+
+local function parents_allow(id, parent, parent_status, allow_failure)
+  for _, other in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
+    local status = other == parent and parent_status or call('HGET', job_key(other), 'status')
+    -- A parent whose record is gone has ended and been cleaned away: RQ counts it as met.
+    if status and status ~= 'finished' then
+      if not (allow_failure and status == 'failed') then return false end
+    end
+  end
+  return true
+end
+
+local function settle_one(id, parent, parent_status)
+  local job = call('HMGET', job_key(id), 'status', 'origin', 'allow_dependency_failures',
+    'enqueue_at_front', 'x_type')
+  if job[1] ~= 'deferred' or not job[2] then return true end
+  local allow_failure = job[3] == '1'
+  local met = parent_status == 'finished' or (allow_failure and parent_status == 'failed')
+  if not met then
+    -- RQ leaves such a dependent waiting for ever. Ours is settled; a stock job keeps RQ's way.
+    if job[5] then cancel_deferred(id, job[2], 'parent_failed') end
+    return job[5] and true or false
+  end
+  if not parents_allow(id, parent, parent_status, allow_failure) then return true end
+  call('ZREM', P .. ':deferred:' .. job[2], id)
+  call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
+  note(id, 'queued')
+  push(job[2], id, job[4] == '1')
+  return true
+end
+
+-- Queue or cancel what waited for this job. Many dependents would hold the server up:
+-- the rest is left to `recover`, with the parent's status, as the parent may be gone by then.
+settle_dependents = function(id, status)
+  local key = job_key(id) .. ':dependents'
+  local waiting = 0
+  for _, dependent in ipairs(call('SMEMBERS', key)) do
+    if settled >= DEPENDENTS_A_CALL then
+      call('HSET', OURS .. 'settle', id, status)
+      call('PERSIST', key)
+      return false
+    end
+    settled = settled + 1
+    local ok, done = pcall(settle_one, dependent, id, status)
+    if not ok or done then call('SREM', key, dependent) else waiting = waiting + 1 end
+  end
+  call('HDEL', OURS .. 'settle', id)
+  if waiting == 0 then call('DEL', key) end
+  return true
+end
+
+local function fail(id, q, error_json, exc_string, ttl)
+  call('HSET', job_key(id), 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
+  call('ZADD', P .. ':failed:' .. q, registry_score(ttl), id)
+  add_result(id, 2, nil, nil, { 'exc_string', exc_string })
+  keep_for(id, ttl, settle_dependents(id, 'failed'))
+end

@@ -1,0 +1,33 @@
+-- promote: scheduled jobs that are due become queued.
+-- ARGV: prefix, most jobs
+-- Answer: {count, ms until the next is due or -1, {id, type, queue, attempt, request id} …}.
+local most, moved, next_due, ids = tonumber(ARGV[2]), 0, nil, {}
+
+local function move(q, id)
+  call('ZREM', P .. ':scheduled:' .. q, id)
+  local job = call('HMGET', job_key(id), 'status', 'x_type', 'x_attempt', 'x_req')
+  if job[1] ~= 'scheduled' then return end
+  call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
+  note(id, 'queued')
+  push(q, id)
+  moved = moved + 1
+  ids[moved] = { id, job[2] or '', q, job[3] or '0', job[4] or '' }
+end
+
+for _, q in ipairs(queue_names()) do
+  local key = P .. ':scheduled:' .. q
+  -- A stock scheduler that holds the queue's lock works on it in several steps: doing the
+  -- same here doubled entries. Within this script nobody else can take the lock.
+  if call('TYPE', key).ok == 'zset' and not has(P .. ':scheduler-lock:' .. q) then
+    for _, id in ipairs(call('ZRANGEBYSCORE', key, '-inf', NOW, 'LIMIT', 0, most - moved)) do
+      local ok = pcall(move, q, id)
+      if not ok then call('ZREM', key, id) end
+    end
+    local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end
+  end
+end
+wake()
+local wait = -1
+if next_due then wait = math.max(0, math.ceil((next_due - NOW_S) * 1000)) end
+return { moved, wait, ids }

@@ -1,0 +1,153 @@
+-- recover: executions whose worker is silent go back to their queue, and all upkeep.
+-- ARGV: prefix, silence ms, abandoned limit, failure ttl, exc_string of an abandoned job,
+--   upkeep interval ms
+-- Answer: {gap 0|1, more 0|1, {id, type, queue, attempt, fate, worker, request id} …}
+local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+local failure_ttl, abandoned_exc, upkeep_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local beats, last_key = OURS .. 'beats', OURS .. 'recovered_at'
+local MOST, SEEN_SECONDS, READY_SECONDS = 50, 60, 5
+local fates, more = {}, 0
+
+-- If nobody could ask for half the silence (Redis was away, or its clock jumped), nobody
+-- could beat either: their silence says nothing. Count it anew from here.
+local last = tonumber(call('GET', last_key) or '')
+call('SET', last_key, NOW_MS)
+if not last or last > NOW_MS or NOW_MS - last > silence / 2 then
+  for _, worker in ipairs(call('ZRANGE', beats, 0, -1)) do call('ZADD', beats, NOW_MS, worker) end
+  return { 1, 0, {} }
+end
+
+local function abandon(worker, q, id, ex)
+  local stop = call('HGET', execution_key(id .. ':' .. ex), 'x_stop')
+  drop_execution(worker, q, id, ex)
+  local key = job_key(id)
+  local job = call('HMGET', key, 'status', 'x_type', 'x_attempt', 'x_abandoned', 'failure_ttl', 'x_req')
+  if job[1] ~= 'started' or live_execution(id, ex) then return end
+  local count = (tonumber(job[4] or '') or 0) + 1
+  local fate = 'requeued'
+  call('HSET', key, 'x_abandoned', count)
+  note(id, 'recovered', string.format('{"w":"%s"}', worker or ''))
+  if stop then
+    fate = 'stopped'
+    call('HSET', key, 'status', 'stopped', 'ended_at', NOW_ISO, 'x_reason', 'requested')
+    call('ZADD', P .. ':failed:' .. q, registry_score(failure_ttl), id)
+    note(id, 'stopped')
+    keep_for(id, failure_ttl, settle_dependents(id, 'stopped'))
+  elseif count >= limit then
+    fate = 'failed'
+    note(id, 'failed')
+    fail(id, q, cjson.encode({ code = 'abandoned', class = 'AbandonedJobError', retryable = false,
+      message = 'Its worker died ' .. count .. ' times while running it' }), abandoned_exc,
+      tonumber(job[5] or '') or failure_ttl)
+  else
+    call('HSET', key, 'status', 'queued')
+    push(q, id, true)
+  end
+  fates[#fates + 1] = { id, job[2] or '', q, tonumber(job[3] or '') or 0, fate, worker or '',
+    job[6] or '' }
+end
+
+local function bury_worker(worker)
+  local key = worker_key(worker)
+  for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
+    if #fates >= MOST then more = 1; return end
+    local id, ex = split_composite(composite)
+    local q = id and call('HGET', job_key(id), 'origin')
+    local ok = q and pcall(abandon, worker, q, id, ex)
+    if not ok then call('SREM', held_key(worker), composite) end
+  end
+  local queues = call('HGET', key, 'queues') or ''
+  call('SREM', P .. ':workers', key)
+  for q in string.gmatch(queues, '[^,]+') do call('SREM', P .. ':workers:' .. q, key) end
+  call('DEL', key, held_key(worker))
+  call('ZREM', beats, worker)
+end
+
+for _, worker in ipairs(call('ZRANGEBYSCORE', beats, '-inf', NOW_MS - silence, 'LIMIT', 0, 8)) do
+  bury_worker(worker)
+end
+
+local function tidy_workers()
+  for _, key in ipairs(call('SRANDMEMBER', P .. ':workers', MOST)) do
+    if not has(key) then
+      call('SREM', P .. ':workers', key)
+      for _, q in ipairs(queue_names()) do call('SREM', P .. ':workers:' .. q, key) end
+    end
+  end
+end
+
+-- Executions past their horizon: a stock worker's, or one of ours that has no worker at all.
+local function tidy_wip(q)
+  local key = P .. ':wip:' .. q
+  for _, composite in ipairs(call('ZRANGEBYSCORE', key, 0, NOW, 'LIMIT', 0, MOST)) do
+    local id, ex = split_composite(composite)
+    local worker = id and call('HGET', execution_key(composite), 'worker_name') or nil
+    local ok = id and pcall(abandon, worker or nil, q, id, ex)
+    if not ok then call('ZREM', key, composite) end
+  end
+end
+
+-- Popped by a stock worker on one queue, which then died before it had begun.
+local function tidy_intermediate(q)
+  local key = queue_key(q) .. ':intermediate'
+  if call('TYPE', key).ok ~= 'list' then return end
+  for _, id in ipairs(call('LRANGE', key, 0, MOST - 1)) do
+    local seen_key = key .. ':first_seen:' .. id
+    if not call('SET', seen_key, NOW, 'NX', 'EX', ENDLESS) then
+      if NOW_S - (tonumber(call('GET', seen_key)) or 0) > SEEN_SECONDS then
+        call('LREM', key, 1, id)
+        call('DEL', seen_key)
+        local status = call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status')
+        if (status == 'queued' or status == 'created') and not live_execution(id) then
+          push(q, id, true)
+          fates[#fates + 1] = { id, '', q, 0, 'requeued', '', '' }
+        end
+      end
+    end
+  end
+end
+
+-- Dependents that a stock worker had found ready, and then died.
+local function tidy_ready(q)
+  local key = P .. ':ready:' .. q
+  for _, id in ipairs(call('ZRANGEBYSCORE', key, '-inf', NOW_S - READY_SECONDS, 'LIMIT', 0, MOST)) do
+    call('ZREM', key, id)
+    if call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status') == 'ready_to_enqueue' then
+      call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
+      push(q, id)
+    end
+  end
+end
+
+local function tidy_ended(q)
+  for _, name in ipairs({ ':finished:', ':failed:' }) do
+    local due = call('ZRANGEBYSCORE', P .. name .. q, 0, NOW, 'LIMIT', 0, 500)
+    if #due > 0 then call('ZREM', P .. name .. q, unpack(due)) end
+    if #due == 500 then more = 1 end
+  end
+  -- RQ gives canceled jobs no TTL at all and their score is when they were canceled.
+  local old = call('ZRANGEBYSCORE', P .. ':canceled:' .. q, 0, NOW_S - ENDLESS, 'LIMIT', 0, MOST)
+  for _, id in ipairs(old) do
+    call('ZREM', P .. ':canceled:' .. q, id)
+    if call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status') == 'canceled' then
+      keep_for(id, 0, true)
+    end
+  end
+end
+
+local due_key = OURS .. 'upkeep_at'
+if NOW_MS - (tonumber(call('GET', due_key) or '') or 0) >= upkeep_ms then
+  call('SET', due_key, NOW_MS)
+  tidy_workers()
+  for _, q in ipairs(queue_names()) do
+    for _, tidy in ipairs({ tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }) do pcall(tidy, q) end
+  end
+end
+
+local unsettled = call('HGETALL', OURS .. 'settle')
+for i = 1, #unsettled, 2 do
+  if settled >= DEPENDENTS_A_CALL then more = 1; break end
+  settle_dependents(unsettled[i], unsettled[i + 1])
+end
+wake()
+return { 0, more, fates }

@@ -1,0 +1,441 @@
+"""The only caller of the scripts: a job changes its state here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import redis.asyncio as async_redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from app.queue import scripts
+from app.queue.batching import Batcher
+from app.queue.connection import REPLY_SECONDS, Lane, Reachability, is_away, until_answered
+from app.queue.errors import JobIdTakenError, QueueUnavailableError
+from app.queue.keys import PREFIX, job
+from app.queue.records import JobDraft, encode_call
+from app.queue.scripts import Script
+
+# No beat for so long, and a worker counts as dead.
+SILENCE_SECONDS = 10.0
+# How long RQ's tools show a worker that stopped beating without a word.
+WORKER_RECORD_SECONDS = 480
+UPKEEP_MS = 2000
+# A body beyond this is written before the script and read after it, so that neither holds
+# up the server; until the script has accepted it, it is about to expire.
+LARGE_BODY_BYTES = 256 * 1024
+STAGED_SECONDS = 60
+SUBMIT_SECONDS = 4.0
+
+
+async def run_script(lane: Lane, script: Script, *arguments: Any) -> Any:
+    """Call a script by digest; a server that does not know it yet is given the source."""
+    try:
+        return await lane.call(
+            b"EVALSHA", script.digest, b"0", PREFIX, *arguments, seconds=REPLY_SECONDS
+        )
+    except NoScriptError:
+        return await lane.call(b"EVAL", script.source, b"0", PREFIX, *arguments)
+
+
+def pack_traceback(text: str) -> bytes:
+    """A traceback as RQ keeps it in a result: base64 of zlib."""
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace")))
+
+
+def encode_result(value: Any) -> bytes:
+    """A return value as RQ keeps it with the JSON serializer: base64 of JSON."""
+    return base64.b64encode(to_json(value).encode("utf-8"))
+
+
+class Submitter:
+    """Takes drafts from many callers to Redis, together; for the web process."""
+
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        give_up_seconds: float = SUBMIT_SECONDS,
+    ) -> None:
+        self._lane = Lane(client, reachability)
+        self._name = os.urandom(9).hex()
+        self._seq = 0
+        self._give_up_seconds = give_up_seconds
+        self._batcher: Batcher[_Packed, tuple[int, int]] = Batcher(self._send, lambda p: p.size)
+
+    async def submit(self, draft: JobDraft) -> None:
+        """Return when Redis has acknowledged the job, and put its times on the draft.
+
+        Raises QueueUnavailableError when it did not within the limit; the job may stand
+        all the same if only the reply was lost.
+        """
+        now_ms, code = await self._batcher.put(_pack(draft))
+        if code == 0:
+            raise JobIdTakenError(draft.id)
+        if code < 0:
+            raise QueueUnavailableError("a key of this queue holds something else")
+        draft.created_at = _from_ms(now_ms)
+        if draft.delay_seconds is not None:
+            draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
+        elif draft.scheduled_at is None:
+            draft.enqueued_at = draft.created_at
+
+    async def aclose(self) -> None:
+        await self._batcher.aclose()
+        await self._lane.close()
+
+    async def _send(self, batch: Sequence[_Packed]) -> Sequence[tuple[int, int]]:
+        self._seq += 1
+        arguments: list[Any] = [self._name, self._seq, len(batch)]
+        for packed in batch:
+            arguments += packed.arguments
+        deadline = asyncio.get_running_loop().time() + self._give_up_seconds
+        pause = 0.02
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    for packed in batch:
+                        if packed.body is not None:
+                            await run_script(
+                                self._lane, scripts.STAGE, packed.id, packed.body, STAGED_SECONDS
+                            )
+                    now_ms, codes = await run_script(self._lane, scripts.SUBMIT, *arguments)
+                return [(now_ms, code) for code in codes]
+            except (RedisError, OSError, TimeoutError) as error:
+                if isinstance(error, ResponseError) and str(error).startswith("OOM"):
+                    raise QueueUnavailableError("Redis is full", 30) from error
+                if isinstance(error, RedisError) and not is_away(error):
+                    raise
+                now = asyncio.get_running_loop().time()
+                if now + pause >= deadline:
+                    raise QueueUnavailableError("Redis does not answer") from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A draft as the submit script takes it. `body` is set when it goes ahead by itself."""
+
+    id: str
+    arguments: list[Any]
+    body: bytes | None
+    size: int
+
+
+def _pack(draft: JobDraft) -> _Packed:
+    data = encode_call(draft.type, draft.params)
+    large = len(data) > LARGE_BODY_BYTES
+    fields: list[Any] = [] if large else ["data", data]
+    backoff = draft.backoff
+    fields += [
+        "origin", draft.rq_queue,
+        "description", draft.type,
+        # RQ 3.0 reads whole seconds only (parse_timeout).
+        "timeout", math.ceil(draft.timeout_seconds),
+        "result_ttl", draft.retention_seconds,
+        "failure_ttl", draft.failure_retention_seconds,
+        "x_type", draft.type,
+        "x_max", draft.max_attempts,
+        "x_backoff",
+        f"[{backoff.initial:g},{backoff.factor:g},{backoff.maximum:g},{backoff.jitter:g}]",
+    ]  # fmt: skip
+    if not float(draft.timeout_seconds).is_integer():
+        fields += ["x_timeout", f"{draft.timeout_seconds:.3f}"]
+    optional = {"x_req": draft.request_id, "x_by": draft.submitted_by}
+    for name, value in optional.items():
+        if value is not None:
+            fields += [name, value]
+    if draft.dry_run:
+        fields += ["x_dry", 1]
+    place, at = "q", 0.0
+    if draft.delay_seconds is not None and draft.delay_seconds > 0:
+        place, at = "r", draft.delay_seconds
+    elif draft.scheduled_at is not None:
+        place, at = "s", draft.scheduled_at.timestamp()
+    arguments = [draft.id, draft.rq_queue, place, f"{at:.6f}", len(fields), *fields]
+    return _Packed(draft.id, arguments, data if large else None, 0 if large else len(data) + 400)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that this worker now runs. `fields` are those of claim.lua, by name."""
+
+    id: str
+    execution: str
+    queue: str
+    attempt: int
+    fields: dict[str, bytes]
+
+    @property
+    def composite(self) -> str:
+        return f"{self.id}:{self.execution}"
+
+    @property
+    def type_name(self) -> str:
+        """The type that our own submissions name; empty for a stock producer's."""
+        return self.text("type")
+
+    def text(self, name: str) -> str:
+        return self.fields.get(name, b"").decode("utf-8", "replace")
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A field as a whole number; the default when it is absent or none."""
+        try:
+            return int(self.fields.get(name, b""))
+        except ValueError:
+            return default
+
+    def json(self, name: str) -> Any:
+        """A field as JSON; None when it is absent or none."""
+        try:
+            return json.loads(self.fields.get(name, b""))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim brought. `state` `register`: the worker must be born again first."""
+
+    state: Literal["ok", "register", "suspended"]
+    jobs: list[Claimed]
+    dropped: list[str]
+    broken: list[str]
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an execution ended. Strings are what RQ's result and our trail keep."""
+
+    id: str
+    execution: str
+    queue: str
+    kind: Literal["finished", "retry", "failed", "stopped", "interrupted", "abandoned"]
+    ttl_seconds: int
+    delay_seconds: float = 0.0
+    return_value: bytes = b""
+    traceback: bytes = b""
+    error_json: str = ""
+    result_json: str = ""
+    detail_json: str = ""
+    retries_left: str = ""
+
+    def arguments(self) -> list[Any]:
+        return [
+            self.id, self.execution, self.queue, self.kind, f"{self.delay_seconds:.3f}",
+            self.ttl_seconds, self.return_value, self.traceback, self.error_json,
+            self.result_json, self.detail_json, self.retries_left,
+        ]  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        return (
+            len(self.return_value) + len(self.traceback) + len(self.error_json)
+            + len(self.result_json) + 200
+        )  # fmt: skip
+
+
+# claim.lua, FIELDS
+_FIELDS = (
+    "status", "type", "data", "timeout", "exact_timeout", "attempt", "max_attempts",
+    "failures", "abandoned", "backoff", "request_id", "dry_run", "result", "retries_left",
+    "retry_intervals", "result_ttl", "failure_ttl", "created_at", "trail",
+    "success_callback_name", "failure_callback_name", "stopped_callback_name",
+    "repeats_left", "group_id", "webhooks", "rate_limit_key", "interrupted",
+)  # fmt: skip
+_BROKEN_EXC = pack_traceback("The record of this job cannot be read.")
+_CLAIM_BYTES = 1024 * 1024
+
+
+class WorkerTransitions:
+    """The transitions of one worker. Each call repeats until Redis has answered.
+
+    `name` ends in a random word after the last dot, which its executions carry too.
+    """
+
+    def __init__(
+        self, client: async_redis.Redis, reachability: Reachability, *, name: str, queues: list[str]
+    ) -> None:
+        self.name = name
+        self._queues = queues
+        self._claim_lane = Lane(client, reachability)
+        self._end_lane = Lane(client, reachability)
+        self._claim_seq = 0
+        self._end_seq = 0
+        self._ends: Batcher[Outcome, str] = Batcher(self._send_ends, lambda o: o.size)
+        self.stop_waiting = False
+
+    async def birth(self, fields: dict[str, str]) -> None:
+        flat = [part for pair in fields.items() for part in pair]
+        await self._repeat(
+            self._claim_lane, scripts.BIRTH,
+            self.name, WORKER_RECORD_SECONDS, ",".join(self._queues), *flat,
+        )  # fmt: skip
+
+    async def death(self) -> None:
+        """Leave, once. Raises when Redis does not answer: silence then says the same."""
+        await run_script(self._claim_lane, scripts.DEATH, self.name)
+
+    async def claim(
+        self,
+        *,
+        coroutines: int,
+        processes: int,
+        queues: Sequence[str],
+        process_types: Sequence[str],
+    ) -> Claim:
+        """Take jobs for the free slots, in order of `queues`."""
+        self._claim_seq += 1
+        seq = self._claim_seq
+        answer = await self._repeat(
+            self._claim_lane, scripts.CLAIM,
+            self.name, seq, coroutines, processes, min(64, coroutines + processes),
+            _CLAIM_BYTES, _BROKEN_EXC, len(queues), *queues, *process_types,
+        )  # fmt: skip
+        state = answer[0].decode()
+        if state != "ok":
+            return Claim(state, [], [], [])
+        jobs = [_claimed(each) for each in answer[1]]
+        for each in jobs:
+            if "data" not in each.fields:
+                await self._fetch_body(each)
+        dropped, broken = ([each.decode() for each in ids] for ids in answer[2:4])
+        return Claim("ok", jobs, dropped, broken, seq)
+
+    async def end(self, outcome: Outcome) -> str:
+        """Report how an execution ended: `done`, or `late` when it is no longer ours."""
+        return await self._ends.put(outcome)
+
+    async def aclose(self) -> None:
+        await self._ends.aclose()
+        await self._claim_lane.close()
+        await self._end_lane.close()
+
+    async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str]:
+        self._end_seq += 1
+        arguments: list[Any] = [self.name, self._end_seq, len(batch)]
+        for outcome in batch:
+            arguments += outcome.arguments()
+        answers = await self._repeat(self._end_lane, scripts.END, *arguments)
+        return [answer.decode() for answer in answers]
+
+    async def _fetch_body(self, claimed: Claimed) -> None:
+        body = await until_answered(
+            lambda: self._claim_lane.call(b"HGET", job(claimed.id), b"data"),
+            stop=lambda: self.stop_waiting,
+        )
+        if body is not None:
+            claimed.fields["data"] = body
+
+    async def _repeat(self, lane: Lane, script: Script, *arguments: Any) -> Any:
+        return await until_answered(
+            lambda: run_script(lane, script, *arguments), stop=lambda: self.stop_waiting
+        )
+
+
+def _claimed(answer: list[Any]) -> Claimed:
+    job_id, execution, queue, attempt, values = answer
+    fields = {
+        name: value for name, value in zip(_FIELDS, values, strict=False) if value is not None
+    }
+    return Claimed(job_id.decode(), execution.decode(), queue.decode(), int(attempt), fields)
+
+
+def beat_arguments(
+    worker: str, arrived_claim: int, mail_report: str, composites: Sequence[str]
+) -> list[Any]:
+    """What the beat script takes; sent by a thread of its own, see worker.py."""
+    return [PREFIX, worker, WORKER_RECORD_SECONDS, arrived_claim, mail_report, *composites]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A job that a silent worker held, and what became of it."""
+
+    id: str
+    type: str
+    queue: str
+    attempt: int
+    fate: Literal["requeued", "failed", "stopped"]
+    worker: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A job whose time has come."""
+
+    id: str
+    type: str
+    queue: str
+    attempt: int
+    request_id: str
+
+
+class Caretaker:
+    """promote and recover: harmless to call, by anybody, as often as one likes."""
+
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        *,
+        abandoned_limit: int,
+        failure_retention_seconds: int,
+    ) -> None:
+        self._lane = Lane(client, reachability)
+        self._abandoned_limit = abandoned_limit
+        self._failure_retention_seconds = failure_retention_seconds
+        self._abandoned_exc = pack_traceback(
+            "AbandonedJobError: the worker of this job died each time that it ran"
+        )
+
+    async def promote(self) -> tuple[list[Promoted], float | None]:
+        """Queue what is due. Returns those jobs, and seconds until the next one is due."""
+        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200)
+        promoted = [
+            Promoted(
+                each[0].decode(), each[1].decode(), each[2].decode(), int(each[3]), each[4].decode()
+            )
+            for each in jobs
+        ]
+        return promoted, None if wait_ms < 0 else wait_ms / 1000
+
+    async def recover(self) -> tuple[list[Recovered], bool]:
+        """Take over from silent workers, and tidy. True: there is more to do at once."""
+        _gap, more, fates = await run_script(
+            self._lane, scripts.RECOVER,
+            int(SILENCE_SECONDS * 1000), self._abandoned_limit, self._failure_retention_seconds,
+            self._abandoned_exc, UPKEEP_MS,
+        )  # fmt: skip
+        recovered = [
+            Recovered(
+                id=fate[0].decode(), type=fate[1].decode(), queue=fate[2].decode(),
+                attempt=int(fate[3]), fate=fate[4].decode(), worker=fate[5].decode(),
+                request_id=fate[6].decode(),
+            )
+            for fate in fates
+        ]  # fmt: skip
+        return recovered, bool(more)
+
+    async def aclose(self) -> None:
+        await self._lane.close()
+
+
+def _from_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def to_json(value: Any) -> str:
+    """JSON as it goes into Redis. Raises ValueError or TypeError for what JSON has not."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,137 @@
+"""Reading: one job, and how ready the service is. Nothing here changes a job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis.asyncio as async_redis
+from redis.exceptions import RedisError
+
+from app.queue import keys
+from app.queue.connection import REPLY_SECONDS, Reachability, is_away
+from app.queue.errors import QueueUnavailableError
+from app.queue.reading import view_of
+from app.queue.records import JobView, split_queue_name
+from app.queue.transitions import SILENCE_SECONDS
+
+WARNINGS_SECONDS = 1.0
+# A stock worker says that it lives as seldom as every 405 s (RQ 3.0, worker_ttl - 15).
+STOCK_SILENCE_SECONDS = 480
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker that beats. `mail_fault`: what it finds wrong with the mail server, if anything."""
+
+    name: str
+    queues: frozenset[str]
+    mail_fault: str | None
+
+
+class Views:
+    """Every method raises QueueUnavailableError when Redis cannot be asked."""
+
+    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+        self._client = client
+        self._reachability = reachability
+        self._live: tuple[float, list[LiveWorker]] | None = None
+
+    async def job(self, job_id: str) -> JobView | None:
+        """The job, or None when there is none of that id."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(keys.job(job_id))
+            pipeline.xrevrange(keys.results(job_id), count=1)
+            record, results = await self._ask(pipeline.execute())
+        if not record:
+            return None
+        view = view_of(job_id, record, results[0][1] if results else None)
+        if view.status == "scheduled" and not (view.scheduled_at or view.next_attempt_at):
+            view.scheduled_at = await self._stock_schedule(job_id, record)
+        return view
+
+    async def readiness(self, queues: Iterable[str]) -> list[str]:
+        """Why the service is not ready, in words; empty when it is."""
+        try:
+            live = await self._live_workers()
+        except QueueUnavailableError as error:
+            return [error.reason]
+        served = {queue for worker in live for queue in worker.queues}
+        reasons = [_nobody_listens(queue) for queue in queues if queue not in served]
+        faults = {worker.mail_fault for worker in live if worker.mail_fault}
+        reasons += sorted(f"the mail server: {fault}" for fault in faults)
+        return reasons
+
+    async def warnings(self, queue: str) -> list[str]:
+        """What a client should know of a queue's capacity. At most a second old."""
+        now = time.monotonic()
+        if self._live is None or now - self._live[0] > WARNINGS_SECONDS:
+            self._live = (now, await self._live_workers())
+        served = any(queue in worker.queues for worker in self._live[1])
+        return [] if served else [_nobody_listens(queue)]
+
+    async def session_secret(self) -> bytes:
+        """The key that signs sessions: made once, the same for every process."""
+        made = os.urandom(32).hex()
+        await self._ask(self._client.set(keys.SECRET, made, nx=True))
+        return bytes(await self._ask(self._client.get(keys.SECRET)))
+
+    async def _stock_schedule(self, job_id: str, record: dict[bytes, bytes]) -> datetime | None:
+        name = record.get(b"origin", b"default").decode()
+        score = await self._ask(self._client.zscore(keys.scheduled(name), job_id))
+        return datetime.fromtimestamp(score, UTC) if score is not None else None
+
+    async def _live_workers(self) -> list[LiveWorker]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.smembers(keys.WORKERS)
+            pipeline.zrange(keys.BEATS, 0, -1, withscores=True)
+            (seconds, _), members, beats = await self._ask(pipeline.execute())
+        silent_before_ms = (seconds - SILENCE_SECONDS) * 1000
+        beating = {name for name, beat_ms in beats if beat_ms >= silent_before_ms}
+        ours = {name for name, _ in beats}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in members:
+                pipeline.hmget(key, "queues", "x_mail", "death", "last_heartbeat")
+            records = await self._ask(pipeline.execute())
+        live = []
+        for key, (queues, mail, death, heartbeat) in zip(members, records, strict=True):
+            name = key.removeprefix(keys.worker("").encode())
+            alive = name in beating if name in ours else _stock_alive(heartbeat, seconds)
+            if alive and queues is not None and death is None:
+                names = {split_queue_name(each)[0] for each in queues.decode().split(",")}
+                live.append(
+                    LiveWorker(name.decode(), frozenset(names), mail.decode() if mail else None)
+                )
+        return live
+
+    async def _ask(self, asking: Any) -> Any:
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                answer = await asking
+        except (RedisError, OSError, TimeoutError) as error:
+            if isinstance(error, RedisError) and not is_away(error):
+                raise
+            self._reachability.lost(error)
+            raise QueueUnavailableError("Redis does not answer") from error
+        self._reachability.found()
+        return answer
+
+
+def _stock_alive(heartbeat: bytes | None, now: int) -> bool:
+    if heartbeat is None:
+        return False
+    try:
+        beat = datetime.strptime(heartbeat.decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        return False
+    return now - beat.replace(tzinfo=UTC).timestamp() < STOCK_SILENCE_SECONDS
+
+
+def _nobody_listens(queue: str) -> str:
+    return f"no live worker listens to queue {queue}"

@@ -1,0 +1,442 @@
+"""The loop: claim, run, end, beat; an RQ worker to RQ's tools."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import random
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio as async_redis
+from redis.exceptions import RedisError
+from rq.version import VERSION as RQ_VERSION
+
+from app.logs import event
+from app.queue import keys
+from app.queue.beat import Beat, Heart, Held
+from app.queue.children import Children
+from app.queue.claimed import read_call
+from app.queue.connection import Reachability, is_away
+from app.queue.outcomes import Ended, Limits, outcome_of
+from app.queue.perform import format_traceback
+from app.queue.records import PRIORITIES, queue_name, split_queue_name
+from app.queue.retry import Failure
+from app.queue.running import Runner
+from app.queue.transitions import Caretaker, Claimed, WorkerTransitions
+from app.queue.upkeep import Upkeep
+from jobs.catalog import Catalog
+from jobs.context import MailSender
+from jobs.errors import PermanentError
+
+log = logging.getLogger("recado.worker")
+
+# A stock producer enqueues without a wake-up: look by ourselves so often.
+POLL_SECONDS = 0.5
+# Left of the 30 s that a platform gives after SIGTERM, for telling Redis.
+FAREWELL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What the settings and the command line say. `queues` are names without priority."""
+
+    queues: Sequence[str]
+    concurrency: int
+    processes: int
+    grace_seconds: float
+    abandoned_limit: int
+    retention_seconds: int
+    failure_retention_seconds: int
+    params_defaults: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution in this process. `stop` is resolved with why it must end early."""
+
+    claimed: Claimed
+    stop: asyncio.Future[str]
+    started: float
+    type_name: str
+    in_process: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def end_early(self, why: str) -> None:
+        if not self.stop.done():
+            self.stop.set_result(why)
+
+
+class Worker:
+    """One worker process. `run` returns when it was asked to stop and has drained."""
+
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        redis_url: str,
+        catalog: Catalog,
+        options: WorkerOptions,
+        *,
+        mail: MailSender,
+        children: Children,
+    ) -> None:
+        self.name = worker_name()
+        self._client = client
+        self._redis_url = redis_url
+        self._catalog = catalog
+        self._options = options
+        self._children = children
+        self._reachability = Reachability()
+        self._queues = _in_order_of_priority(options.queues)
+        self._transitions = WorkerTransitions(
+            client, self._reachability, name=self.name, queues=self._queues
+        )
+        self._runner = Runner(mail, children, options.params_defaults)
+        self._upkeep = Upkeep(
+            Caretaker(
+                client, self._reachability,
+                abandoned_limit=options.abandoned_limit,
+                failure_retention_seconds=options.failure_retention_seconds,
+            )
+        )  # fmt: skip
+        self._limits = Limits(
+            options.abandoned_limit, options.retention_seconds, options.failure_retention_seconds
+        )
+        self._runs: dict[str, Run] = {}  # by composite, until Redis knows the outcome
+        self._arrived_claim = 0
+        self._busy = {False: 0, True: 0}  # slots in use: coroutines, processes
+        self._look = asyncio.Event()
+        self._drain = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.mail_report = ""
+
+    # Life
+
+    async def run(self) -> None:
+        """Work until a signal, then drain and leave."""
+        self._install_signals()
+        # The caller's: a `def` job should not have to wait for the first fork.
+        self._children.start()
+        background = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._upkeep.run()),
+        ]
+        await self._register()
+        heart = Heart(self._redis_url, self.name, self._held, self._heard, self._reachability)
+        heart.start()
+        event(log, "worker_started", worker=self.name, queues=",".join(self._options.queues))
+        try:
+            await self._claim_until_drain()
+            await self._finish_runs()
+        finally:
+            await self._leave(heart, background)
+
+    def request_stop(self) -> None:
+        """First: claim nothing more and drain. Again: interrupt what runs, now."""
+        if self._drain.is_set():
+            self._hurry.set()
+        event(log, "worker_stopping", worker=self.name, running=len(self._runs))
+        self._drain.set()
+        self._look.set()
+
+    def _install_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self.request_stop)
+
+    async def _register(self) -> None:
+        host = socket.gethostname()
+        await self._transitions.birth(
+            {
+                "pid": str(os.getpid()),
+                "hostname": host,
+                "ip_address": await asyncio.to_thread(_address_of, host),
+                "version": RQ_VERSION,
+                "python_version": sys.version.replace("\n", " "),
+                "x_platform": platform.platform(),
+            }
+        )
+
+    async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:
+        heart.stop()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self._transitions.death()
+        await self._transitions.aclose()
+        self._children.close()
+        event(log, "worker_stopped", worker=self.name)
+
+    # Claiming
+
+    async def _claim_until_drain(self) -> None:
+        while not self._drain.is_set():
+            self._look.clear()
+            coroutines, processes = self._free_slots()
+            if coroutines + processes == 0:
+                await self._look.wait()
+                continue
+            claiming = asyncio.create_task(
+                self._transitions.claim(
+                    coroutines=coroutines,
+                    processes=processes,
+                    queues=self._rotated_queues(),
+                    process_types=[each.name for each in self._catalog if not each.is_async],
+                )
+            )
+            claim = await self._unless_leaving(claiming)
+            if claim is None:
+                return
+            if claim.state == "register":
+                await self._register()
+                continue
+            for claimed in claim.jobs:
+                self._begin(claimed)
+            # Only now: the heart tells Redis to take back what arrived and is not held.
+            self._arrived_claim = max(self._arrived_claim, claim.seq)
+            for job_id in claim.dropped:
+                event(log, "queue_entry_dropped", logging.WARNING, job_id=job_id)
+            for job_id in claim.broken:
+                event(log, "job_failed", logging.ERROR, job_id=job_id, code="broken_record")
+            if not claim.jobs:
+                await self._wait_for_work()
+
+    async def _unless_leaving(self, claiming: asyncio.Task[Any]) -> Any:
+        """The claim's answer; None when we are leaving and Redis cannot be asked any more.
+
+        A claim under way is heard out: what it took would wait for our death otherwise.
+        """
+        leaving = asyncio.create_task(self._drain.wait())
+        await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        if not claiming.done():
+            self._transitions.stop_waiting = self._reachability.is_away
+            await asyncio.wait({claiming}, timeout=FAREWELL_SECONDS)
+        if not claiming.done():
+            claiming.cancel()
+        try:
+            return await claiming
+        except (RedisError, OSError, asyncio.CancelledError) as error:
+            if self._drain.is_set():
+                return None
+            raise RuntimeError("the claim failed") from error
+
+    async def _wait_for_work(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._look.wait()
+
+    def _free_slots(self) -> tuple[int, int]:
+        options = self._options
+        return (
+            max(0, options.concurrency - self._busy[False]),
+            max(0, options.processes - self._busy[True]),
+        )
+
+    def _rotated_queues(self) -> list[str]:
+        """Strict in priority; within one, each queue is first in its turn."""
+        self._queues = [
+            name
+            for priority in PRIORITIES
+            for name in _rotate([q for q in self._queues if split_queue_name(q)[1] == priority])
+        ]
+        return self._queues
+
+    # Running
+
+    def _begin(self, claimed: Claimed) -> None:
+        loop = asyncio.get_running_loop()
+        run = Run(claimed, loop.create_future(), loop.time(), claimed.type_name)
+        self._runs[claimed.composite] = run
+        run.task = asyncio.create_task(self._run(run))
+
+    async def _run(self, run: Run) -> None:
+        ended = await self._perform(run)
+        outcome = outcome_of(run.claimed, ended, self._limits, random.random)
+        answer = "late"
+        if outcome is not None:
+            try:
+                answer = await self._transitions.end(outcome)
+            except (RedisError, OSError) as error:
+                # We are leaving and Redis is away: our silence will say that it was ours.
+                event(log, "outcome_unreported", logging.WARNING, job_id=run.claimed.id,
+                      error=type(error).__name__)  # fmt: skip
+                return
+        del self._runs[run.claimed.composite]
+        if outcome is not None and outcome.kind == "retry":
+            self._upkeep.poke()
+        self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
+
+    async def _perform(self, run: Run) -> Ended:
+        """Run the function in a free slot. Whatever happens becomes an `Ended`."""
+        try:
+            call = read_call(run.claimed, self._catalog)
+        except PermanentError as error:
+            return Ended.failed(error)
+        run.type_name = call.job_type.name
+        run.in_process = not call.job_type.is_async
+        self._busy[run.in_process] += 1
+        event(log, "job_started", **self._facts(run))
+        try:
+            if self._drain.is_set():
+                run.end_early("shutdown")
+            return await self._runner.run(run.claimed, call, run.stop)
+        except Exception as error:
+            log.exception("run_failed", extra={"fields": self._facts(run)})
+            return Ended("error", failure=Failure.of(error, format_traceback(error)), call=call)
+        finally:
+            self._busy[run.in_process] -= 1
+            self._look.set()
+
+    def _facts(self, run: Run) -> dict[str, Any]:
+        return {
+            "job_id": run.claimed.id,
+            "type": run.type_name,
+            "queue": run.claimed.queue,
+            "attempt": run.claimed.attempt,
+            "request_id": run.claimed.text("request_id") or None,
+        }
+
+    def _log_end(self, run: Run, ended: Ended, kind: str, answer: str) -> None:
+        names = {"retry": "job_retry_scheduled", "abandoned": "job_recovered"}
+        name = names.get(kind, f"job_{kind}") if answer == "done" else "job_outcome_late"
+        seconds = asyncio.get_running_loop().time() - run.started
+        failure = ended.failure
+        event(
+            log, name, logging.INFO if failure is None else logging.WARNING,
+            **self._facts(run), duration_seconds=round(seconds, 3),
+            code=failure.code if failure else None,
+            error_class=failure.error_class if failure else None,
+        )  # fmt: skip
+
+    # Draining
+
+    async def _finish_runs(self) -> None:
+        """Give running jobs the grace, then interrupt them; each goes back to its queue."""
+        if not await self._wait_for_runs(self._options.grace_seconds):
+            for run in self._runs.values():
+                run.end_early("shutdown")
+            if not await self._wait_for_runs(FAREWELL_SECONDS, hurry=False):
+                self._transitions.stop_waiting = True
+                await self._wait_for_runs(1.0, hurry=False)
+
+    async def _wait_for_runs(self, seconds: float, *, hurry: bool = True) -> bool:
+        """True when nothing runs any more; false when the time is up, or a hurry began."""
+        hurrying = asyncio.create_task(self._hurry.wait())
+        deadline = time.monotonic() + seconds
+        try:
+            while tasks := {run.task for run in self._runs.values() if run.task is not None}:
+                left = deadline - time.monotonic()
+                if left <= 0 or (hurry and self._hurry.is_set()):
+                    return False
+                waiting: set[asyncio.Task[Any]] = {*tasks, hurrying} if hurry else {*tasks}
+                await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if all(task.done() for task in tasks):
+                    return True
+            return True
+        finally:
+            hurrying.cancel()
+
+    # Hearing
+
+    def _held(self) -> Held:
+        arrived = self._arrived_claim  # before the composites, see Held
+        return Held(arrived, list(self._runs), self.mail_report)
+
+    def _heard(self, beat: Beat) -> None:
+        if beat.must_register and not self._drain.is_set():
+            event(log, "worker_forgotten", logging.WARNING, worker=self.name)
+            for run in self._runs.values():
+                run.end_early("lost")
+            self._look.set()
+            return
+        for why, composites in (("lost", beat.lost), ("requested", beat.stop)):
+            for composite in composites:
+                if composite in self._runs:
+                    self._runs[composite].end_early(why)
+
+    async def _listen(self) -> None:
+        """Wake-ups, and the commands of RQ's tools, for as long as the worker lives."""
+        while True:
+            pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+            try:
+                await pubsub.subscribe(keys.WAKE, keys.commands(self.name))
+                self._look.set()
+                while True:
+                    message = await pubsub.get_message(timeout=5.0)
+                    if message is not None:
+                        self._obey(message)
+            except (RedisError, OSError) as error:
+                self._reachability.lost(error)
+                if not is_away(error):
+                    event(log, "listening_failed", logging.ERROR, error=str(error))
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        data = message["data"]
+        if message["channel"] == keys.WAKE.encode():
+            names = set(data.decode().split(","))
+            if "@" in names:
+                self._upkeep.poke()
+            if names.intersection(self._queues):
+                self._look.set()
+            return
+        try:
+            command = json.loads(data)
+            self._obey_command(command["command"], command)
+        except (ValueError, KeyError, TypeError):
+            event(log, "command_unreadable", logging.WARNING)
+
+    def _obey_command(self, name: str, command: dict[str, Any]) -> None:
+        """What `rq.command` sends: stop a job or an execution, shut down, kill the horse."""
+        matches: Callable[[Run], bool]
+        if name == "shutdown":
+            self.request_stop()
+            return
+        if name == "stop-job":
+            matches = lambda run: run.claimed.id == command["job_id"]  # noqa: E731
+        elif name == "stop-execution":
+            matches = lambda run: run.claimed.execution == command["execution_id"]  # noqa: E731
+        elif name == "kill-horse":
+            matches = lambda run: run.in_process  # noqa: E731
+        else:
+            return
+        why = "killed" if name == "kill-horse" else "requested"
+        for run in list(self._runs.values()):
+            if matches(run):
+                run.end_early(why)
+
+
+def worker_name() -> str:
+    """`host.pid.random`: never taken twice, so that a dead worker's name blocks nobody."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]
+    return f"{host}.{os.getpid()}.{os.urandom(5).hex()}"
+
+
+def _address_of(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return "unknown"
+
+
+def _in_order_of_priority(queues: Sequence[str]) -> list[str]:
+    return [queue_name(queue, priority) for priority in PRIORITIES for queue in queues]
+
+
+def _rotate(names: list[str]) -> list[str]:
+    return names[1:] + names[:1]

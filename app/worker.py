@@ -1,0 +1,172 @@
+"""`python -m app.worker`: the worker process is put together here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from app import logs
+from app.queue.children import Children
+from app.queue.connection import connect
+from app.queue.perform import check_result, validate
+from app.queue.worker import Worker, WorkerOptions
+from app.settings import Settings, child_environment, load, refuse
+from jobs import catalog
+from jobs.catalog import QUEUE_PATTERN, Catalog
+from jobs.context import JobContext, MailSender, NoMail
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT; exit status 0 then."""
+    options = _parser().parse_args(arguments)
+    settings = load()
+    logs.configure(settings.log_style, settings.log_level)
+    job_types = _load_catalog(settings)
+    queues = options.queues if options.queues is not None else job_types.queues()
+    asyncio.run(_work(settings, job_types, _options(settings, options, queues)))
+
+
+def perform(job_type: str, params: dict[str, Any]) -> Any:
+    """Run one job here and now, once: what a stock `rq worker --serializer json` calls.
+
+    Our own worker never calls it; it reads the type's name and runs it with retry and trail.
+    Raises what the job raises.
+    """
+    settings = load()
+    job_types = catalog.load(settings.job_modules)
+    found = job_types.get(job_type)
+    checked = validate(found, params, _params_defaults(settings))
+    context = JobContext(job_id=_stock_job_id(), job_type=job_type)
+    if not found.is_async:
+        return check_result(found.function(checked, context))
+
+    async def run() -> Any:
+        context.mail = _mail(settings)
+        try:
+            return await found.function(checked, context)
+        finally:
+            await _close(context.mail)
+
+    return check_result(asyncio.run(run()))
+
+
+async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) -> None:
+    client = connect(settings.redis_location)
+    mail = _mail(settings)
+    children = Children(
+        {
+            "job_modules": settings.job_modules,
+            "memory_bytes": settings.child_memory_bytes,
+            "log_style": settings.log_style,
+            "log_level": settings.log_level,
+            "defaults": options.params_defaults,
+        },
+        child_environment(),
+    )
+    worker = Worker(
+        client, settings.redis_location, job_types, options, mail=mail, children=children
+    )
+    try:
+        await worker.run()
+    finally:
+        await _close(mail)
+        await client.aclose()
+
+
+def _mail(settings: Settings) -> MailSender:
+    if settings.mail_server_url is None:
+        return NoMail()
+    from jobs.email.smtp import SmtpPool  # noqa: PLC0415 - only here: the web loads no aiosmtplib
+
+    return SmtpPool(
+        settings.mail_server_url,
+        connections=settings.smtp_connections,
+        timeout_seconds=settings.smtp_timeout_seconds,
+    )
+
+
+async def _close(mail: MailSender) -> None:
+    if not isinstance(mail, NoMail):
+        closing = getattr(mail, "aclose", None)
+        if closing is not None and inspect.iscoroutinefunction(closing):
+            await closing()
+
+
+def _options(
+    settings: Settings, options: argparse.Namespace, queues: Sequence[str]
+) -> WorkerOptions:
+    def chosen(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    return WorkerOptions(
+        queues=queues,
+        concurrency=chosen(options.concurrency, settings.worker_concurrency),
+        processes=chosen(options.processes, settings.worker_processes),
+        grace_seconds=chosen(options.grace, settings.worker_grace_seconds),
+        abandoned_limit=settings.abandoned_limit,
+        retention_seconds=settings.retention_finished_seconds,
+        failure_retention_seconds=settings.retention_failed_seconds,
+        params_defaults=_params_defaults(settings),
+    )
+
+
+def _params_defaults(settings: Settings) -> dict[str, Any]:
+    return {"sender": settings.sender}
+
+
+def _load_catalog(settings: Settings) -> Catalog:
+    try:
+        return catalog.load(settings.job_modules)
+    except ImportError as error:
+        refuse([str(error)])
+
+
+def _stock_job_id() -> str:
+    from rq import get_current_job  # noqa: PLC0415 - only under a stock worker
+
+    job = get_current_job()
+    return job.id if job is not None else "0" * 20
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.worker", description="Runs jobs, schedules and recovery."
+    )
+    parser.add_argument(
+        "--queues", type=_queues, metavar="email,data", help="only these queues (default: all)"
+    )
+    parser.add_argument(
+        "--concurrency", type=_positive, metavar="N", help="async jobs in flight at once"
+    )
+    parser.add_argument("--processes", type=_positive, metavar="N", help="forked jobs at once")
+    parser.add_argument(
+        "--grace", type=float, metavar="S", help="seconds that running jobs get after SIGTERM"
+    )
+    return parser
+
+
+def _queues(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if QUEUE_PATTERN.fullmatch(name) is None:
+            raise argparse.ArgumentTypeError(f"{name!r} is no queue name")
+    if not names:
+        raise argparse.ArgumentTypeError("name at least one queue")
+    return list(dict.fromkeys(names))
+
+
+def _positive(text: str) -> int:
+    if re.fullmatch(r"[1-9]\d{0,4}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+if __name__ == "__main__":
+    # The same module under its own name, so that `app.worker.perform` is not loaded twice.
+    sys.modules["app.worker"] = sys.modules["__main__"]
+    main()
