@@ -12,7 +12,7 @@ MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
 MAX_SPEC_OCTETS = 254  # RFC 5321 4.5.3.1.3, less the angle brackets (RFC 3696 errata 1690)
 MAX_DOMAIN_OCTETS = 253
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 # A label whose third and fourth characters are hyphens is an encoded one (`xn--`), or
 # reserved: the full check knows. A last label of digits alone would be an IP address.
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"

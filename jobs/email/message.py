@@ -19,7 +19,7 @@ from jobs.errors import PermanentError
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 # RFC 5322 section 2.1.1: 998 octets a line; the other controls are no text of 7 bits.
 _SEVEN_BIT = re.compile(rb"(?:[\t -~]{0,998}+\n)*+[\t -~]{0,998}+")
-_FOREIGN = bytes(octet for octet in range(256) if octet > 126 or octet < 32)
+_FOREIGN = bytes(octet for octet in range(256) if not 32 <= octet <= 126 and octet not in b"\t\n")
 _ID_LEFT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
