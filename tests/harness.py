@@ -1,0 +1,171 @@
+"""Real worker processes over a real Valkey, and what a test asks of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+
+from app.queue.connection import Reachability, connect
+from app.queue.records import JobDraft, JobView
+from app.queue.transitions import Submitter
+from app.queue.views import Views
+from jobs import catalog
+from jobs.catalog import Backoff
+from tests.conftest import poll_until
+
+ROOT = Path(__file__).parent.parent
+JOB_MODULES = "tests.job_types"
+ENDED = {"finished", "failed", "canceled", "stopped"}
+T = TypeVar("T")
+
+
+def draft(job_type: str, /, **params: Any) -> JobDraft:
+    """A submission with the type's own defaults, as the HTTP side makes it."""
+    found = catalog.load([JOB_MODULES]).get(job_type)
+    return JobDraft(
+        type=job_type,
+        params=params,
+        queue=found.queue,
+        max_attempts=found.max_attempts,
+        backoff=found.backoff,
+        timeout_seconds=found.timeout_seconds,
+        retention_seconds=3600,
+        failure_retention_seconds=3600,
+    )
+
+
+def quick(initial: float = 0.05) -> Backoff:
+    return Backoff(initial=initial, factor=1.0, maximum=60.0, jitter=0.0)
+
+
+def with_client(url: str, use: Callable[[Submitter, Views], Awaitable[T]]) -> T:
+    """Run `use` with the queue side that the web process has."""
+
+    async def run() -> T:
+        client, reachability = connect(url), Reachability()
+        submitter = Submitter(client, reachability)
+        try:
+            return await use(submitter, Views(client, reachability))
+        finally:
+            await submitter.aclose()
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+def submit(url: str, *drafts: JobDraft) -> list[str]:
+    """Submit together; the ids, in order, once Redis has acknowledged all."""
+
+    async def use(submitter: Submitter, _: Views) -> list[str]:
+        await asyncio.gather(*(submitter.submit(each) for each in drafts))
+        return [each.id for each in drafts]
+
+    return with_client(url, use)
+
+
+def view(url: str, job_id: str) -> JobView:
+    async def use(_: Submitter, views: Views) -> JobView | None:
+        return await views.job(job_id)
+
+    found = with_client(url, use)
+    assert found is not None, f"job {job_id} is gone"
+    return found
+
+
+def wait_until_ended(url: str, *job_ids: str, seconds: float = 30.0) -> list[JobView]:
+    """The jobs, once all have ended."""
+    with redis.Redis.from_url(url) as client:
+
+        def all_ended() -> bool:
+            statuses = [client.hget(f"rq:job:{job_id}", "status") for job_id in job_ids]
+            return all(status is not None and status.decode() in ENDED for status in statuses)
+
+        poll_until(all_ended, seconds=seconds, what="the jobs end")
+    return [view(url, job_id) for job_id in job_ids]
+
+
+class WorkerProcess:
+    """`python -m app.worker` in a session of its own; its log is kept."""
+
+    def __init__(self, url: str, log: Path, *arguments: str, **environment: str) -> None:
+        self.url = url
+        self.log = log
+        variables = {
+            "REDIS_URL": url,
+            "JOB_MODULES": JOB_MODULES,
+            "SMTP_URL": "smtp://127.0.0.1:1",
+            "LOG_LEVEL": "info",
+            **environment,
+        }
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.worker", *arguments],
+                cwd=ROOT,
+                env=os.environ | variables,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_until_ready(self) -> None:
+        poll_until(self._is_registered, what="the worker is registered")
+
+    def _is_registered(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the worker ended:\n{self.log.read_text()}")
+        try:
+            with redis.Redis.from_url(self.url) as client:
+                keys: set[bytes] = client.smembers("rq:workers")
+                pids = [client.hget(key, "pid") for key in keys]
+        except redis.exceptions.RedisError:
+            return False
+        return str(self.pid).encode() in pids
+
+    def kill(self) -> None:
+        """SIGKILL for the worker alone; what it started has to go by itself."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+    def end(self) -> None:
+        """Whatever state it is in: nothing of it remains."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def worker(url: str, folder: Path, *arguments: str, **environment: str) -> Iterator[WorkerProcess]:
+    """A ready worker for the time of the block."""
+    process = WorkerProcess(url, folder / "worker.log", *arguments, **environment)
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.end()
+
+
+def journal(path: Path) -> list[tuple[str, str, int, int]]:
+    """What the test jobs noted: id, word, attempt, pid."""
+    if not path.exists():
+        return []
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [(line[0], line[1], int(line[2]), int(line[3])) for line in lines]

@@ -1,0 +1,165 @@
+"""Job types that the tests bring along, by JOB_MODULES: each does one thing worth watching."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from jobs.catalog import Backoff, job
+from jobs.context import JobContext
+from jobs.errors import PermanentError, RetryLater
+
+QUICK = Backoff(initial=0.05, factor=1.0, maximum=1.0, jitter=0.0)
+
+
+class Params(BaseModel):
+    """`journal` is a file that gets a line for each run; the rest is for the one job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    journal: str | None = None
+    gate: str | None = None
+    succeed_on: int = 1
+    message: str = ""
+    seconds: float = 0.0
+    size: int = 0
+
+
+def _note(params: Params, context: JobContext, word: str) -> None:
+    """One write, appended: lines of several processes never mix."""
+    if params.journal is not None:
+        line = f"{context.job_id} {word} {context.attempt} {os.getpid()}\n".encode()
+        handle = os.open(params.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(handle, line)
+        finally:
+            os.close(handle)
+
+
+def _facts(context: JobContext) -> dict[str, Any]:
+    return {"attempt": context.attempt, "recovered": context.recovered, "pid": os.getpid()}
+
+
+@job("test.note", backoff=QUICK)
+async def note(params: Params, context: JobContext) -> dict[str, Any]:
+    """Leaves a line and is done."""
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.note_process", backoff=QUICK)
+def note_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.flaky", backoff=QUICK)
+async def flaky(params: Params, context: JobContext) -> dict[str, Any]:
+    """Fails until attempt `succeed_on`."""
+    _note(params, context, "ran")
+    if context.attempt < params.succeed_on:
+        raise RetryLater(params.message or "not yet", result={"tried": context.attempt})
+    return _facts(context) | {"previous_result": context.previous_result}
+
+
+@job("test.flaky_process", backoff=QUICK)
+def flaky_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    _note(params, context, "ran")
+    if context.attempt < params.succeed_on:
+        raise RetryLater(params.message or "not yet", result={"tried": context.attempt})
+    return _facts(context) | {"previous_result": context.previous_result}
+
+
+@job("test.permanent", backoff=QUICK)
+async def permanent(params: Params, context: JobContext) -> None:
+    """Fails for good."""
+    _note(params, context, "ran")
+    raise PermanentError(params.message or "never", code="refused", result={"kept": True})
+
+
+@job("test.crash", max_attempts=2, backoff=QUICK)
+async def crash(params: Params, context: JobContext) -> None:
+    """Fails with an exception that is nobody's business but the job's."""
+    _note(params, context, "ran")
+    raise ValueError(params.message or "crashed")
+
+
+@job("test.wait", backoff=QUICK)
+async def wait(params: Params, context: JobContext) -> dict[str, Any]:
+    """Runs until the file `gate` exists."""
+    _note(params, context, "began")
+    while params.gate is not None and not Path(params.gate).exists():
+        await asyncio.sleep(0.01)
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.wait_process", backoff=QUICK)
+def wait_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    _note(params, context, "began")
+    pause = threading.Event()
+    while params.gate is not None and not Path(params.gate).exists():
+        pause.wait(0.01)
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.block", backoff=QUICK)
+async def block(params: Params, context: JobContext) -> dict[str, Any]:
+    """Holds the worker's whole loop, as a coroutine must not."""
+    _note(params, context, "began")
+    threading.Event().wait(params.seconds)
+    return _facts(context)
+
+
+@job("test.swallow", backoff=QUICK)
+async def swallow(params: Params, context: JobContext) -> None:
+    """Will not be cancelled."""
+    _note(params, context, "began")
+    while params.gate is not None and not Path(params.gate).exists():
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            _note(params, context, "cancelled")
+
+
+@job("test.memory", max_attempts=1)
+def memory(params: Params, context: JobContext) -> int:
+    """Takes `size` bytes."""
+    return len(bytearray(params.size))
+
+
+@job("test.die", max_attempts=2, backoff=QUICK)
+def die(params: Params, context: JobContext) -> None:
+    """Kills its own process with the signal in `size`, or exits with it when it is negative."""
+    _note(params, context, "began")
+    if params.size < 0:
+        os._exit(-params.size)
+    os.kill(os.getpid(), signal.Signals(params.size))
+
+
+@job("test.bad_result", max_attempts=1)
+async def bad_result(params: Params, context: JobContext) -> Any:
+    """Returns what JSON has not, or too much of it."""
+    return "x" * params.size if params.size else {1, 2}
+
+
+@job("test.exit", max_attempts=1)
+async def leave(params: Params, context: JobContext) -> None:
+    """Raises what would end a process."""
+    raise SystemExit(params.message)
+
+
+@job("test.environment", max_attempts=1)
+def environment(params: Params, context: JobContext) -> list[str]:
+    """The names of the variables that a child sees."""
+    return sorted(os.environ)
