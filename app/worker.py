@@ -69,8 +69,11 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         child_environment(),
     )
     worker = Worker(
-        client, settings.redis_location, job_types, options, mail=mail, children=children
-    )
+        client, settings.redis_location, job_types, options,
+        mail=mail,
+        children=children,
+        probe_mail=getattr(mail, "probe", None) if "email" in options.queues else None,
+    )  # fmt: skip
     try:
         await worker.run()
     finally:

@@ -26,5 +26,7 @@ def write(params: LogWriteParams, context: JobContext) -> dict[str, Any]:
     """Write one line to the worker's log and return it."""
     if not context.dry_run:
         level = logging.getLevelNamesMapping()[params.level.upper()]
-        context.log.log(level, params.message, extra={"fields": params.fields})
+        context.log.log(
+            level, params.message, extra={"fields": {"job_id": context.job_id, **params.fields}}
+        )
     return params.model_dump() | {"dry_run": context.dry_run}

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ log = logging.getLogger("recado.worker")
 
 # A stock producer enqueues without a wake-up: look by ourselves so often.
 POLL_SECONDS = 0.5
+# How often the mail server is asked whether it lets us in; `/readyz` tells what it said.
+PROBE_SECONDS = 30.0
 # Left of the 30 s that a platform gives after SIGTERM, for telling Redis.
 FAREWELL_SECONDS = 5.0
 
@@ -89,6 +91,7 @@ class Worker:
         *,
         mail: MailSender,
         children: Children,
+        probe_mail: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.name = worker_name()
         self._client = client
@@ -118,7 +121,8 @@ class Worker:
         self._look = asyncio.Event()
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
-        self.mail_report = ""
+        self._probe_mail = probe_mail
+        self._mail_report = ""
 
     # Life
 
@@ -130,6 +134,7 @@ class Worker:
         background = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(self._watch_mail_server()),
         ]
         await self._register()
         heart = Heart(self._redis_url, self.name, self._held, self._heard, self._reachability)
@@ -352,7 +357,7 @@ class Worker:
 
     def _held(self) -> Held:
         arrived = self._arrived_claim  # before the composites, see Held
-        return Held(arrived, list(self._runs), self.mail_report)
+        return Held(arrived, list(self._runs), self._mail_report)
 
     def _heard(self, beat: Beat) -> None:
         if beat.must_register and not self._drain.is_set():
@@ -365,6 +370,15 @@ class Worker:
             for composite in composites:
                 if composite in self._runs:
                     self._runs[composite].end_early(why)
+
+    async def _watch_mail_server(self) -> None:
+        while self._probe_mail is not None:
+            report = await self._probe_mail() or ""
+            if bool(report) != bool(self._mail_report):
+                name = "mail_server_unreachable" if report else "mail_server_back"
+                event(log, name, logging.WARNING if report else logging.INFO)
+            self._mail_report = report
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def _listen(self) -> None:
         """Wake-ups, and the commands of RQ's tools, for as long as the worker lives."""

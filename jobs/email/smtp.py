@@ -10,7 +10,7 @@ from typing import Any
 from jobs.email.connection import Connection, Delivery, connect
 from jobs.email.mail_server import MailServer
 from jobs.email.message import OutgoingEmail
-from jobs.email.outcome import conclude
+from jobs.email.outcome import conclude, masked
 from jobs.email.replies import ConnectionLostError, SmtpTroubleError
 
 IDLE_SECONDS = 60.0
@@ -53,6 +53,20 @@ class SmtpPool:
             except SmtpTroubleError as error:
                 trouble = error
         return conclude(delivery, trouble, str(self._server))
+
+    async def probe(self) -> str | None:
+        """What is wrong with the mail server, in words; None when it lets us in.
+
+        Takes a slot like an e-mail does; when none is free, mail is on its way and that says it.
+        """
+        if self._slots.locked():
+            return None
+        async with self._slots:
+            try:
+                self._give_back(await self._connect())
+            except SmtpTroubleError as error:
+                return masked(str(error))
+        return None
 
     async def aclose(self) -> None:
         """Close every connection; an e-mail under way is cut off and raises RetryLater."""
