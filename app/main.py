@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,22 +14,34 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
-from starlette.types import Lifespan
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from app import logs
+from app.http import dashboard, inbox
 from app.http.auth import Authority, LocalOnly
 from app.http.health import Health
 from app.http.jobs import Jobs
-from app.http.middleware import Errors, RequestId
+from app.http.middleware import Errors, RequestId, RequestIdFilter
 from app.http.ports import Reader, Submitter
 from app.http.problems import from_starlette
 from app.http.routes import table
+from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
-from app.settings import Settings
+from app.keyring import LOCAL_KEY
+from app.queue import transitions as queue_transitions
+from app.queue.connection import Reachability, connect
+from app.queue.records import JobDraft
+from app.queue.upkeep import Upkeep
+from app.queue.views import Views
+from app.settings import Settings, load, refuse
 from jobs.catalog import Catalog
+from jobs.catalog import load as load_catalog
 
 log = logging.getLogger("recado.web")
 
+CANNOT_LISTEN_STATUS = 1
+UPKEEP_PAUSE_SECONDS = 1.0
 _EXPOSED_HEADERS = ("X-Request-Id", "Location", "Retry-After", "ETag", "WWW-Authenticate", "Allow")
 _ALLOWED_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "If-None-Match")
 
@@ -37,12 +52,12 @@ def create_app(
     transitions: Submitter,
     views: Reader,
     catalog: Catalog,
-    more_routes: Sequence[BaseRoute] = (),
+    beside: Mapping[str, Sequence[BaseRoute]] | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The application over any queue side that keeps to `app.http.ports`.
 
-    `more_routes` are what stands beside the API: the dashboard, the inbox.
+    `beside` are the routes of what stands beside the API, by the name of its path.
     """
     terms = Terms(
         catalog=catalog,
@@ -50,8 +65,9 @@ def create_app(
         retention_finished_seconds=settings.retention_finished_seconds,
         retention_failed_seconds=settings.retention_failed_seconds,
     )
+    beside = beside if beside is not None else {}
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
-    links |= {"problems": "/problems"}
+    links |= {"problems": "/problems"} | {name: f"/{name}" for name in beside}
     app = Starlette(
         routes=[
             *table(
@@ -60,7 +76,7 @@ def create_app(
                 Health(views, catalog.queues(), links),
                 settings.max_body_bytes,
             ),
-            *more_routes,
+            *(route for routes in beside.values() for route in routes),
         ],
         middleware=_middleware(settings),
         exception_handlers={HTTPException: _as_ours},
@@ -94,3 +110,160 @@ def _middleware(settings: Settings) -> list[Middleware]:
 async def _as_ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     raise from_starlette(error)
+
+
+def put_together(settings: Settings, catalog: Catalog) -> Starlette:
+    """The application over the Redis of the settings, which it first calls when it must."""
+    client = connect(settings.redis_location)
+    reachability = Reachability()
+    submitter = queue_transitions.Submitter(client, reachability, settings.submit_timeout_seconds)
+    views = Views(client, reachability)
+    caretaker = queue_transitions.Caretaker(
+        client,
+        reachability,
+        abandoned_limit=settings.abandoned_limit,
+        failure_retention_seconds=settings.retention_failed_seconds,
+    )
+    upkeep = Upkeep(caretaker)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(_keep_up(upkeep))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+            await submitter.aclose()
+            await caretaker.aclose()
+            await client.aclose()
+
+    beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
+    if not settings.is_production:
+        beside["inbox"] = _for_this_machine(inbox.routes(settings.inbox_dir.absolute()))
+    return create_app(
+        settings,
+        transitions=PokingSubmitter(submitter, upkeep),
+        views=views,
+        catalog=catalog,
+        beside=beside,
+        lifespan=lifespan,
+    )
+
+
+async def _keep_up(upkeep: Upkeep) -> None:
+    while True:
+        try:
+            await upkeep.run()
+        except Exception:
+            # Requests are answered all the same; workers keep up too.
+            log.exception("upkeep_broke")
+        await asyncio.sleep(UPKEEP_PAUSE_SECONDS)
+
+
+class PokingSubmitter:
+    """Submits, and lets upkeep know of what is scheduled: it may be due before its next look."""
+
+    def __init__(self, submitter: Submitter, upkeep: Upkeep) -> None:
+        self._submitter = submitter
+        self._upkeep = upkeep
+
+    async def submit(self, draft: JobDraft) -> None:
+        await self._submitter.submit(draft)
+        if draft.scheduled_at is not None:
+            self._upkeep.poke()
+
+
+class DashboardOnDemand:
+    """Builds the dashboard for the first who asks.
+
+    Importing Flask and rq-dashboard takes longer than all the rest, and the session secret
+    may have to come from Redis, which need not be there at start.
+    """
+
+    def __init__(self, settings: Settings, views: Reader) -> None:
+        self._settings = settings
+        self._views = views
+        self._building = asyncio.Lock()
+        self._built: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._built is None:
+            async with self._building:
+                if self._built is None:
+                    self._built = await self._build()
+        await self._built(scope, receive, send)
+
+    async def _build(self) -> ASGIApp:
+        settings = self._settings
+        if settings.secret_key is not None:
+            secret = settings.secret_key.get_secret_value().encode()
+        else:
+            secret = await self._views.session_secret()
+        return dashboard.Dashboard(
+            await asyncio.to_thread(_build_wsgi, settings.redis_location),
+            keyring=settings.keyring,
+            session_secret=secret,
+            session_seconds=settings.session_seconds,
+            secure_cookie=settings.is_production,
+            local_key=None if settings.keyring else LOCAL_KEY,
+        )
+
+
+def _build_wsgi(redis_url: str) -> object:
+    from app.queue.dashboard import build_wsgi  # noqa: PLC0415 - see DashboardOnDemand
+
+    return build_wsgi(redis_url)
+
+
+def _for_this_machine(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """The same routes, refused to other machines: the inbox asks for no key."""
+    for route in routes:
+        assert isinstance(route, Route | Mount)
+        route.app = LocalOnly(route.app)
+    return list(routes)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT. Exit status 2: settings; 1: the port cannot be had."""
+    settings = load()
+    logs.configure(settings.log_style, settings.log_level)
+    for output in logging.getLogger().handlers:
+        output.addFilter(RequestIdFilter())
+    catalog = _load_catalog(settings)
+    host = "0.0.0.0" if settings.keyring else "127.0.0.1"  # noqa: S104 - keys guard it
+    try:
+        sock = listen(host, settings.port)
+    except CannotListenError as error:
+        sys.stderr.write(f"web: {error}\n")
+        raise SystemExit(CANNOT_LISTEN_STATUS) from None
+    for sentence in settings.warnings():
+        logs.event(log, "settings_warning", logging.WARNING, text=sentence)
+    if not settings.keyring:
+        text = (
+            "API_KEYS is not set: every program on this machine may do everything, others nothing"
+        )
+        logs.event(log, "no_api_keys", logging.WARNING, text=text)
+    logs.event(
+        log,
+        "web_started",
+        host=host,
+        port=sock.getsockname()[1],
+        environment=settings.environment,
+    )
+    serve(put_together(settings, catalog), sock)
+    logs.event(log, "web_stopped")
+
+
+def _load_catalog(settings: Settings) -> Catalog:
+    try:
+        return load_catalog(settings.job_modules)
+    except ImportError as error:
+        return refuse([str(error)])
+    except Exception as error:  # noqa: BLE001 - a module's own code may fail in any way
+        return refuse([f"JOB_MODULES: cannot load them: {type(error).__name__}: {error}"])
+
+
+if __name__ == "__main__":
+    main()

@@ -43,25 +43,25 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_arrived()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_timer is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
         if self._head_timer is None:
             self._expect_head()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
         super().on_headers_complete()
 
     def _expect_head(self) -> None:
+        self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEADERS_SECONDS, self._lose_patience)
 
     def _head_arrived(self) -> None:
@@ -73,12 +73,6 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
-
-    def _count(self, size_bytes: int) -> None:
-        self._head_bytes += size_bytes
-        if self._head_bytes > MAX_HEADER_BYTES:
-            # Raised within the parser, it becomes uvicorn's 400 and a closed connection.
-            raise ValueError("the head of the request is too large")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,203 @@
+"""The web process as an operator runs it, on a real Valkey that comes and goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from app.http.server import listen
+from tests.conftest import ValkeyServer, free_port, poll_until
+from tests.http_doubles import bearer, key
+
+ROOT = Path(__file__).parent.parent
+LOG = {"type": "log.write", "params": {"message": "hello"}}
+
+Start = Callable[..., "Web"]
+
+
+class Web:
+    """A running web process."""
+
+    def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
+        self.port = int(settings.pop("PORT", free_port()))
+        environment = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(self.port),
+            "REDIS_URL": redis_url, "DATA_DIR": str(folder), "LOG_FORMAT": "json",
+        }  # fmt: skip
+        self.log = folder / "web.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.main"],
+                cwd=folder, env=environment | settings, stderr=log,
+            )  # fmt: skip
+        self.client = httpx2.Client(base_url=f"http://localhost:{self.port}", timeout=15)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.client.get("/healthz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def end(self) -> int:
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=15)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[Web] = []
+
+    def run(redis_url: str, *, wait: bool = True, **settings: str) -> Web:
+        web = Web(tmp_path, redis_url, **settings)
+        running.append(web)
+        if wait:
+            poll_until(web.answers, what="the web process answers")
+        return web
+
+    yield run
+    for web in running:
+        web.client.close()
+        web.process.kill()
+        web.process.wait()
+
+
+def test_submitted_job_stands_in_redis_as_rq_reads_it(start: Start, redis_url: str) -> None:
+    web = start(redis_url)
+
+    accepted = web.client.post("/v1/jobs", json=LOG).json()
+
+    shown = web.client.get(accepted["links"]["self"] + "?include=params").json()
+    assert shown.pop("params")["message"] == "hello"
+    times = {"created_at", "enqueued_at"}
+    assert {k: v for k, v in shown.items() if k not in times} == {
+        k: v for k, v in accepted.items() if k not in times
+    }
+    assert shown["created_at"][:23] == accepted["created_at"][:23]
+    assert accepted["warnings"] == ["no live worker listens to queue default"]
+    with redis.Redis.from_url(redis_url) as client:
+        job = Job.fetch(accepted["id"], connection=client, serializer=JSONSerializer)
+        assert (job.get_status(), job.origin) == ("queued", "default")
+        assert job.args[0] == "log.write"
+
+
+def test_delayed_job_is_queued_when_it_is_due(start: Start, redis_url: str) -> None:
+    web = start(redis_url)
+
+    job = web.client.post("/v1/jobs", json=LOG | {"options": {"delay": 0.05}}).json()
+
+    assert job["status"] == "scheduled"
+    poll_until(
+        lambda: web.client.get(job["links"]["self"]).json()["status"] == "queued",
+        what="the job is queued",
+    )
+
+
+def test_starts_without_redis_and_works_when_it_comes(start: Start, valkey: ValkeyServer) -> None:
+    valkey.kill()
+    web = start(valkey.url, SUBMIT_TIMEOUT_SECONDS="0.3")
+
+    away = web.client.post("/v1/jobs", json=LOG)
+    ready = web.client.get("/readyz")
+    dashboard = web.client.get("/dashboard/")
+    valkey.start()
+
+    assert away.status_code == 503
+    assert int(away.headers["retry-after"]) > 0
+    assert away.json()["type"] == "/problems/queue-unavailable"
+    assert (ready.status_code, ready.json()["reasons"]) == (503, ["Redis does not answer"])
+    assert dashboard.status_code == 503
+    poll_until(
+        lambda: web.client.post("/v1/jobs", json=LOG).status_code == 202, what="a job is taken"
+    )
+    assert web.client.get("/dashboard/").status_code == 200
+
+
+def test_accepted_jobs_outlive_the_death_of_redis(start: Start, valkey: ValkeyServer) -> None:
+    web = start(valkey.url)
+    path = web.client.post("/v1/jobs", json=LOG).headers["location"]
+    valkey.kill()
+    valkey.start()
+
+    poll_until(lambda: web.client.get(path).status_code == 200, what="the job is shown")
+
+
+def test_dashboard_and_inbox_stand_beside_the_api(start: Start, redis_url: str) -> None:
+    web = start(redis_url)
+
+    links = web.client.get("/").json()["links"]
+
+    for name in ("dashboard", "inbox"):
+        page = web.client.get(links[name], follow_redirects=True)
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["x-request-id"]
+    lost = web.client.get("/inbox/nothing")
+    assert (lost.status_code, lost.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_keys_guard_everything_but_the_open_paths(start: Start, redis_url: str) -> None:
+    keys = [key("o", "operate"), key("s", "submit")]
+    entries = [f"{each.name}:{'+'.join(each.scopes)}:{each.digest}" for each in keys]
+    web = start(redis_url, API_KEYS=",".join(entries))
+
+    assert web.client.post("/v1/jobs", json=LOG).status_code == 401
+    assert web.client.post("/v1/jobs", json=LOG, headers=bearer("s")).status_code == 202
+    assert web.client.get("/dashboard/").status_code == 401
+    assert web.client.get("/dashboard/", headers={"Accept": "text/html"}).status_code == 303
+    assert web.client.get("/dashboard/", headers=bearer("s")).status_code == 403
+    assert web.client.get("/dashboard/", headers=bearer("o")).status_code == 200
+    elsewhere = {"Host": "jobs.example.test"}
+    assert web.client.get("/healthz", headers=elsewhere).status_code == 200
+    assert web.client.get("/inbox", headers=elsewhere).status_code == 403
+
+
+def test_running_without_keys_is_said_loudly(start: Start, redis_url: str) -> None:
+    web = start(redis_url)
+
+    assert web.end() == 0
+    events = {each["event"]: each for each in web.events()}
+    assert events["no_api_keys"]["level"] == "warning"
+    assert events["web_started"]["host"] == "127.0.0.1"
+    assert events["web_started"]["port"] == web.port
+    assert "web_stopped" in events
+    assert not [each for each in web.events() if each["level"] == "error"]
+
+
+def test_taken_port_is_one_sentence_and_status_1(start: Start, redis_url: str) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        web = start(redis_url, wait=False, PORT=str(taken.getsockname()[1]))
+
+        assert web.process.wait(timeout=15) == 1
+    assert web.log.read_text() == (
+        f"web: Port {web.port} of 127.0.0.1 is in use by another program; set PORT to a free one.\n"
+    )
+
+
+@pytest.mark.parametrize("source", ["import no_such_module", "1/0", "def ("])
+def test_broken_job_module_is_a_fault_of_the_settings(
+    start: Start, redis_url: str, tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "broken_jobs.py").write_text(source)
+
+    web = start(redis_url, wait=False, JOB_MODULES="broken_jobs", PYTHONPATH=f"{ROOT}:{tmp_path}")
+
+    assert web.process.wait(timeout=15) == 2
+    assert "  JOB_MODULES: cannot " in web.log.read_text()
+    assert "Traceback" not in web.log.read_text()

@@ -1,0 +1,133 @@
+"""The server over real sockets: patience with clients, ports that are taken, an orderly end."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.http.server import CannotListenError, listen
+from tests.conftest import poll_until
+
+ROOT = Path(__file__).parent.parent
+SERVER = """
+import sys
+from app.http import server
+from tests.http_doubles import MemoryQueue, app_over
+server.HEADERS_SECONDS = 0.3
+sock = server.listen("127.0.0.1", 0)
+print(sock.getsockname()[1], flush=True)
+server.serve(app_over(MemoryQueue()), sock)
+"""
+BODY = b'{"type":"log.write","params":{"message":"hello"}}'
+HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+class Served:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process:
+        served = Served(process, int(process.stdout.readline()))
+        with served.connect() as client:
+            client.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert read_all(client).startswith(b"HTTP/1.1 200 ")
+        yield served
+        process.kill()
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Until the server closes; fails by time-out when it does not."""
+    received = b""
+    while chunk := client.recv(65536):
+        received += chunk
+    return received
+
+
+def test_job_is_submitted_over_a_socket(served: Served) -> None:
+    connection = http.client.HTTPConnection("localhost", served.port, timeout=15)
+    connection.request("POST", "/v1/jobs", BODY, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+
+    assert response.status == 202
+    assert response.getheader("x-request-id")
+    assert response.getheader("server") is None
+
+
+def test_half_sent_head_is_not_waited_for(served: Served) -> None:
+    with served.connect() as silent, served.connect() as halting:
+        halting.sendall(HEAD)
+
+        assert read_all(silent) == b""
+        assert read_all(halting) == b""
+
+
+def test_half_sent_head_is_not_waited_for_on_a_kept_connection(served: Served) -> None:
+    with served.connect() as client:
+        client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + HEAD)
+
+        received = read_all(client)
+
+    assert received.startswith(b"HTTP/1.1 202 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+def test_endless_head_is_cut_off(served: Served) -> None:
+    with served.connect() as client:
+        client.sendall(HEAD + b"X-Long: " + b"x" * 65_600)
+
+        assert read_all(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_client_that_leaves_half_way_leaves_no_trace(served: Served) -> None:
+    with served.connect() as client:
+        client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + BODY)
+    served.process.send_signal(signal.SIGTERM)
+
+    _, errors = served.process.communicate(timeout=15)
+    assert (served.process.returncode, errors) == (0, "")
+
+
+def test_request_under_way_is_answered_before_the_end(served: Served) -> None:
+    with served.connect() as client, served.connect() as idle:
+        client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        assert client.recv(1024).startswith(b"HTTP/1.1 100 ")
+        served.process.send_signal(signal.SIGTERM)
+        poll_until(lambda: idle.recv(1) == b"", what="idle connections are closed")
+        client.sendall(BODY)
+
+        assert read_all(client).startswith(b"HTTP/1.1 202 ")
+    assert served.process.wait(timeout=15) == 0
+
+
+def test_taken_port_is_told_in_one_sentence() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(CannotListenError, match=rf"Port {port} .* is in use .* set PORT"):
+            listen("127.0.0.1", port)
+
+
+def test_foreign_address_is_told_in_one_sentence() -> None:
+    with pytest.raises(CannotListenError, match=r"Cannot listen on 192\.0\.2\.1:80"):
+        listen("192.0.2.1", 80)
