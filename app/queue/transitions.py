@@ -77,12 +77,12 @@ class Submitter:
         Raises QueueUnavailableError when it did not within the limit; the job may stand
         all the same if only the reply was lost.
         """
-        now_ms, code = await self._batcher.put(_pack(draft))
+        now_us, code = await self._batcher.put(_pack(draft))
         if code == 0:
             raise JobIdTakenError(draft.id)
         if code < 0:
             raise QueueUnavailableError("a key of this queue holds something else")
-        draft.created_at = _from_ms(now_ms)
+        draft.created_at = _from_us(now_us)
         if draft.delay_seconds is not None:
             draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
         elif draft.scheduled_at is None:
@@ -107,8 +107,8 @@ class Submitter:
                             await run_script(
                                 self._lane, scripts.STAGE, packed.id, packed.body, STAGED_SECONDS
                             )
-                    now_ms, codes = await run_script(self._lane, scripts.SUBMIT, *arguments)
-                return [(now_ms, code) for code in codes]
+                    now_us, codes = await run_script(self._lane, scripts.SUBMIT, *arguments)
+                return [(int(now_us), code) for code in codes]
             except (RedisError, OSError, TimeoutError) as error:
                 if isinstance(error, ResponseError) and str(error).startswith("OOM"):
                     raise QueueUnavailableError("Redis is full", 30) from error
@@ -432,8 +432,10 @@ class Caretaker:
         await self._lane.close()
 
 
-def _from_ms(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _from_us(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
+        microsecond=microseconds % 1_000_000
+    )
 
 
 def to_json(value: Any) -> str:

@@ -1,7 +1,7 @@
 -- submit: new jobs become queued or scheduled; each is a record and an entry, or nothing.
 -- ARGV: prefix, submitter, seq, count, then a job: id, queue, place, at, n, field, value, … (n/2 pairs)
 -- place: q now; s at `at` seconds since 1970; r `at` seconds from now, by this server's clock.
--- Answer: {now in ms, {code a job}}: 1 accepted, 0 that id is taken, -1 a key has another type.
+-- Answer: {now in microseconds, {code a job}}: 1 accepted, 0 that id is taken, -1 a key has another type.
 local submitter, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local seen_key = OURS .. 'submitter:' .. submitter
 local seen = call('GET', seen_key)
@@ -35,6 +35,8 @@ local function accept(id, q, place, at, fields)
   return 1
 end
 
+-- As text: cjson and the reply would round a number of this size.
+local NOW_US = string.format('%d%06d', clock[1], clock[2])
 local answers, at = {}, 5
 for i = 1, count do
   local n = tonumber(ARGV[at + 4])
@@ -45,6 +47,6 @@ for i = 1, count do
   answers[i] = ok and code or -1
   at = at + 5 + n
 end
-call('SET', seen_key, cjson.encode({ seq, NOW_MS, answers }), 'EX', 300)
+call('SET', seen_key, cjson.encode({ seq, NOW_US, answers }), 'EX', 300)
 wake()
-return { NOW_MS, answers }
+return { NOW_US, answers }
