@@ -27,6 +27,20 @@ NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".data", ".env", ".*_cache"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+ENDLESS_JOB = """
+import time
+from pydantic import BaseModel
+from jobs.catalog import job
+
+class Nothing(BaseModel):
+    pass
+
+@job("endless.wait")
+def wait(params: Nothing, context):
+    time.sleep(3600)
+"""
+
+
 class Dev:
     """One run of bin/dev in a folder, in a session of its own like a terminal's."""
 
@@ -144,7 +158,11 @@ def test_printed_curl_line_mails_and_ctrl_c_leaves_nothing(
     poll_until(
         lambda: dev.get(f"/v1/jobs/{job['id']}")["status"] == "finished", what="the mail is sent"
     )
-    assert f"http://127.0.0.1:{dev.port}/inbox" in dev.output
+    addresses = dict(re.findall(r"^  (\w+) +(http://\S+)$", dev.output, re.MULTILINE))
+    assert sorted(addresses) == ["API", "Dashboard", "Health", "Inbox"]
+    for address in addresses.values():
+        with urllib.request.urlopen(address, timeout=10) as page:
+            assert page.status == 200
     assert re.search(r"^web     \| ", dev.output, re.MULTILINE)
     assert re.search(r"^worker  \| ", dev.output, re.MULTILINE)
 
@@ -176,8 +194,12 @@ def test_job_survives_the_end_and_the_next_start(
 def test_kill_of_bin_dev_itself_leaves_nothing(
     project: Path, running: contextlib.ExitStack
 ) -> None:
-    dev = start(running, project).wait_until_ready()
-    assert len(dev.processes()) >= 5
+    (project / "endless.py").write_text(ENDLESS_JOB)
+    dev = start(running, project, JOB_MODULES="endless").wait_until_ready()
+    job = dev.post("/v1/jobs", {"type": "endless.wait", "params": {}})
+    poll_until(lambda: dev.get(f"/v1/jobs/{job['id']}")["status"] == "started", what="the job runs")
+    # bin/dev, its four parts, and what the worker starts for the job.
+    assert len(dev.processes()) > 5
 
     dev.process.kill()
 

@@ -135,7 +135,7 @@ class Plan:
         """Where everything is, and a line to try it with."""
         base = f"http://{probes.HOST}:{self._port}"
         addresses = {
-            "API": f"{base}/v1/jobs",
+            "API": f"{base}/",
             "Dashboard": f"{base}/dashboard",
             "Inbox": f"{base}/inbox",
             "Health": f"{base}/healthz",
