@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from jobs.email import smtp
 from jobs.email.message import OutgoingEmail
 from jobs.email.smtp import SmtpPool
 from jobs.errors import PermanentError, RetryLater
-from tests.smtp_server import Cut, Hold, Silence, SmtpServer, make_certificate
+from tests.smtp_server import Action, Cut, Hold, Silence, SmtpServer, make_certificate
 
 SOURCE = b"Subject: hello\r\n\r\nhello\r\n"
 
@@ -394,6 +395,41 @@ async def test_cancelled_while_waiting_for_a_connection_takes_none(server: SmtpS
     assert [mail.recipients for mail in server.mails] == [["first@b.co"], ["third@b.co"]]
 
 
+async def test_no_mail_gets_anothers_envelope_or_reply_whatever_is_cancelled() -> None:
+    chance = random.Random(4711)
+    failures: list[Action] = [Cut(), "451 later", "554 never", "250 ok\r\n250 ok", "421 bye", "hm"]
+    async with SmtpServer() as server, pool_for(server, connections=8) as pool:
+
+        async def send_and_perhaps_cancel(number: int) -> Any:
+            address = f"u{number}@b.co"
+            sending = asyncio.create_task(
+                pool.send(outgoing(address, source=f"Subject: {number}\r\n\r\nx\r\n".encode()))
+            )
+            if chance.random() < 0.3:
+                for _ in range(chance.randrange(60)):
+                    await asyncio.sleep(0)
+                sending.cancel()
+            try:
+                return await sending
+            except (asyncio.CancelledError, RetryLater, PermanentError):
+                return None
+
+        for _ in range(60):
+            server.on(chance.choice(["MAIL", "RCPT", "DATA", ".", "RSET"]), chance.choice(failures))
+        results = await asyncio.gather(*(send_and_perhaps_cancel(n) for n in range(400)))
+        last = await asyncio.gather(*(pool.send(outgoing(f"z{n}@b.co")) for n in range(16)))
+
+    got = {mail.recipients[0]: mail.source for mail in server.mails if mail.recipients}
+    for number, result in enumerate(results):
+        address = f"u{number}@b.co"
+        if address in got:
+            assert got[address] == f"Subject: {number}\r\n\r\nx\r\n".encode()
+        if result is not None:
+            assert statuses(result) == {address: "accepted"}
+            assert address in got
+    assert all(set(statuses(result).values()) == {"accepted"} for result in last)
+
+
 async def test_closing_cuts_off_what_is_under_way(server: SmtpServer) -> None:
     server.on("DATA", Silence())
     async with pool_for(server) as pool:
@@ -469,6 +505,20 @@ async def test_failed_sign_in_asks_for_another_attempt(reply: str, code: str) ->
         assert caught.value.code == code
         assert "secret" not in str(caught.value)
         assert "me@example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", ["535 no", Silence()])
+async def test_failed_or_cancelled_sign_in_leaves_no_line_open(reply: str | Silence) -> None:
+    async with SmtpServer(users={}) as server, pool_for(server.url("me:secret")) as pool:
+        server.on("AUTH", reply)
+        sending = asyncio.create_task(pool.send(outgoing()))
+        await server.seen("AUTH")
+        if isinstance(reply, Silence):
+            sending.cancel()
+        with pytest.raises((RetryLater, asyncio.CancelledError)):
+            await sending
+
+        await server.until(lambda: server.open == 0, "closed")
 
 
 async def test_server_without_sign_in_is_an_auth_failure(server: SmtpServer) -> None:

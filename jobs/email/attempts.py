@@ -57,11 +57,7 @@ def _complete(
     email: OutgoingEmail, settled: dict[str, dict[str, Any]], result: Any
 ) -> dict[str, Any]:
     """The result of all attempts so far, in the order of the envelope."""
-    latest = settled | {
-        recipient["address"]: recipient
-        for recipient in _recipients(result)
-        if recipient["address"] not in settled
-    }
+    latest = settled | {recipient["address"]: recipient for recipient in _recipients(result)}
     return {
         "message_id": email.message_id,
         "recipients": [latest[address] for address in email.recipients if address in latest],
