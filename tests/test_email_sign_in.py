@@ -1,0 +1,188 @@
+"""Opening a connection: TLS, user and password."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jobs.email.smtp import SmtpPool
+from jobs.errors import RetryLater
+from tests.email_pool import outgoing, pool_for
+from tests.smtp_server import Silence, SmtpServer, make_certificate
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SmtpServer]:
+    async with SmtpServer() as running:
+        yield running
+
+
+async def test_user_and_password_are_percent_decoded() -> None:
+    async with (
+        SmtpServer(users={"me@example.com": "p:w/d é"}) as server,
+        pool_for(server.url("me%40example.com:p%3Aw%2Fd%20%C3%A9")) as pool,
+    ):
+        await pool.send(outgoing())
+        await pool.send(outgoing())
+
+        assert server.signed_in == ["me@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [("535 5.7.8 me@example.com: no", "smtp_auth"), ("454 later", "smtp_temporary")],
+)
+async def test_failed_sign_in_asks_for_another_attempt(reply: str, code: str) -> None:
+    async with SmtpServer(users={}) as server, pool_for(server.url("me:secret")) as pool:
+        server.on("AUTH", reply)
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+        assert caught.value.code == code
+        assert "secret" not in str(caught.value)
+        assert "me@example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", ["535 no", Silence()])
+async def test_failed_or_cancelled_sign_in_leaves_no_line_open(reply: str | Silence) -> None:
+    async with SmtpServer(users={}) as server, pool_for(server.url("me:secret")) as pool:
+        server.on("AUTH", reply)
+        sending = asyncio.create_task(pool.send(outgoing()))
+        await server.seen("AUTH")
+        if isinstance(reply, Silence):
+            sending.cancel()
+        with pytest.raises((RetryLater, asyncio.CancelledError)):
+            await sending
+
+        await server.until(lambda: server.open == 0, "closed")
+
+
+async def test_server_without_sign_in_is_an_auth_failure(server: SmtpServer) -> None:
+    async with pool_for(server.url("me:secret")) as pool:
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+    assert caught.value.code == "smtp_auth"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def trusted(
+    certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> ssl.SSLContext:
+    """A server's TLS whose certificate this machine trusts, by the name localhost."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    return certificate[1]
+
+
+@pytest.mark.parametrize("query", ["", "?tls=required"])
+async def test_starttls_is_used_when_offered(trusted: ssl.SSLContext, query: str) -> None:
+    async with (
+        SmtpServer(tls=trusted, users={"me": "secret"}) as server,
+        pool_for(server.url("me:secret", host="localhost", query=query)) as pool,
+    ):
+        await pool.send(outgoing())
+        await pool.send(outgoing())
+
+        assert (server.secured, server.connections) == (1, 1)
+        assert server.commands.index("STARTTLS") < server.commands.index("AUTH")
+        assert len(server.mails) == 2
+
+
+async def test_smtps_speaks_tls_from_the_start(trusted: ssl.SSLContext) -> None:
+    async with (
+        SmtpServer(tls=trusted, implicit_tls=True) as server,
+        pool_for(server.url(host="localhost")) as pool,
+    ):
+        await asyncio.gather(*(pool.send(outgoing()) for _ in range(8)))
+
+        assert len(server.mails) == 8
+
+
+async def test_cancelled_mail_over_tls_leaves_the_pool_healthy(trusted: ssl.SSLContext) -> None:
+    async with (
+        SmtpServer(tls=trusted, implicit_tls=True) as server,
+        pool_for(server.url(host="localhost"), connections=1) as pool,
+    ):
+        server.on("DATA", Silence())
+        sending = asyncio.create_task(pool.send(outgoing()))
+        await server.seen("DATA")
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await pool.send(outgoing())
+
+        assert [mail.connection for mail in server.mails] == [2]
+
+
+async def test_tls_none_leaves_an_offered_starttls_alone(trusted: ssl.SSLContext) -> None:
+    async with (
+        SmtpServer(tls=trusted) as server,
+        pool_for(server.url(host="localhost", query="?tls=none")) as pool,
+    ):
+        await pool.send(outgoing())
+
+        assert server.secured == 0
+
+
+async def test_tls_required_and_not_offered_sends_nothing(server: SmtpServer) -> None:
+    async with pool_for(server.url("me:secret", query="?tls=required")) as pool:
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+    assert caught.value.code == "smtp_tls"
+    assert "AUTH" not in server.commands
+    assert not server.mails
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+async def test_untrusted_certificate_is_a_tls_failure(
+    certificate: tuple[Path, ssl.SSLContext], implicit: bool
+) -> None:
+    async with (
+        SmtpServer(tls=certificate[1], implicit_tls=implicit) as server,
+        pool_for(server.url(host="localhost")) as pool,
+    ):
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+        assert caught.value.code == "smtp_tls"
+        assert "certificate" in str(caught.value)
+        assert not server.mails
+
+
+async def test_plain_server_behind_smtps_is_a_tls_failure(server: SmtpServer) -> None:
+    async with pool_for(server.url().replace("smtp:", "smtps:")) as pool:
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+    assert caught.value.code == "smtp_tls"
+
+
+async def test_refused_starttls_is_a_tls_failure(trusted: ssl.SSLContext) -> None:
+    async with (
+        SmtpServer(tls=trusted) as server,
+        pool_for(server.url(host="localhost")) as pool,
+    ):
+        server.on("STARTTLS", "454 not now")
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+        assert caught.value.code == "smtp_tls"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host", "smtp://", "smtp://host?tls=maybe", "smtp://h?timeout=1", "smtps://h?tls=none"],
+)
+def test_url_that_names_no_mail_server_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"tls=|smtp"):
+        SmtpPool(url, connections=1, timeout_seconds=1.0)
