@@ -323,7 +323,7 @@ class WorkerTransitions:
 
     async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str]:
         self._end_seq += 1
-        arguments: list[Any] = [self.name, self._end_seq, len(batch)]
+        arguments: list[Any] = [self.name, self._end_seq, _BROKEN_EXC, len(batch)]
         for outcome in batch:
             arguments += outcome.arguments()
         answers = await self._repeat(self._end_lane, scripts.END, *arguments)
@@ -402,7 +402,7 @@ class Caretaker:
 
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
-        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200)
+        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200, _BROKEN_EXC)
         promoted = [
             Promoted(
                 each[0].decode(), each[1].decode(), each[2].decode(), int(each[3]), each[4].decode()

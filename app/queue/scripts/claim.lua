@@ -118,23 +118,6 @@ local function consider(q, id)
   return true
 end
 
--- A record that cannot be run must not stop its neighbours: to the failed registry, with why.
-local function bury(q, id, problem)
-  local cause = type(problem) == 'table' and (problem.cause or problem.err) or tostring(problem)
-  call('LREM', queue_key(q), 1, id)
-  local key = job_key(id)
-  if call('TYPE', key).ok ~= 'hash' then
-    call('RENAME', key, OURS .. 'broken:' .. id)
-    call('EXPIRE', OURS .. 'broken:' .. id, ENDLESS)
-    call('HSET', key, 'data', '["unreadable",null,[],{}]', 'created_at', NOW_ISO, 'origin', q)
-  end
-  local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord', retryable = false,
-    message = 'The record of this job cannot be read: ' .. cause })
-  call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout')
-  fail(id, q, error_json, broken_exc, tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS)
-  broken[#broken + 1] = id
-end
-
 local paused = {}
 for _, name in ipairs(call('SMEMBERS', OURS .. 'paused')) do paused[name] = true end
 
@@ -145,7 +128,11 @@ for i = 1, queue_count do
     for _, id in ipairs(call('LRANGE', queue_key(q), 0, most + LOOK_AHEAD - 1)) do
       if #jobs >= most or bytes_left <= 0 or (coroutines <= 0 and processes <= 0) then break end
       local ok, problem = pcall(consider, q, id)
-      if not ok then pcall(bury, q, id, problem) end
+      if not ok then
+        call('LREM', queue_key(q), 1, id)
+        pcall(bury, q, id, problem, broken_exc)
+        broken[#broken + 1] = id
+      end
     end
   end
 end

@@ -1,10 +1,10 @@
 -- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
 -- still owns the job; a late one changes nothing but the trail.
--- ARGV: prefix, worker, seq, count, then 12 an outcome: id, execution, queue,
+-- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 12 an outcome: id, execution, queue,
 --   kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
 --   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left
--- Answer: a word an outcome: done, late, gone.
-local worker, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Answer: a word an outcome: done, late, gone, broken.
+local worker, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local wkey = worker_key(worker)
 local stored = call('HMGET', wkey, 'birth', 'x_end', 'x_end_answer')
 if stored[2] and seq <= tonumber(stored[2]) then return cjson.decode(stored[3]) end
@@ -92,13 +92,14 @@ end
 
 local answers = {}
 for i = 1, count do
-  local at = 5 + (i - 1) * 12
+  local at = 6 + (i - 1) * 12
   local ok, answer = pcall(finish, {
     id = ARGV[at], ex = ARGV[at + 1], queue = ARGV[at + 2], kind = ARGV[at + 3],
     delay = tonumber(ARGV[at + 4]), ttl = tonumber(ARGV[at + 5]), value = ARGV[at + 6],
     exc = ARGV[at + 7], error = ARGV[at + 8], result = ARGV[at + 9], detail = ARGV[at + 10],
     retries_left = ARGV[at + 11] })
   answers[i] = ok and answer or 'broken'
+  if not ok then pcall(bury, ARGV[at + 2], ARGV[at], answer, ARGV[4]) end
 end
 if stored[1] then
   call('HSET', wkey, 'x_end', seq, 'x_end_answer', cjson.encode(answers))

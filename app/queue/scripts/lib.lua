@@ -207,3 +207,30 @@ local function fail(id, q, error_json, exc_string, ttl)
   add_result(id, 2, nil, nil, { 'exc_string', exc_string })
   keep_for(id, ttl, settle_dependents(id, 'failed'))
 end
+
+local function cause_of(problem)
+  if type(problem) == 'table' then return problem.cause or problem.err or 'unknown' end
+  return tostring(problem)
+end
+
+-- A job that a transition cannot move must not stop its neighbours, nor be nowhere: to the
+-- failed registry, with why. `exc_string` is the text packed for RQ, which Lua cannot do.
+local function bury(q, id, problem, exc_string)
+  local key, message = job_key(id), 'The record of this job cannot be read: ' .. cause_of(problem)
+  if call('TYPE', key).ok ~= 'hash' then
+    if has(key) then
+      call('RENAME', key, OURS .. 'broken:' .. id)
+      call('EXPIRE', OURS .. 'broken:' .. id, ENDLESS)
+    end
+    call('HSET', key, 'data', '["unreadable",null,[],{}]', 'created_at', NOW_ISO, 'origin', q)
+  end
+  call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout', 'x_attempt', 'x_failures',
+    'x_abandoned')
+  local ttl = tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS
+  local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord',
+    retryable = false, message = message })
+  -- The state first: whatever else of this job is broken, it says that it has failed.
+  call('HSET', key, 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
+  pcall(note, id, 'failed', error_json)
+  pcall(fail, id, q, error_json, exc_string, ttl)
+end

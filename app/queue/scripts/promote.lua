@@ -1,5 +1,5 @@
 -- promote: scheduled jobs that are due become queued.
--- ARGV: prefix, most jobs
+-- ARGV: prefix, most jobs, exc_string of a broken record
 -- Answer: {count, ms until the next is due or -1, {id, type, queue, attempt, request id} …}.
 local most, moved, next_due, ids = tonumber(ARGV[2]), 0, nil, {}
 
@@ -20,8 +20,8 @@ for _, q in ipairs(queue_names()) do
   -- same here doubled entries. Within this script nobody else can take the lock.
   if call('TYPE', key).ok == 'zset' and not has(P .. ':scheduler-lock:' .. q) then
     for _, id in ipairs(call('ZRANGEBYSCORE', key, '-inf', NOW, 'LIMIT', 0, most - moved)) do
-      local ok = pcall(move, q, id)
-      if not ok then call('ZREM', key, id) end
+      local ok, problem = pcall(move, q, id)
+      if not ok then pcall(bury, q, id, problem, ARGV[3]) end
     end
     local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end

@@ -52,9 +52,12 @@ local function bury_worker(worker)
   for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
     if #fates >= MOST then more = 1; return end
     local id, ex = split_composite(composite)
-    local q = id and call('HGET', job_key(id), 'origin')
-    local ok = q and pcall(abandon, worker, q, id, ex)
-    if not ok then call('SREM', held_key(worker), composite) end
+    local q = id and call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'origin')
+    local ok, problem = pcall(abandon, worker, q or '', id or composite, ex or '')
+    if not ok then
+      call('SREM', held_key(worker), composite)
+      if q then pcall(bury, q, id, problem, abandoned_exc) end
+    end
   end
   local queues = call('HGET', key, 'queues') or ''
   call('SREM', P .. ':workers', key)
@@ -82,8 +85,11 @@ local function tidy_wip(q)
   for _, composite in ipairs(call('ZRANGEBYSCORE', key, 0, NOW, 'LIMIT', 0, MOST)) do
     local id, ex = split_composite(composite)
     local worker = id and call('HGET', execution_key(composite), 'worker_name') or nil
-    local ok = id and pcall(abandon, worker or nil, q, id, ex)
-    if not ok then call('ZREM', key, composite) end
+    local ok, problem = pcall(abandon, worker or nil, q, id or composite, ex or '')
+    if not ok then
+      call('ZREM', key, composite)
+      if id and has(job_key(id)) then pcall(bury, q, id, problem, abandoned_exc) end
+    end
   end
 end
 
