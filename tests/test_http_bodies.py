@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.http.bodies import read_json
+from app.http.bodies import read_json_text
 from app.http.faults import SlowBodyError
 from tests.http_doubles import MemoryQueue, app_over, connect, settings_with
 
@@ -144,13 +144,27 @@ async def test_body_in_pieces_is_one_body(client: httpx2.AsyncClient) -> None:
     assert response.status_code == 202
 
 
+async def test_large_body_is_checked_like_a_small_one(queue: MemoryQueue) -> None:
+    fill = b'"f":"' + b"x" * 300_000 + b'"'
+    async with connect(app_over(queue)) as client:
+        good = GOOD[:-2] + b',"fields":{' + fill + b"}}}"
+        accepted = await client.post("/v1/jobs", content=good, headers=JSON)
+        wrong = await client.post("/v1/jobs", content=b"{" + fill + b"}", headers=JSON)
+        broken = await client.post("/v1/jobs", content=b"{" + fill, headers=JSON)
+
+    assert accepted.status_code == 202
+    assert wrong.status_code == 422
+    assert broken.status_code == 400
+    assert len(queue.drafts) == 1
+
+
 async def test_silent_client_is_given_up() -> None:
     async def receive() -> Message:
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nothing arrives")
 
     with pytest.raises(SlowBodyError):
-        await read_json(_scope(), receive, 100, silence_seconds=0.01)
+        await read_json_text(_scope(), receive, 100, silence_seconds=0.01)
 
 
 async def test_client_that_leaves_half_way_makes_no_job_and_no_noise(
@@ -180,7 +194,7 @@ async def test_disconnect_is_told_apart_from_the_end() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientDisconnect):
-        await read_json(_scope(), receive, 100)
+        await read_json_text(_scope(), receive, 100)
 
 
 def _scope() -> dict[str, Any]:

@@ -41,16 +41,16 @@ def check_declared_length(scope: Scope, limit_bytes: int) -> None:
         raise BodyTooLargeError(limit_bytes)
 
 
-async def read_json(
+async def read_json_text(
     scope: Scope, receive: Receive, limit_bytes: int, silence_seconds: float = SILENCE_SECONDS
-) -> Any:
-    """The body as JSON values.
+) -> bytes:
+    """The body of a request that says it is JSON, for `parse_json`.
 
-    Raises UnsupportedMediaTypeError, BodyTooLargeError, SlowBodyError, MalformedJsonError,
-    or ClientDisconnect when the client went away before the end.
+    Raises UnsupportedMediaTypeError, BodyTooLargeError, SlowBodyError, or ClientDisconnect
+    when the client went away before the end.
     """
     _check_media_type(scope)
-    return parse_json(await _read(receive, limit_bytes, silence_seconds))
+    return await _read(receive, limit_bytes, silence_seconds)
 
 
 def parse_json(body: bytes) -> Any:

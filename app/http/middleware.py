@@ -92,20 +92,20 @@ def _report(error: Exception, status: int, scope: Scope) -> None:
     if status < 500 and status not in {401, 403}:
         return
     key = scope.get(KEY)
+    fields = {
+        "status": status,
+        "method": scope["method"],
+        "path": instance(scope),
+        "reason": str(error) if status != 500 else type(error).__name__,
+        "request_id": scope[REQUEST_ID],
+    }
+    if key is not None:
+        fields["key"] = key.name
     log.log(
         logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR,
         "request_failed" if status >= 500 else "request_refused",
         exc_info=error if status == 500 else None,
-        extra={
-            "fields": {
-                "status": status,
-                "method": scope["method"],
-                "path": instance(scope),
-                "reason": str(error) if status != 500 else type(error).__name__,
-                "request_id": scope[REQUEST_ID],
-                "key": key.name if key is not None else None,
-            }
-        },
+        extra={"fields": fields},
     )
 
 

@@ -60,6 +60,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_arrived()
         super().on_headers_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for WebSocket gets plain HTTP, which is no news to an operator."""
+
     def _expect_head(self) -> None:
         self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEADERS_SECONDS, self._lose_patience)
