@@ -57,6 +57,7 @@ def build_wsgi(redis_url: str) -> WSGIApplication:
     # A redirect to the tidy address would name a scheme and host that a proxy made up.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
     app.jinja_loader = pages.template_loader()
     app.register_blueprint(blueprint)
     app.before_request_funcs[blueprint.name] = []  # it would connect anew each time
@@ -240,7 +241,7 @@ def _check_request() -> None:
         abort(404, "There is one Redis here, number 0.")
     name = (request.endpoint or "").rpartition(".")[2]
     if name in ACTS and request.method not in {"POST", "OPTIONS"}:
-        raise MethodNotAllowed(["POST"])
+        raise MethodNotAllowed(["OPTIONS", "POST"])
 
 
 def _page(name: str, data: dict[str, Any] | None = None, **context: Any) -> str:

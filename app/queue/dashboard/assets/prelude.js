@@ -30,7 +30,7 @@ var _ = { template: function (name) { return TEMPLATES[name.trim()]; } };
     $(document).ajaxSuccess(function (event, reply, request) {
         if (request.type === "POST") {
             var answer = reply.responseJSON || {};
-            tell(answer.count === undefined ? "Requeued." : answer.count + " jobs requeued.");
+            tell(answer.count === undefined ? "Requeued." : "Requeued: " + answer.count + ".");
         } else if (!$("#notice").hasClass("kept")) {
             tell("");
         }
