@@ -150,6 +150,7 @@ def test_dashboard_and_inbox_stand_beside_the_api(start: Start, redis_url: str) 
         assert page.headers["x-request-id"]
     lost = web.client.get("/inbox/nothing")
     assert (lost.status_code, lost.headers["content-type"]) == (404, "application/problem+json")
+    assert lost.json()["detail"].startswith("There is no such e-mail")
 
 
 def test_keys_guard_everything_but_the_open_paths(start: Start, redis_url: str) -> None:

@@ -118,7 +118,7 @@ TABLE: dict[type[Exception], _Row] = {
     UnauthenticatedError: _Row("unauthenticated", headers=lambda _: [_CHALLENGE]),
     MissingScopeError: _Row("missing-scope"),
     ForeignRequestError: _Row("local-only"),
-    NotFoundError: _Row("not-found", lambda _: "There is nothing at this path."),
+    NotFoundError: _Row("not-found", lambda error: str(error) or "There is nothing at this path."),
     JobNotFoundError: _Row("not-found", lambda _: "There is no job of this id."),
     MethodNotAllowedError: _Row(
         "method-not-allowed",
@@ -183,7 +183,7 @@ def instance(scope: Scope) -> str:
 def from_starlette(error: HTTPException) -> Exception:
     """Starlette's own errors as ours: it raises them for what no route of ours answers."""
     if error.status_code == 404:
-        return NotFoundError()
+        return NotFoundError(error.detail) if error.detail != "Not Found" else NotFoundError()
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowedError([word.strip() for word in allowed.split(",")])
