@@ -18,6 +18,10 @@ def event(logger: logging.Logger, name: str, /, level: int = logging.INFO, **fie
 
 def configure(style: Literal["text", "json"], level: str) -> None:
     """Send all logging of this process to stderr in one style. `level` is a name, any case."""
+    # A line is a good part of what a submission costs: leave out what no format shows
+    # (docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()

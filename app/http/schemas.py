@@ -195,6 +195,10 @@ def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
             "expires_at": view.expires_at,
             "priority": view.priority,
             "max_attempts": view.max_attempts,
+            "backoff": _show_backoff(view.backoff) if view.backoff is not None else None,
+            "timeout": view.timeout_seconds,
+            "retention": view.retention_seconds,
+            "dry_run": view.dry_run,
         }
     if "traceback" in include:
         shown["traceback"] = view.traceback
@@ -226,18 +230,21 @@ def _show_attempt(attempt: Attempt) -> dict[str, Any]:
 
 def show_job_type(job_type: JobType) -> dict[str, Any]:
     """A job type with its defaults and the JSON Schema of its params."""
-    backoff = job_type.backoff
     return {
         "name": job_type.name,
         "description": job_type.description,
         "queue": job_type.queue,
         "max_attempts": job_type.max_attempts,
         "timeout": job_type.timeout_seconds,
-        "backoff": {
-            "initial": backoff.initial,
-            "factor": backoff.factor,
-            "max": backoff.maximum,
-            "jitter": backoff.jitter,
-        },
+        "backoff": _show_backoff(job_type.backoff),
         "params": job_type.params.model_json_schema(),
+    }
+
+
+def _show_backoff(backoff: Backoff) -> dict[str, float]:
+    return {
+        "initial": backoff.initial,
+        "factor": backoff.factor,
+        "max": backoff.maximum,
+        "jitter": backoff.jitter,
     }

@@ -20,6 +20,7 @@ from app.queue.records import (
     inflate,
     split_queue_name,
 )
+from jobs.catalog import Backoff
 
 # RQ 3.0 has more words for a job on its way to the queue than we tell our clients.
 _STATUS = {"created": "queued", "ready_to_enqueue": "queued", "rate_limited": "queued"}
@@ -63,6 +64,10 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         request_id=_text(record, "x_req"),
         submitted_by=_text(record, "x_by"),
         params=params,
+        backoff=_backoff(_json(record, "x_backoff")),
+        timeout_seconds=_seconds(record, "x_timeout") or _seconds(record, "timeout"),
+        retention_seconds=_number(record, "result_ttl", -1) if b"result_ttl" in record else None,
+        dry_run=_number(record, "x_dry", 0) == 1,
         traceback=_traceback(result) if status != "finished" else None,
     )
 
@@ -134,6 +139,18 @@ def _number(record: Hash, field: str, default: int) -> int:
         return int(record.get(field.encode(), b""))
     except ValueError:
         return default
+
+
+def _seconds(record: Hash, field: str) -> float | None:
+    with contextlib.suppress(ValueError):
+        return float(record.get(field.encode(), b""))
+    return None
+
+
+def _backoff(value: Any) -> Backoff | None:
+    with contextlib.suppress(TypeError, ValueError):
+        return Backoff(*(float(each) for each in value))
+    return None
 
 
 def _json(record: Hash, field: str) -> Any:

@@ -128,6 +128,10 @@ class JobView:
     request_id: str | None = None
     submitted_by: str | None = None
     params: dict[str, Any] | None = None
+    backoff: Backoff | None = None
+    timeout_seconds: float | None = None
+    retention_seconds: int | None = None
+    dry_run: bool = False
     traceback: str | None = None
 
 
