@@ -4,12 +4,16 @@ Run by bin/_environment.sh as `_environment.py REQUIREMENTS ARGUMENTS…`, with 
 own Python when there is one; needs the standard library only.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C while modules load ends us without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import contextlib
 import fcntl
 import hashlib
 import os
-import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,11 +30,13 @@ COVERS = {
 
 
 def main(requirements: str, *arguments: str) -> NoReturn:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     given = os.environ.get("RECADO_VENV")
     folder = ROOT / (given if given else ".venv")
     python = folder / "bin" / "python"
     if not given and not _is_current(folder, requirements):
+        # From here on, what we have started ends with us.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with _alone():
                 _bring_up_to_date(folder, requirements)
@@ -53,7 +59,7 @@ def _bring_up_to_date(folder: Path, requirements: str) -> None:
     with tempfile.TemporaryFile(dir=folder):
         pass  # it can be written
     if not _is_made(folder):
-        _say(f"making .venv with Python {platform.python_version()}")
+        _say(f"making .venv with Python {sys.version.split()[0]}")
         # A virtual environment cannot make itself anew.
         base = getattr(sys, "_base_executable", sys.executable)
         _run(base, "-m", "venv", "--clear", str(folder))
@@ -94,7 +100,7 @@ def _content(requirements: str) -> str:
 
 def _python() -> str:
     implementation = sys.implementation.cache_tag or sys.implementation.name
-    return f"{implementation}-{platform.machine()}"
+    return f"{implementation}-{os.uname().machine}"
 
 
 @contextlib.contextmanager
