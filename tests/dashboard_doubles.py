@@ -56,6 +56,31 @@ def client_of(app: Starlette, address: str = "192.0.2.7", **options: Any) -> Tes
     return TestClient(app, client=(address, 50000), follow_redirects=False, **options)
 
 
+def operator_of(redis_url: str) -> TestClient:
+    app = mounted(redis_url)
+    return client_of(app, headers=OPERATOR, base_url="http://testserver/dashboard")
+
+
+def jobs_url(queue: str, registry: str, per_page: object = 8, page: object = 1) -> str:
+    return f"/0/data/jobs/{queue}/{registry}/{per_page}/asc/{page}.json"
+
+
+def listed(dashboard: TestClient, queue: str, registry: str) -> list[dict[str, Any]]:
+    answer = dashboard.get(jobs_url(queue, registry))
+    assert answer.status_code == 200
+    jobs: list[dict[str, Any]] = answer.json()["jobs"]
+    return jobs
+
+
+def everything_shown(dashboard: TestClient, job: Job) -> str:
+    """Whatever any page says about the job."""
+    paths = [f"/0/view/job/{job.id}", f"/0/data/job/{job.id}.json", "/0/data/workers.json"]
+    paths += [jobs_url(job.origin, name) for name in ("queued", "started", "failed", "finished")]
+    answers = [dashboard.get(path) for path in paths]
+    assert {answer.status_code for answer in answers} == {200}
+    return "\n".join(answer.text for answer in answers)
+
+
 class Producer:
     """Stock RQ with the JSON serializer, writing jobs in each state."""
 
@@ -85,7 +110,7 @@ class Producer:
     def running(self, job_type: str = "email.send", worker: str = "box.1") -> Job:
         """A job that a registered worker is busy with."""
         job = self._taken(self.queued(job_type), "started")
-        busy = Worker([self.queue()], connection=self.client, name=worker)
+        busy: Any = Worker([self.queue()], connection=self.client, name=worker)
         if not self.client.exists(busy.key):
             busy.register_birth()
         self.client.hset(busy.key, "state", "busy")

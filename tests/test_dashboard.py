@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import pickle
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,9 +13,15 @@ from rq.serializers import JSONSerializer
 from starlette.testclient import TestClient
 
 from app.queue.dashboard import pages
-from app.queue.records import encode_call
 from tests.conftest import ValkeyServer, free_port
-from tests.dashboard_doubles import EVIL, MAIL, OPERATOR, Producer, client_of, mounted
+from tests.dashboard_doubles import (
+    EVIL,
+    MAIL,
+    Producer,
+    everything_shown,
+    jobs_url,
+    operator_of,
+)
 
 PAGES = ["/", "/0/view/queues", "/0/view/jobs", "/0/view/workers"]
 
@@ -40,33 +42,8 @@ def dashboard(redis_url: str) -> TestClient:
     return operator_of(redis_url)
 
 
-def operator_of(redis_url: str) -> TestClient:
-    app = mounted(redis_url)
-    return client_of(app, headers=OPERATOR, base_url="http://testserver/dashboard")
-
-
-def jobs_url(queue: str, registry: str, per_page: object = 8, page: object = 1) -> str:
-    return f"/0/data/jobs/{queue}/{registry}/{per_page}/asc/{page}.json"
-
-
-def listed(dashboard: TestClient, queue: str, registry: str) -> list[dict[str, Any]]:
-    answer = dashboard.get(jobs_url(queue, registry))
-    assert answer.status_code == 200
-    jobs: list[dict[str, Any]] = answer.json()["jobs"]
-    return jobs
-
-
-def everything_shown(dashboard: TestClient, job: Job) -> str:
-    """Whatever any page says about the job."""
-    paths = [f"/0/view/job/{job.id}", f"/0/data/job/{job.id}.json", "/0/data/workers.json"]
-    paths += [jobs_url(job.origin, name) for name in ("queued", "started", "failed", "finished")]
-    answers = [dashboard.get(path) for path in paths]
-    assert {answer.status_code for answer in answers} == {200}
-    return "\n".join(answer.text for answer in answers)
-
-
-def contents(server: redis.Redis) -> dict[bytes, Any]:
-    read: dict[bytes, Callable[[bytes], Any]] = {
+def contents(server: redis.Redis) -> dict[Any, Any]:
+    read: dict[Any, Callable[[Any], Any]] = {
         b"hash": server.hgetall,
         b"set": server.smembers,
         b"list": lambda key: server.lrange(key, 0, -1),
@@ -290,103 +267,6 @@ def test_only_a_failed_job_can_be_requeued(
     before = contents(producer.client)
     assert dashboard.post(f"/job/{job.id}/requeue").status_code == 409
     assert contents(producer.client) == before
-
-
-@pytest.mark.parametrize("state", ["queued", "running", "failed", "finished"])
-def test_no_page_tells_what_a_mail_says_or_to_whom(
-    dashboard: TestClient, producer: Producer, state: str
-) -> None:
-    reply = {"address": "ana@example.com", "status": "refused", "code": 550, "reply": "no ana here"}
-    result = {"message_id": "<id@example.com>", "recipients": [reply], "server": "mx.example.com"}
-    error = "refused for ana@example.com [input_value={'text': 'A secret body'}, input_type=dict]"
-    job: Job = {
-        "queued": producer.queued,
-        "running": producer.running,
-        "failed": lambda: producer.failed(error),
-        "finished": lambda: producer.finished(result),
-    }[state]()
-    producer.client.hset(job.key, "meta", json.dumps({"to": "ana@example.com"}))
-    shown = everything_shown(dashboard, job)
-    assert "email.send" in shown
-    for secret in ("ana@", "example.com", "A secret", "no ana here"):
-        assert secret not in shown
-    if state == "finished":
-        facts = dashboard.get(f"/0/data/job/{job.id}.json").json()
-        assert facts["result"] == {"recipients": [{"status": "refused", "code": 550}]}
-
-
-def test_a_result_of_other_work_is_shown_with_addresses_masked(
-    dashboard: TestClient, producer: Producer
-) -> None:
-    job = producer.finished({"rows": [{"bob@example.com": "Bob <bob@example.com>"}]}, "data.query")
-    facts = dashboard.get(f"/0/data/job/{job.id}.json").json()
-    assert facts["description"] == "data.query"
-    assert facts["result"] == {"rows": [{"b***@…": "Bob <b***@…>"}]}
-
-
-def test_a_job_of_our_own_submission_shows_its_type(
-    dashboard: TestClient, server: redis.Redis
-) -> None:
-    job_id = "0123456789abcdef0123"
-    record = {"origin": "email", "status": "queued", "created_at": "2026-01-01T00:00:00.000000Z"}
-    server.hset(f"rq:job:{job_id}", mapping=record | {"data": encode_call("email.send", MAIL)})
-    server.sadd("rq:queues", "rq:queue:email")
-    server.rpush("rq:queue:email", job_id)
-    (row,) = listed(dashboard, "email", "queued")
-    assert row["description"] == "email.send"
-    assert row["created_at"] == "2026-01-01T00:00:00+00:00"
-
-
-def test_a_foreign_job_shows_its_function_and_no_arguments(
-    dashboard: TestClient, producer: Producer
-) -> None:
-    producer.queue("other").enqueue("os.system", "echo A secret")
-    (row,) = listed(dashboard, "other", "queued")
-    assert row["description"] == "os.system"
-
-
-def test_broken_records_are_shown_as_such(
-    dashboard: TestClient, producer: Producer, server: redis.Redis
-) -> None:
-    bomb = zlib.compressobj()
-    stored = b"".join(bomb.compress(bytes(1 << 20)) for _ in range(300)) + bomb.flush()
-    bodies = {
-        "not-json": b"\xff\xfe{", "bomb": stored, "pickled": zlib.compress(pickle.dumps(["f", 1])),
-        "deep": b"[" * 100_000, "huge": b'["app.worker.perform",null,["x' + bytes(300_000),
-        "empty": b"", "number": b"7", "html": json.dumps([EVIL, None, [], {}]).encode(),
-    }  # fmt: skip
-    producer.queued()
-    for name, body in bodies.items():
-        server.hset(f"rq:job:{name}", mapping={"data": body, "origin": "email", "status": "x"})
-        server.hset(f"rq:job:{name}", mapping={"created_at": "yesterday", "meta": b"\xff"})
-        server.hset(f"rq:job:{name}", "dependency_ids", "{")
-        server.xadd(f"rq:results:{name}", {"type": 9, "return_value": "%", "exc_string": "%"})
-    server.xadd("rq:results:bomb", {"return_value": base64.b64encode(b"[" * 50_000)})
-    server.set("rq:job:of-another-type", "x")
-    server.rpush("rq:queue:email", *bodies, "of-another-type", "gone", b"\xff\xfe")
-    rows = dashboard.get(jobs_url("email", "queued", 200)).json()["jobs"]
-    assert len(rows) == len(bodies) + 4
-    assert {row["description"] for row in rows[1 : len(bodies) + 1]} == {"(unreadable job)"}
-    for name in bodies:
-        facts = dashboard.get(f"/0/data/job/{name}.json").json()
-        assert facts["description"] == "(unreadable job)"
-        assert dashboard.get(f"/0/view/job/{name}").status_code == 200
-
-
-def test_keys_of_another_type_break_no_page(
-    dashboard: TestClient, producer: Producer, server: redis.Redis
-) -> None:
-    producer.running()
-    server.set("rq:failed:email", "x")
-    server.set("rq:worker:box.1:executions", "x")
-    server.sadd("rq:workers", "rq:worker:odd", "odd")
-    server.sadd("rq:queues", "odd")
-    server.set("rq:worker:odd", "x")
-    assert (
-        dashboard.get("/0/data/queues.json").json()["queues"][0]["failed_job_registry_count"] == 0
-    )
-    assert dashboard.get("/0/data/workers.json").json()["workers"][0]["current_job"] == "idle"
-    assert listed(dashboard, "email", "failed") == []
 
 
 def test_html_in_data_leaves_as_json(dashboard: TestClient, producer: Producer) -> None:
