@@ -40,9 +40,9 @@ class JobContext:
 
     `attempt` counts runs from 1. `recovered` is true when an earlier run was interrupted
     or its worker died, so that part of the work may have been done already.
-    `timeout_seconds` is what this run may take; `previous_result` is
-    the `result` that the last failed run left with its JobError. Every field has a default: a job function
-    is tested by calling it with `JobContext()`.
+    `timeout_seconds` is what this run may take; `previous_result` is the `result` that the
+    last failed run left with its JobError. Every field has a default: a job function is
+    tested by calling it with `JobContext()`.
     """
 
     job_id: str = "0" * 20
