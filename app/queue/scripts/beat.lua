@@ -25,15 +25,10 @@ for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
   local id, ex = split_composite(composite)
   local claimed = ex and tonumber(string.match(ex, '%-(%d+)%-%d+$') or '')
   if not known[composite] and claimed and claimed <= arrived then
-    local job = call('HMGET', job_key(id), 'origin', 'status')
-    local live = has(execution_key(composite))
-    drop_execution(worker, job[1] or '', id, ex)
-    if live and job[2] == 'started' and not live_execution(id, ex) then
-      call('HSET', job_key(id), 'status', 'queued')
-      note(id, 'interrupted')
-      push(job[1], id, true)
-      back = back + 1
-    end
+    local ok, given = pcall(give_back, worker, composite)
+    if ok and given then back = back + 1 end
+    -- A beat that fails would make the worker look dead.
+    if not ok then call('SREM', held_key(worker), composite) end
   end
 end
 wake()

@@ -53,15 +53,20 @@ end
 
 if has(P .. ':suspended') then return { 'suspended' } end
 
-local function check(values)
-  local timeout = tonumber(values[TIMEOUT] or '')
-  if values[TIMEOUT] and values[TIMEOUT] ~= '' and not timeout then
-    error({ cause = 'its timeout is not a number' })
+-- Lua also reads 'inf', 'nan' and '1e300', which a TTL or a score cannot take.
+local function check_number(text, name)
+  if not text or text == '' then return nil end
+  local number = tonumber(text)
+  if not number or not (math.abs(number) < 1e10) then
+    error({ cause = 'its ' .. name .. ' is not a number' })
   end
-  for index, name in pairs({ [6] = 'x_attempt', [14] = 'retries_left' }) do
-    if values[index] and values[index] ~= '' and not tonumber(values[index]) then
-      error({ cause = 'its ' .. name .. ' is not a number' })
-    end
+  return number
+end
+
+local function check(values)
+  local timeout = check_number(values[TIMEOUT], 'timeout')
+  for index, name in pairs({ [6] = 'x_attempt', [14] = 'retries_left', [17] = 'failure_ttl' }) do
+    check_number(values[index], name)
   end
   if not values[DATA] and values[STATUS] and not values.large then
     error({ cause = 'it has no data' })
@@ -75,8 +80,12 @@ local function start(q, id, values, timeout)
   local composite = id .. ':' .. ex
   local attempt = (tonumber(values[6] or '') or 0) + 1
   call('LREM', queue_key(q), 1, id)
-  -- `requeue` of RQ leaves the failed job's TTL on it (RQ 3.0.0): it would vanish while it runs.
-  call('PERSIST', key)
+  -- `requeue` of RQ leaves the failed job's TTL on it (RQ 3.0.0): it would vanish while it runs,
+  -- or what waits for it would be forgotten.
+  if call('PERSIST', key) == 1 then
+    for _, each in ipairs({ key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
+      P .. ':results:' .. id }) do call('PERSIST', each) end
+  end
   call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
     append_trail(values[19], trail_line('started', string.format('{"n":%d,"w":"%s"}', attempt, worker))))

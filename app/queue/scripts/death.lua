@@ -4,18 +4,8 @@ local worker = ARGV[2]
 local key = worker_key(worker)
 local back = 0
 for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
-  local id, ex = split_composite(composite)
-  local origin = id and call('HGET', job_key(id), 'origin')
-  if origin then
-    local live = has(execution_key(composite))
-    drop_execution(worker, origin, id, ex)
-    if live and call('HGET', job_key(id), 'status') == 'started' and not live_execution(id, ex) then
-      call('HSET', job_key(id), 'status', 'queued')
-      note(id, 'interrupted')
-      push(origin, id, true)
-      back = back + 1
-    end
-  end
+  local ok, given = pcall(give_back, worker, composite)
+  if ok and given then back = back + 1 end
 end
 local queues = call('HGET', key, 'queues') or ''
 call('SREM', P .. ':workers', key)

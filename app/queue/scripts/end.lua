@@ -74,6 +74,8 @@ local function finish(o)
   local execution = call('HMGET', execution_key(composite), 'worker_name', 'created_at')
   local owned = execution[1] == worker and call('ZSCORE', P .. ':wip:' .. q, composite)
   if not owned then
+    -- RQ's cancel takes a running job out of `wip` and leaves the rest (RQ 3.0.0).
+    if execution[1] == worker then drop_execution(worker, q, id, o.ex) end
     if call('TYPE', job_key(id)).ok == 'hash' then note(id, 'late', o.detail) end
     return 'late'
   end

@@ -109,6 +109,23 @@ local function drop_execution(worker, q, id, ex)
   if worker then call('SREM', held_key(worker), composite) end
 end
 
+-- What a worker holds and does not run goes back in front; true when it did. It may have
+-- begun there: the next run is told. A record that is broken or gone leaves nothing to give.
+local function give_back(worker, composite)
+  local id, ex = split_composite(composite)
+  local job = {}
+  if id and call('TYPE', job_key(id)).ok == 'hash' then
+    job = call('HMGET', job_key(id), 'origin', 'status')
+  end
+  local live = has(execution_key(composite))
+  drop_execution(worker, job[1] or '', id or composite, ex or '')
+  if not live or not job[1] or job[2] ~= 'started' or live_execution(id, ex) then return false end
+  call('HSET', job_key(id), 'status', 'queued', 'x_interrupted', 1)
+  note(id, 'interrupted')
+  push(job[1], id, true)
+  return true
+end
+
 -- Seconds the job's keys are kept. 0 deletes at once, -1 keeps for ever, as RQ has it.
 -- Dependents that could not all be settled yet are kept for `recover`.
 local function keep_for(id, ttl, all_settled)
@@ -226,6 +243,12 @@ local function bury(q, id, problem, exc_string)
   end
   call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout', 'x_attempt', 'x_failures',
     'x_abandoned')
+  -- What RQ cannot read as a number would keep its tools from showing the job (RQ 3.0.0).
+  for _, name in ipairs({ 'failure_ttl', 'result_ttl' }) do
+    if not string.match(call('HGET', key, name) or '', '^%-?%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
+      call('HDEL', key, name)
+    end
+  end
   local ttl = tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS
   local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord',
     retryable = false, message = message })

@@ -5,7 +5,7 @@
 local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local failure_ttl, abandoned_exc, upkeep_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local beats, last_key = OURS .. 'beats', OURS .. 'recovered_at'
-local MOST, SEEN_SECONDS, READY_SECONDS = 50, 60, 5
+local MOST, MOST_WORKERS, MOST_ENDED, SEEN_SECONDS, READY_SECONDS = 50, 8, 500, 60, 5
 local fates, more = {}, 0
 
 -- If nobody could ask for half the silence (Redis was away, or its clock jumped), nobody
@@ -66,9 +66,9 @@ local function bury_worker(worker)
   call('ZREM', beats, worker)
 end
 
-for _, worker in ipairs(call('ZRANGEBYSCORE', beats, '-inf', NOW_MS - silence, 'LIMIT', 0, 8)) do
-  bury_worker(worker)
-end
+local silent = call('ZRANGEBYSCORE', beats, '-inf', NOW_MS - silence, 'LIMIT', 0, MOST_WORKERS)
+for _, worker in ipairs(silent) do bury_worker(worker) end
+if #silent == MOST_WORKERS then more = 1 end
 
 local function tidy_workers()
   for _, key in ipairs(call('SRANDMEMBER', P .. ':workers', MOST)) do
@@ -82,7 +82,8 @@ end
 -- Executions past their horizon: a stock worker's, or one of ours that has no worker at all.
 local function tidy_wip(q)
   local key = P .. ':wip:' .. q
-  for _, composite in ipairs(call('ZRANGEBYSCORE', key, 0, NOW, 'LIMIT', 0, MOST)) do
+  local due = call('ZRANGEBYSCORE', key, 0, NOW, 'LIMIT', 0, MOST)
+  for _, composite in ipairs(due) do
     local id, ex = split_composite(composite)
     local worker = id and call('HGET', execution_key(composite), 'worker_name') or nil
     local ok, problem = pcall(abandon, worker or nil, q, id or composite, ex or '')
@@ -91,6 +92,7 @@ local function tidy_wip(q)
       if id and has(job_key(id)) then pcall(bury, q, id, problem, abandoned_exc) end
     end
   end
+  return #due == MOST
 end
 
 -- Popped by a stock worker on one queue, which then died before it had begun.
@@ -125,11 +127,13 @@ local function tidy_ready(q)
   end
 end
 
+-- True when there is more: a busy service ends more jobs than one call an interval could tidy.
 local function tidy_ended(q)
+  local full = false
   for _, name in ipairs({ ':finished:', ':failed:' }) do
-    local due = call('ZRANGEBYSCORE', P .. name .. q, 0, NOW, 'LIMIT', 0, 500)
+    local due = call('ZRANGEBYSCORE', P .. name .. q, 0, NOW, 'LIMIT', 0, MOST_ENDED)
     if #due > 0 then call('ZREM', P .. name .. q, unpack(due)) end
-    if #due == 500 then more = 1 end
+    full = full or #due == MOST_ENDED
   end
   -- RQ gives canceled jobs no TTL at all and their score is when they were canceled.
   local old = call('ZRANGEBYSCORE', P .. ':canceled:' .. q, 0, NOW_S - ENDLESS, 'LIMIT', 0, MOST)
@@ -139,6 +143,7 @@ local function tidy_ended(q)
       keep_for(id, 0, true)
     end
   end
+  return full or #old == MOST
 end
 
 local due_key = OURS .. 'upkeep_at'
@@ -146,7 +151,13 @@ if NOW_MS - (tonumber(call('GET', due_key) or '') or 0) >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
   for _, q in ipairs(queue_names()) do
-    for _, tidy in ipairs({ tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }) do pcall(tidy, q) end
+    for _, tidy in ipairs({ tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }) do
+      local ok, full = pcall(tidy, q)
+      if ok and full then
+        more = 1
+        call('DEL', due_key)
+      end
+    end
   end
 end
 

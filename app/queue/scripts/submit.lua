@@ -14,9 +14,11 @@ end
 
 local function accept(id, q, place, at, fields)
   local key = job_key(id)
+  local found = call('TYPE', key).ok
+  if found ~= 'none' and found ~= 'hash' then return 0 end
   -- A large body was written just before, with a TTL and no status yet.
   local staged = call('HMGET', key, 'status', 'data')
-  if staged[1] or (has(key) and not staged[2]) then return 0 end
+  if staged[1] or (found == 'hash' and not staged[2]) then return 0 end
   local kind = call('TYPE', place == 'q' and queue_key(q) or P .. ':scheduled:' .. q).ok
   if kind ~= 'none' and kind ~= (place == 'q' and 'list' or 'zset') then return -1 end
   call('HSET', key, 'created_at', NOW_ISO, unpack(fields))

@@ -1,0 +1,330 @@
+"""birth, claim, beat, end and death: who owns an execution, and who does not any more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.queue.claimed import read_call
+from jobs import catalog
+from jobs.errors import PermanentError
+from tests.heart_scene import BEATS, Scene, scene_on
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Scene]:
+    async with scene_on(redis_url) as scene:
+        yield scene
+
+
+async def test_claim_needs_a_worker_that_is_known(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    scene.redis.delete(f"rq:worker:{actor.name}")
+
+    claim = await actor.claim()
+
+    assert claim.state == "register"
+    assert scene.queued() == [job_id]
+    assert scene.redis.exists(f"rq:worker:{actor.name}") == 0
+
+
+async def test_claim_takes_queues_in_order_and_no_more_than_slots(scene: Scene) -> None:
+    low = await scene.submit(priority="low")
+    high = await scene.submit(priority="high")
+    plain = await scene.submit()
+    actor = await scene.worker("default.high", "default", "default.low")
+
+    claim = await actor.claim(coroutines=2)
+
+    assert [each.id for each in claim.jobs] == [high, plain]
+    assert scene.queued("default.low") == [low]
+
+
+async def test_claim_leaves_what_no_slot_fits_and_takes_what_is_behind(scene: Scene) -> None:
+    in_process = await scene.submit("test.note_process")
+    in_loop = await scene.submit()
+    actor = await scene.worker()
+
+    claim = await actor.claim(coroutines=1, processes=0, process_types=("test.note_process",))
+
+    assert [each.id for each in claim.jobs] == [in_loop]
+    assert scene.queued() == [in_process]
+
+
+async def test_doubled_entry_runs_once(scene: Scene) -> None:
+    job_id = await scene.submit()
+    scene.redis.rpush("rq:queue:default", job_id, job_id)
+    actor, other = await scene.worker(), await scene.worker()
+
+    claim = await actor.claim()
+
+    assert [each.id for each in claim.jobs] == [job_id]
+    assert (await other.claim()).jobs == []
+    assert scene.queued() == []
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "canceled", "stopped", "scheduled"])
+async def test_stale_entry_is_dropped_and_its_job_left_alone(scene: Scene, status: str) -> None:
+    stale, fresh = await scene.submit(), await scene.submit()
+    scene.redis.hset(f"rq:job:{stale}", "status", status)
+    actor = await scene.worker()
+
+    claim = await actor.claim()
+
+    assert [each.id for each in claim.jobs] == [fresh]
+    assert claim.broken == []
+    assert scene.status(stale) == status
+    assert scene.queued() == []
+
+
+async def test_running_job_has_no_time_to_live(scene: Scene) -> None:
+    """RQ's requeue leaves the failed job's on all its keys (RQ 3.0.0)."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    scene.redis.sadd(f"rq:job:{job_id}:dependents", "stock")
+    await actor.fail(await actor.take(), ttl=60)
+    kept = [f"rq:job:{job_id}", f"rq:results:{job_id}"]
+    assert all(scene.redis.ttl(key) > 0 for key in kept)
+    scene.redis.zrem("rq:failed:default", job_id)
+    scene.redis.hset(f"rq:job:{job_id}", "status", "queued")
+    scene.redis.rpush("rq:queue:default", job_id)
+
+    await actor.take()
+
+    assert [scene.redis.ttl(key) for key in kept] == [-1, -1]
+
+
+async def test_time_limits_of_an_execution_reach_far_beyond_the_time_out(scene: Scene) -> None:
+    """Stock tools fail what is past its time by their own clock."""
+    await scene.submit(timeout_seconds=60)
+    actor = await scene.worker()
+    claimed = await actor.take()
+    now = scene.now_ms() / 1000
+
+    assert scene.redis.zscore("rq:wip:default", claimed.composite) > now + 3600
+    assert scene.redis.ttl(f"rq:execution:{claimed.composite}") > 3600
+    assert scene.redis.ttl(f"rq:executions:{claimed.id}") > 3600
+
+
+async def test_absurd_numbers_of_a_record_leave_nothing_half_done(scene: Scene) -> None:
+    for timeout in ("inf", "nan", "1e300", "99999999999999999"):
+        job_id, neighbour = await scene.submit(), await scene.submit()
+        scene.redis.hset(f"rq:job:{job_id}", "timeout", timeout)
+        actor = await scene.worker()
+
+        claim = await actor.claim()
+
+        assert [each.id for each in claim.jobs] == [neighbour], timeout
+        assert claim.broken == [job_id], timeout
+        assert scene.status(job_id) == "failed"
+        assert job_id in scene.members("failed")
+        assert not [key for key in scene.stored() if key.startswith(f"rq:execution:{job_id}")]
+        assert not scene.redis.exists(f"rq:executions:{job_id}")
+
+
+async def test_job_queued_again_within_its_own_failure_is_not_lost(scene: Scene) -> None:
+    """A broken record that an operator mended and requeued runs."""
+    job_id = await scene.submit()
+    scene.redis.hset(f"rq:job:{job_id}", "timeout", "inf")
+    actor = await scene.worker()
+    await actor.claim()
+    scene.redis.zrem("rq:failed:default", job_id)
+    scene.redis.hset(f"rq:job:{job_id}", mapping={"status": "queued", "timeout": "60"})
+    scene.redis.rpush("rq:queue:default", job_id)
+
+    assert (await actor.take()).id == job_id
+
+
+async def test_second_end_of_an_execution_changes_nothing_but_the_trail(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    claimed = await actor.take()
+    assert await actor.finish(claimed, "first") == "done"
+    before = await scene.view(job_id)
+
+    answer = await actor.fail(claimed)
+
+    assert answer == "late"
+    after = await scene.view(job_id)
+    assert (after.status, after.result, after.ended_at) == ("finished", "first", before.ended_at)
+    assert scene.members("failed") == []
+    assert scene.redis.xlen(f"rq:results:{job_id}") == 1
+    assert scene.trail(job_id)[-1] == "late"
+
+
+async def test_outcome_of_another_workers_execution_is_late(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor, other = await scene.worker(), await scene.worker()
+    claimed = await actor.take()
+
+    assert await other.finish(claimed, "stolen") == "late"
+
+    assert scene.status(job_id) == "started"
+    assert await actor.finish(claimed, "mine") == "done"
+    assert (await scene.view(job_id)).result == "mine"
+
+
+async def test_end_after_the_record_went_makes_no_new_one(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    claimed = await actor.take()
+    scene.redis.delete(f"rq:job:{job_id}")
+
+    answer = await actor.finish(claimed, "too late")
+
+    assert answer == "gone"
+    assert not [key for key in scene.stored() if job_id in key]
+    assert scene.members("finished") == scene.members("wip") == []
+
+
+async def test_batch_of_ends_survives_a_broken_neighbour(scene: Scene) -> None:
+    import asyncio
+
+    broken, sound = await scene.submit(), await scene.submit()
+    actor = await scene.worker()
+    claims = {each.id: each for each in (await actor.claim()).jobs}
+    scene.redis.hset(f"rq:job:{broken}", "x_failures", "abc")
+
+    answers = await asyncio.gather(
+        actor.retry(claims[broken], 0), actor.finish(claims[sound], "well")
+    )
+
+    assert answers[1] == "done"
+    assert (await scene.view(sound)).result == "well"
+    # Never nowhere: where an operator sees it.
+    assert scene.status(broken) == "failed"
+    assert scene.members("failed") == [broken]
+    assert scene.members("wip") == []
+
+
+async def test_beat_of_a_forgotten_worker_asks_it_to_register_and_makes_no_ghost(
+    scene: Scene,
+) -> None:
+    actor = await scene.worker()
+    scene.redis.delete(f"rq:worker:{actor.name}")
+    scene.redis.zrem(BEATS, actor.name)
+
+    answer = await actor.beat()
+
+    assert answer == [b"register"]
+    assert scene.redis.exists(f"rq:worker:{actor.name}") == 0
+    assert scene.redis.zscore(BEATS, actor.name) is None
+
+
+async def test_beat_tells_which_executions_are_lost_and_which_to_stop(scene: Scene) -> None:
+    await scene.submit_many(3)
+    actor = await scene.worker()
+    kept, lost, stopped = (await actor.claim()).jobs
+    scene.redis.delete(f"rq:execution:{lost.composite}")
+    scene.redis.hset(f"rq:execution:{stopped.composite}", "x_stop", "1")
+
+    answer = await actor.beat(kept, lost, stopped)
+
+    assert answer == [b"ok", [lost.composite.encode()], [stopped.composite.encode()], 0]
+
+
+async def test_beat_takes_back_what_was_claimed_and_never_arrived(scene: Scene) -> None:
+    first, second = await scene.submit(), await scene.submit()
+    actor, other = await scene.worker(), await scene.worker()
+    arrived, lost = (await actor.claim()).jobs
+
+    answer = await actor.beat(arrived)
+
+    assert answer[3] == 1
+    assert scene.status(first) == "started"
+    assert scene.queued() == [second] == [lost.id]
+    again = await other.take()
+    assert (again.id, again.attempt) == (second, 2)
+    assert (await scene.view(second)).attempts[0].outcome == "interrupted"
+
+
+async def test_beat_leaves_a_claim_that_is_still_under_way(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    claimed = await actor.take()
+
+    answer = await actor.beat(arrived=actor.seq - 1)
+
+    assert answer == [b"ok", [], [], 0]
+    assert scene.status(job_id) == "started"
+    assert await actor.finish(claimed) == "done"
+
+
+async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.take()
+    scene.redis.delete(f"rq:job:{job_id}")
+    scene.redis.set(f"rq:job:{job_id}", "not a job")
+
+    assert (await actor.beat())[0] == b"ok"
+
+    assert scene.redis.smembers(f"rq:worker:{actor.name}:executions") == set()
+    await actor.transitions.death()
+    assert scene.redis.smembers("rq:workers") == set()
+
+
+async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene) -> None:
+    broken, sound = await scene.submit(), await scene.submit()
+    actor = await scene.worker()
+    await actor.claim()
+    scene.redis.delete(f"rq:job:{broken}")
+    scene.redis.set(f"rq:job:{broken}", "not a job")
+
+    await actor.transitions.death()
+
+    assert scene.queued() == [sound]
+    assert scene.redis.smembers("rq:workers") == set()
+    assert scene.redis.exists(f"rq:worker:{actor.name}:executions") == 0
+
+
+async def test_what_a_leaving_worker_held_goes_in_front_and_says_so(scene: Scene) -> None:
+    held = await scene.submit()
+    actor, other = await scene.worker(), await scene.worker()
+    await actor.take()
+    waiting = await scene.submit()
+
+    await actor.transitions.death()
+
+    assert scene.queued() == [held, waiting]
+    assert scene.redis.smembers("rq:workers") == {f"rq:worker:{other.name}"}
+    assert scene.redis.smembers("rq:workers:default") == {f"rq:worker:{other.name}"}
+    assert 0 < scene.redis.ttl(f"rq:worker:{actor.name}") <= 60
+    again = (await other.claim(coroutines=1)).jobs[0]
+    assert (again.id, again.attempt, again.number("interrupted")) == (held, 2, 1)
+
+
+async def test_birth_writes_record_sets_and_liveness_together(scene: Scene) -> None:
+    actor = await scene.worker("email", "data")
+    key = f"rq:worker:{actor.name}"
+
+    assert scene.redis.hget(key, "queues") == "email,data"
+    assert scene.redis.ttl(key) > 0
+    for members in ("rq:workers", "rq:workers:email", "rq:workers:data"):
+        assert scene.redis.smembers(members) == {key}
+    assert scene.redis.zscore(BEATS, actor.name) is not None
+
+
+async def test_suspended_and_paused_queues_are_left_alone(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    scene.redis.set("rq:suspended", "1")
+    assert (await actor.claim()).state == "suspended"
+    scene.redis.delete("rq:suspended")
+    scene.redis.sadd("rq:recado:paused", "default")
+    assert (await actor.claim()).jobs == []
+    scene.redis.srem("rq:recado:paused", "default")
+
+    assert (await actor.take()).id == job_id
+
+
+async def test_number_that_is_none_fails_with_its_name(scene: Scene) -> None:
+    await scene.submit()
+    scene.redis.hset(f"rq:job:{scene.queued()[0]}", "x_failures", "abc")
+    actor = await scene.worker()
+    claimed = await actor.take()
+
+    with pytest.raises(PermanentError, match="failures is not a number"):
+        read_call(claimed, catalog.load())
