@@ -78,6 +78,15 @@ def flaky_process(params: Params, context: JobContext) -> dict[str, Any]:
     return _facts(context) | {"previous_result": context.previous_result}
 
 
+@job("test.fail_once", backoff=QUICK)
+async def fail_once(params: Params, context: JobContext) -> dict[str, Any]:
+    """Fails until a run of it has failed, however many were abandoned."""
+    _note(params, context, "ran")
+    if context.previous_result is None:
+        raise RetryLater("not yet", result={"tried": context.attempt})
+    return _facts(context)
+
+
 @job("test.permanent", backoff=QUICK)
 async def permanent(params: Params, context: JobContext) -> None:
     """Fails for good."""
@@ -109,6 +118,24 @@ def wait_process(params: Params, context: JobContext) -> dict[str, Any]:
     pause = threading.Event()
     while params.gate is not None and not Path(params.gate).exists():
         pause.wait(0.01)
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.nap", backoff=QUICK)
+async def nap(params: Params, context: JobContext) -> dict[str, Any]:
+    """Takes `seconds` and leaves the loop to others."""
+    _note(params, context, "began")
+    await asyncio.sleep(params.seconds)
+    _note(params, context, "ran")
+    return _facts(context)
+
+
+@job("test.nap_process", backoff=QUICK)
+def nap_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    _note(params, context, "began")
+    threading.Event().wait(params.seconds)
     _note(params, context, "ran")
     return _facts(context)
 
