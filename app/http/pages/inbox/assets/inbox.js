@@ -177,9 +177,10 @@ const isNarrow = () => window.matchMedia("(max-width: 760px)").matches;
 
 document.addEventListener("keydown", (key) => {
   if (key.metaKey || key.ctrlKey || key.altKey || key.defaultPrevented) return;
-  if (key.target.closest?.("input, textarea, select, pre, .fields, .views, details")) return;
-  if (key.key === "j" || key.key === "ArrowDown") step(1, key);
-  else if (key.key === "k" || key.key === "ArrowUp") step(-1, key);
+  // Arrows scroll what has the focus and can be scrolled.
+  const scrolls = key.target.closest?.("pre, .fields, details") !== null;
+  if (key.key === "j" || (key.key === "ArrowDown" && !scrolls)) step(1, key);
+  else if (key.key === "k" || (key.key === "ArrowUp" && !scrolls)) step(-1, key);
   else if (key.key === "Escape" && openedId() !== null) open("/inbox");
 });
 
