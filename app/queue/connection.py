@@ -15,6 +15,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,  # noqa: A004 - redis-py's own
     MasterDownError,
     ReadOnlyError,
@@ -33,17 +34,18 @@ log = logging.getLogger("recado.redis")
 CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 5.0
 # Errors after which the same call may be sent again, on a new connection.
-AWAY = (ConnectionError, TimeoutError, OSError, BusyLoadingError, ReadOnlyError, MasterDownError)
-# Answers of a server that is up and cannot serve: disk full, replica alone, cluster broken.
-_AWAY_WORDS = (
-    "MISCONF",
-    "MASTERDOWN",
-    "LOADING",
-    "READONLY",
-    "CLUSTERDOWN",
-    "NOREPLICAS",
-    "UNBLOCKED",
+AWAY = (
+    ConnectionError,
+    TimeoutError,
+    OSError,
+    BusyLoadingError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
 )
+# Answers of a server that is up and cannot serve: disk full, replica alone, a script that
+# takes long. redis-py 8.1 takes the word off those that it has a class for (above).
+_AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
 
 
 def is_away(error: BaseException) -> bool:

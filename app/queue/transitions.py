@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import redis.asyncio as async_redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from app.queue import scripts
 from app.queue.batching import Batcher
@@ -110,7 +110,7 @@ class Submitter:
                     now_us, codes = await run_script(self._lane, scripts.SUBMIT, *arguments)
                 return [(int(now_us), code) for code in codes]
             except (RedisError, OSError, TimeoutError) as error:
-                if isinstance(error, ResponseError) and str(error).startswith("OOM"):
+                if isinstance(error, OutOfMemoryError):
                     raise QueueUnavailableError("Redis is full", 30) from error
                 if isinstance(error, RedisError) and not is_away(error):
                     raise

@@ -12,14 +12,14 @@ if stored[2] and seq <= tonumber(stored[2]) then return cjson.decode(stored[3]) 
 local finishers = {}
 
 function finishers.finished(id, q, o, started)
-  local all_settled = settle_dependents(id, 'finished')
+  settle_dependents(id, 'finished')
   if o.ttl ~= 0 then
     call('HSET', job_key(id), 'status', 'finished', 'ended_at', NOW_ISO)
     call('HDEL', job_key(id), 'x_error', 'x_result', 'x_next')
     add_result(id, 1, worker, started, { 'return_value', o.value })
     call('ZADD', P .. ':finished:' .. q, o.ttl < 0 and '+inf' or NOW_S + o.ttl, id)
   end
-  keep_for(id, o.ttl, all_settled)
+  keep_for(id, o.ttl)
 end
 
 function finishers.retry(id, q, o, started)
@@ -49,7 +49,8 @@ local function end_for_good(status)
     if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
     call('ZADD', P .. ':failed:' .. q, registry_score(o.ttl), id)
     add_result(id, 2, worker, started, { 'exc_string', o.exc })
-    keep_for(id, o.ttl, settle_dependents(id, status))
+    settle_dependents(id, status)
+    keep_for(id, o.ttl)
   end
 end
 finishers.failed = end_for_good('failed')

@@ -127,11 +127,10 @@ local function give_back(worker, composite)
 end
 
 -- Seconds the job's keys are kept. 0 deletes at once, -1 keeps for ever, as RQ has it.
--- Dependents that could not all be settled yet are kept for `recover`.
-local function keep_for(id, ttl, all_settled)
+local function keep_for(id, ttl)
   local key = job_key(id)
-  local kept = { key, P .. ':job::' .. id .. ':dependencies', P .. ':results:' .. id }
-  if all_settled then kept[4] = key .. ':dependents' end
+  local kept = { key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
+    P .. ':results:' .. id }
   for _, each in ipairs(kept) do
     if ttl == 0 then call('DEL', each)
     elseif ttl > 0 then call('EXPIRE', each, ttl)
@@ -158,14 +157,17 @@ local function add_result(id, kind, worker, composite_started, fields)
 end
 
 local settled = 0
-local settle_dependents
+-- {id, status} of jobs whose dependents come next in this call: a list, as a long chain of
+-- them would overflow the stack.
+local just_ended = {}
 
 local function cancel_deferred(id, q, reason)
   call('ZREM', P .. ':deferred:' .. q, id)
   call('HSET', job_key(id), 'status', 'canceled', 'ended_at', NOW_ISO, 'x_reason', reason)
   note(id, 'canceled', '{"reason":"' .. reason .. '"}')
   call('ZADD', P .. ':canceled:' .. q, NOW, id)
-  keep_for(id, ENDLESS, settle_dependents(id, 'canceled'))
+  keep_for(id, ENDLESS)
+  just_ended[#just_ended + 1] = { id, 'canceled' }
 end
 
 local function parents_allow(id, parent, parent_status, allow_failure)
@@ -179,50 +181,71 @@ local function parents_allow(id, parent, parent_status, allow_failure)
   return true
 end
 
+-- True when it goes on waiting.
 local function settle_one(id, parent, parent_status)
   local job = call('HMGET', job_key(id), 'status', 'origin', 'allow_dependency_failures',
     'enqueue_at_front', 'x_type')
-  if job[1] ~= 'deferred' or not job[2] then return true end
+  if job[1] ~= 'deferred' or not job[2] then return false end
   local allow_failure = job[3] == '1'
   local met = parent_status == 'finished' or (allow_failure and parent_status == 'failed')
   if not met then
     -- RQ leaves such a dependent waiting for ever. Ours is settled; a stock job keeps RQ's way.
     if job[5] then cancel_deferred(id, job[2], 'parent_failed') end
-    return job[5] and true or false
+    return not job[5]
   end
-  if not parents_allow(id, parent, parent_status, allow_failure) then return true end
+  if not parents_allow(id, parent, parent_status, allow_failure) then return false end
   call('ZREM', P .. ':deferred:' .. job[2], id)
   call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
   note(id, 'queued')
   push(job[2], id, job[4] == '1')
-  return true
+  return false
+end
+
+local function settle_dependent(id, status, dependent)
+  settled = settled + 1
+  local ok, waits = pcall(settle_one, dependent, id, status)
+  if not (ok and waits) then call('SREM', job_key(id) .. ':dependents', dependent) end
+end
+
+-- From a list of its own, which only gets shorter: stock dependents that go on waiting would
+-- be looked at again and again, and the parent's keys may be gone by now.
+local function settle_more(id, status)
+  while settled < DEPENDENTS_A_CALL do
+    local dependent = call('SPOP', OURS .. 'settling:' .. id)
+    if not dependent then return call('HDEL', OURS .. 'settle', id) end
+    settle_dependent(id, status, dependent)
+  end
+end
+
+local function settle_just_ended()
+  while #just_ended > 0 do
+    local id, status = unpack(table.remove(just_ended))
+    local key = job_key(id) .. ':dependents'
+    if call('TYPE', key).ok == 'set' then
+      if settled + call('SCARD', key) <= DEPENDENTS_A_CALL then
+        for _, dependent in ipairs(call('SMEMBERS', key)) do settle_dependent(id, status, dependent) end
+      else
+        call('SUNIONSTORE', OURS .. 'settling:' .. id, key)
+        call('HSET', OURS .. 'settle', id, status)
+        settle_more(id, status)
+      end
+    end
+  end
 end
 
 -- Queue or cancel what waited for this job. Many dependents would hold the server up:
--- the rest is left to `recover`, with the parent's status, as the parent may be gone by then.
-settle_dependents = function(id, status)
-  local key = job_key(id) .. ':dependents'
-  local waiting = 0
-  for _, dependent in ipairs(call('SMEMBERS', key)) do
-    if settled >= DEPENDENTS_A_CALL then
-      call('HSET', OURS .. 'settle', id, status)
-      call('PERSIST', key)
-      return false
-    end
-    settled = settled + 1
-    local ok, done = pcall(settle_one, dependent, id, status)
-    if not ok or done then call('SREM', key, dependent) else waiting = waiting + 1 end
-  end
-  call('HDEL', OURS .. 'settle', id)
-  if waiting == 0 then call('DEL', key) end
-  return true
+-- the rest is left to `recover`.
+local function settle_dependents(id, status)
+  just_ended[#just_ended + 1] = { id, status }
+  settle_just_ended()
 end
 
 local function fail(id, q, error_json, exc_string, ttl)
   call('HSET', job_key(id), 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
   call('ZADD', P .. ':failed:' .. q, registry_score(ttl), id)
   add_result(id, 2, nil, nil, { 'exc_string', exc_string })
-  keep_for(id, ttl, settle_dependents(id, 'failed'))
+  settle_dependents(id, 'failed')
+  keep_for(id, ttl)
 end
 
 local function cause_of(problem)

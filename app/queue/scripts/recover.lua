@@ -32,7 +32,8 @@ local function abandon(worker, q, id, ex)
     call('HSET', key, 'status', 'stopped', 'ended_at', NOW_ISO, 'x_reason', 'requested')
     call('ZADD', P .. ':failed:' .. q, registry_score(failure_ttl), id)
     note(id, 'stopped')
-    keep_for(id, failure_ttl, settle_dependents(id, 'stopped'))
+    settle_dependents(id, 'stopped')
+    keep_for(id, failure_ttl)
   elseif count >= limit then
     fate = 'failed'
     note(id, 'failed')
@@ -140,7 +141,7 @@ local function tidy_ended(q)
   for _, id in ipairs(old) do
     call('ZREM', P .. ':canceled:' .. q, id)
     if call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status') == 'canceled' then
-      keep_for(id, 0, true)
+      keep_for(id, 0)
     end
   end
   return full or #old == MOST
@@ -163,8 +164,10 @@ end
 
 local unsettled = call('HGETALL', OURS .. 'settle')
 for i = 1, #unsettled, 2 do
-  if settled >= DEPENDENTS_A_CALL then more = 1; break end
-  settle_dependents(unsettled[i], unsettled[i + 1])
+  if settled >= DEPENDENTS_A_CALL then break end
+  settle_more(unsettled[i], unsettled[i + 1])
 end
+settle_just_ended()
+if call('EXISTS', OURS .. 'settle') == 1 then more = 1 end
 wake()
 return { 0, more, fates }

@@ -1,0 +1,178 @@
+"""Redis full or read-only, and large bodies: whole or not at all, and running jobs go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.queue import scripts
+from app.queue.errors import JobIdTakenError, QueueUnavailableError
+from app.queue.records import encode_call
+from app.queue.transitions import LARGE_BODY_BYTES, STAGED_SECONDS, run_script
+from tests.conftest import ValkeyServer, poll_until
+from tests.harness import draft
+from tests.heart_scene import RECOVERED_AT, Scene, scene_on
+
+LARGE = "x" * (LARGE_BODY_BYTES + 1)
+
+
+@pytest.fixture
+async def own(valkey: ValkeyServer) -> AsyncIterator[Scene]:
+    """On a server of the test's own, which it may spoil."""
+    async with scene_on(valkey.url) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Scene]:
+    async with scene_on(redis_url) as scene:
+        yield scene
+
+
+async def test_full_server_takes_no_job_and_keeps_nothing_of_it(own: Scene) -> None:
+    await own.submit()
+    before = own.stored()
+    own.redis.config_set("maxmemory", 1)
+
+    with pytest.raises(QueueUnavailableError, match="full") as refused:
+        await own.submit()
+    with pytest.raises(QueueUnavailableError, match="full"):
+        await own.submit(params={"message": LARGE})
+
+    assert refused.value.retry_after_seconds > 2
+    assert own.stored() == before
+    assert len(own.queued()) == 1
+
+
+async def test_full_server_still_runs_ends_recovers_and_promotes(own: Scene) -> None:
+    held, running, waiting, retried = await own.submit_many(4)
+    delayed = await own.submit(delay_seconds=0.001)
+    silent, actor = await own.worker(), await own.worker()
+    await silent.claim(coroutines=1)
+    own.silence(silent)
+    own.redis.set(RECOVERED_AT, own.now_ms())
+    own.redis.config_set("maxmemory", 1)
+
+    claims = {each.id: each for each in (await actor.claim(coroutines=3)).jobs}
+    assert set(claims) == {running, waiting, retried}
+    assert await actor.finish(claims[running], "ran") == "done"
+    assert await actor.fail(claims[waiting]) == "done"
+    assert await actor.retry(claims[retried], 0) == "done"
+    assert (await actor.beat())[0] == b"ok"
+    assert [each.id for each in (await own.caretaker.recover())[0]] == [held]
+    promoted: list[str] = []
+    while not promoted:
+        promoted = [each.id for each in (await own.caretaker.promote())[0]]
+    assert promoted == [delayed]
+    assert own.queued() == [held, retried, delayed]
+    newcomer = await own.worker()
+    for each in (newcomer, actor):
+        await each.transitions.death()
+    assert own.redis.exists("rq:workers") == 0
+
+
+async def test_read_only_replica_takes_nothing(own: Scene, tmp_path: Path) -> None:
+    folder = tmp_path / "primary"
+    folder.mkdir()
+    primary = ValkeyServer(folder)
+    primary.start()
+    try:
+        own.redis.replicaof("127.0.0.1", str(primary.port))
+        poll_until(
+            lambda: own.redis.info("replication")["master_link_status"] == "up",
+            what="the replica follows",
+        )
+        with pytest.raises(QueueUnavailableError):
+            await own.submit()
+        with pytest.raises(QueueUnavailableError):
+            await own.submit(params={"message": LARGE})
+        assert own.stored() == set()
+        # The primary's place taken, the same submitter goes on.
+        own.redis.replicaof("NO", "ONE")
+        job_id = await own.submit()
+        assert own.queued() == [job_id]
+    finally:
+        primary.kill()
+
+
+async def test_job_is_refused_where_its_queue_is_something_else(scene: Scene) -> None:
+    scene.redis.set("rq:queue:default", "not a queue")
+
+    with pytest.raises(QueueUnavailableError):
+        await scene.submit()
+
+    assert not [key for key in scene.stored() if key.startswith("rq:job:")]
+    assert scene.redis.get("rq:queue:default") == "not a queue"
+
+
+async def test_record_that_stands_already_is_not_overwritten(scene: Scene) -> None:
+    for value in ("string", "hash"):
+        taken = replace(draft("test.note"))
+        if value == "string":
+            scene.redis.set(f"rq:job:{taken.id}", "somebody's")
+        else:
+            scene.redis.hset(f"rq:job:{taken.id}", "status", "finished")
+        before = scene.redis.dump(f"rq:job:{taken.id}")
+
+        with pytest.raises(JobIdTakenError, match=taken.id):
+            await scene.submitter.submit(taken)
+
+        assert scene.redis.dump(f"rq:job:{taken.id}") == before
+        assert scene.queued() == []
+
+
+async def test_large_body_is_run_with_its_body_and_does_not_expire(scene: Scene) -> None:
+    large, small = await scene.submit(params={"message": LARGE}), await scene.submit()
+    assert scene.redis.ttl(f"rq:job:{large}") == -1
+    actor = await scene.worker()
+
+    claims = {each.id: each for each in (await actor.claim()).jobs}
+
+    assert claims[large].fields["data"] == encode_call("test.note", {"message": LARGE})
+    assert set(claims) == {large, small}
+    assert await actor.finish(claims[large], ttl=0) == "done"
+
+
+async def test_body_whose_submit_never_came_expires_and_is_no_job(scene: Scene) -> None:
+    job_id = "b" * 24
+    await run_script(scene.lane, scripts.STAGE, job_id, b"body", STAGED_SECONDS)
+
+    assert 0 < scene.redis.ttl(f"rq:job:{job_id}") <= STAGED_SECONDS
+    assert scene.stored() == {f"rq:job:{job_id}"}
+    assert scene.queued() == []
+
+
+async def test_submit_whose_body_has_expired_is_no_job(scene: Scene) -> None:
+    call = ["client", 1, 1, "c" * 24, "default", "q", "0", 2, "origin", "default"]
+
+    _, codes = await run_script(scene.lane, scripts.SUBMIT, *call)
+
+    assert codes == [-1]
+    assert scene.status("c" * 24) is None
+    assert scene.queued() == []
+
+
+async def test_staging_again_does_not_touch_an_accepted_job(scene: Scene) -> None:
+    job_id = await scene.submit(params={"message": LARGE})
+    before = scene.redis.hget(f"rq:job:{job_id}", "data")
+
+    await run_script(scene.lane, scripts.STAGE, job_id, b"other", STAGED_SECONDS)
+
+    assert scene.redis.hget(f"rq:job:{job_id}", "data") == before
+    assert scene.redis.ttl(f"rq:job:{job_id}") == -1
+
+
+async def test_many_submissions_at_once_are_all_accepted(scene: Scene) -> None:
+    drafts = [
+        replace(draft("test.note"), params={"message": LARGE if n % 50 == 0 else "y" * 5000})
+        for n in range(200)
+    ]
+
+    await asyncio.gather(*(scene.submitter.submit(each) for each in drafts))
+
+    assert sorted(scene.queued()) == sorted(each.id for each in drafts)
+    assert {scene.redis.ttl(f"rq:job:{each.id}") for each in drafts} == {-1}
