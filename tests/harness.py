@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +22,7 @@ from app.queue.transitions import Submitter
 from app.queue.views import Views
 from jobs import catalog
 from jobs.catalog import Backoff
-from tests.conftest import poll_until
+from tests.conftest import ValkeyServer, poll_until
 
 ROOT = Path(__file__).parent.parent
 JOB_MODULES = "tests.job_types"
@@ -161,6 +163,68 @@ def worker(url: str, folder: Path, *arguments: str, **environment: str) -> Itera
         yield process
     finally:
         process.end()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Valkey and one worker on it."""
+
+    valkey: ValkeyServer
+    worker: WorkerProcess
+
+    @property
+    def url(self) -> str:
+        return self.valkey.url
+
+    def run(self, *drafts: JobDraft, seconds: float = 30.0) -> list[JobView]:
+        """Submit together; the jobs, once all have ended."""
+        return wait_until_ended(self.url, *submit(self.url, *drafts), seconds=seconds)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What the worker has logged so far, with LOG_FORMAT=json; other output is left out."""
+        lines = self.worker.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@contextmanager
+def service(folder: Path, *arguments: str, **environment: str) -> Iterator[Service]:
+    """A Valkey of its own and a worker that logs JSON: for the tests of a whole file."""
+    valkey = ValkeyServer(folder)
+    valkey.start()
+    try:
+        with worker(valkey.url, folder, *arguments, LOG_FORMAT="json", **environment) as process:
+            yield Service(valkey, process)
+    finally:
+        valkey.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes whose parent this is."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            # The second field is a name in brackets, which may have spaces in it.
+            state, parent = (each / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(each.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """False for a zombie too: it runs nothing any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for_journal(path: Path, word: str, count: int = 1) -> list[int]:
+    """The pids of the first runs that noted the word, once there are so many."""
+    poll_until(
+        lambda: [line[1] for line in journal(path)].count(word) >= count,
+        what=f"{count} x {word!r} in the journal",
+    )
+    return [pid for _, noted, _, pid in journal(path) if noted == word]
 
 
 def journal(path: Path) -> list[tuple[str, str, int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,22 @@ async def fail_once(params: Params, context: JobContext) -> dict[str, Any]:
     if context.previous_result is None:
         raise RetryLater("not yet", result={"tried": context.attempt})
     return _facts(context)
+
+
+@job("test.later", backoff=QUICK)
+async def later(params: Params, context: JobContext) -> dict[str, Any]:
+    """Asks for another attempt in `seconds`, once, and leaves a result for it."""
+    if context.previous_result is None:
+        raise RetryLater("later", delay_seconds=params.seconds, result={"seen": context.attempt})
+    return _facts(context) | {"previous_result": context.previous_result}
+
+
+@job("test.later_process", backoff=QUICK)
+def later_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    if context.previous_result is None:
+        raise RetryLater("later", delay_seconds=params.seconds, result={"seen": context.attempt})
+    return _facts(context) | {"previous_result": context.previous_result}
 
 
 @job("test.permanent", backoff=QUICK)
@@ -174,16 +191,41 @@ def die(params: Params, context: JobContext) -> None:
     os.kill(os.getpid(), signal.Signals(params.size))
 
 
-@job("test.bad_result", max_attempts=1)
+def _bad(params: Params) -> Any:
+    bad = {"set": {1, 2}, "nan": float("nan"), "surrogate": "\ud800"}
+    return bad[params.message] if params.message else "x" * params.size
+
+
+@job("test.bad_result")
 async def bad_result(params: Params, context: JobContext) -> Any:
-    """Returns what JSON has not, or too much of it."""
-    return "x" * params.size if params.size else {1, 2}
+    """Returns what JSON has not (`message` says what), or `size` bytes of it."""
+    return _bad(params)
+
+
+@job("test.bad_result_process")
+def bad_result_process(params: Params, context: JobContext) -> Any:
+    """The same in a child process."""
+    return _bad(params)
 
 
 @job("test.exit", max_attempts=1)
 async def leave(params: Params, context: JobContext) -> None:
     """Raises what would end a process."""
     raise SystemExit(params.message)
+
+
+@job("test.exit_process", max_attempts=1)
+def leave_process(params: Params, context: JobContext) -> None:
+    """The same in a child process."""
+    raise SystemExit(params.message)
+
+
+@job("test.print", max_attempts=1)
+def write_to_terminal(params: Params, context: JobContext) -> None:
+    """Prints, the last of it without an end of line, as a library may."""
+    print(f"out {params.message}")
+    print(f"err {params.message}", file=sys.stderr)
+    print(f"unfinished {params.message}", end="")
 
 
 @job("test.environment", max_attempts=1)

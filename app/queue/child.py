@@ -208,7 +208,8 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
             "class": "MemoryError",
             "permanent": False,
         }
-    except Exception as error:  # noqa: BLE001 - whatever a job raises is its outcome
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+        # Whatever a job raises is its outcome, a library's sys.exit among it.
         return describe_error(error)
 
 
