@@ -14,9 +14,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
@@ -26,7 +26,7 @@ from app.logs import event
 from app.queue import keys
 from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
-from app.queue.claimed import read_call
+from app.queue.claimed import Call, read_call
 from app.queue.connection import Reachability, is_away
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.perform import format_traceback
@@ -40,6 +40,7 @@ from jobs.context import MailSender
 from jobs.errors import PermanentError
 
 log = logging.getLogger("recado.worker")
+T = TypeVar("T")
 
 # A stock producer enqueues without a wake-up: look by ourselves so often.
 POLL_SECONDS = 0.5
@@ -65,13 +66,18 @@ class WorkerOptions:
 
 @dataclass(slots=True)
 class Run:
-    """One execution in this process. `stop` is resolved with why it must end early."""
+    """One execution in this process. `stop` is resolved with why it must end early.
+
+    `call` None: it cannot be run, and `refusal` says why.
+    """
 
     claimed: Claimed
     stop: asyncio.Future[str]
     started: float
     type_name: str
     in_process: bool = False
+    call: Call | None = None
+    refusal: PermanentError | None = None
     task: asyncio.Task[None] | None = None
 
     def end_early(self, why: str) -> None:
@@ -136,13 +142,14 @@ class Worker:
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._watch_mail_server()),
         ]
-        await self._register()
         heart = Heart(self._redis_url, self.name, self._held, self._heard, self._reachability)
-        heart.start()
-        event(log, "worker_started", worker=self.name, queues=",".join(self._options.queues))
         try:
-            await self._claim_until_drain()
-            await self._finish_runs()
+            if await self._unless_leaving(self._register()):
+                heart.start()
+                names = ",".join(self._options.queues)
+                event(log, "worker_started", worker=self.name, queues=names)
+                await self._claim_until_drain()
+                await self._finish_runs()
         finally:
             await self._leave(heart, background)
 
@@ -159,7 +166,7 @@ class Worker:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self.request_stop)
 
-    async def _register(self) -> None:
+    async def _register(self) -> bool:
         host = socket.gethostname()
         await self._transitions.birth(
             {
@@ -171,6 +178,7 @@ class Worker:
                 "x_platform": platform.platform(),
             }
         )
+        return True
 
     async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:
         heart.stop()
@@ -192,7 +200,7 @@ class Worker:
             if coroutines + processes == 0:
                 await self._look.wait()
                 continue
-            claiming = asyncio.create_task(
+            claim = await self._unless_leaving(
                 self._transitions.claim(
                     coroutines=coroutines,
                     processes=processes,
@@ -200,11 +208,10 @@ class Worker:
                     process_types=[each.name for each in self._catalog if not each.is_async],
                 )
             )
-            claim = await self._unless_leaving(claiming)
             if claim is None:
                 return
             if claim.state == "register":
-                await self._register()
+                await self._unless_leaving(self._register())
                 continue
             for claimed in claim.jobs:
                 self._begin(claimed)
@@ -217,11 +224,12 @@ class Worker:
             if not claim.jobs:
                 await self._wait_for_work()
 
-    async def _unless_leaving(self, claiming: asyncio.Task[Any]) -> Any:
-        """The claim's answer; None when we are leaving and Redis cannot be asked any more.
+    async def _unless_leaving(self, call: Coroutine[Any, Any, T]) -> T | None:
+        """The call's answer; None when we are leaving and Redis cannot be asked any more.
 
         A claim under way is heard out: what it took would wait for our death otherwise.
         """
+        claiming = asyncio.create_task(call)
         leaving = asyncio.create_task(self._drain.wait())
         await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
@@ -235,7 +243,7 @@ class Worker:
         except (RedisError, OSError, asyncio.CancelledError) as error:
             if self._drain.is_set():
                 return None
-            raise RuntimeError("the claim failed") from error
+            raise RuntimeError("Redis refuses the call") from error
 
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -263,6 +271,15 @@ class Worker:
     def _begin(self, claimed: Claimed) -> None:
         loop = asyncio.get_running_loop()
         run = Run(claimed, loop.create_future(), loop.time(), claimed.type_name)
+        try:
+            run.call = read_call(claimed, self._catalog)
+        except PermanentError as error:
+            run.refusal = error
+        else:
+            run.type_name = run.call.job_type.name
+            run.in_process = not run.call.job_type.is_async
+            # Not when its task gets its turn: the next claim counts free slots before that.
+            self._busy[run.in_process] += 1
         self._runs[claimed.composite] = run
         run.task = asyncio.create_task(self._run(run))
 
@@ -284,14 +301,11 @@ class Worker:
         self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
 
     async def _perform(self, run: Run) -> Ended:
-        """Run the function in a free slot. Whatever happens becomes an `Ended`."""
-        try:
-            call = read_call(run.claimed, self._catalog)
-        except PermanentError as error:
-            return Ended.failed(error)
-        run.type_name = call.job_type.name
-        run.in_process = not call.job_type.is_async
-        self._busy[run.in_process] += 1
+        """Run the function in its slot. Whatever happens becomes an `Ended`."""
+        call = run.call
+        if call is None:
+            assert run.refusal is not None
+            return Ended.failed(run.refusal)
         event(log, "job_started", **self._facts(run))
         try:
             if self._drain.is_set():
