@@ -40,15 +40,17 @@ class Upkeep:
             wait = AWAY_SECONDS
             try:
                 self._poked.clear()
-                wait = await self._promote()
+                next_due = await self._promote()
                 if loop.time() >= recover_at:
                     more = await self._recover()
                     recover_at = loop.time() + (0 if more else RECOVER_SECONDS)
+                # Only with answers in hand: an overdue recover would make this spin.
+                wait = min(next_due, max(0.0, recover_at - loop.time()))
             except (RedisError, OSError) as error:
                 if not is_away(error):
                     event(log, "upkeep_failed", logging.ERROR, error=str(error))
             try:
-                async with asyncio.timeout(min(wait, max(0.0, recover_at - loop.time()))):
+                async with asyncio.timeout(wait):
                     await self._poked.wait()
             except TimeoutError:
                 pass
