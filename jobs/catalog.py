@@ -154,6 +154,6 @@ def load(extra_modules: Iterable[str] = ()) -> Catalog:
     for name in extra_modules:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:  # a module may raise anything while it is imported
             raise ImportError(f"JOB_MODULES: cannot import {name!r}: {error}") from error
     return CATALOG
