@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--processes", type=_positive, metavar="N", help="forked jobs at once")
     parser.add_argument(
-        "--grace", type=float, metavar="S", help="seconds that running jobs get after SIGTERM"
+        "--grace", type=_seconds, metavar="S", help="seconds that running jobs get after SIGTERM"
     )
     return parser
 
@@ -167,6 +167,12 @@ def _positive(text: str) -> int:
     if re.fullmatch(r"[1-9]\d{0,4}", text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if re.fullmatch(r"\d{1,5}(\.\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return float(text)
 
 
 if __name__ == "__main__":
