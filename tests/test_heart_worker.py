@@ -322,9 +322,9 @@ async def test_suspended_and_paused_queues_are_left_alone(scene: Scene) -> None:
 
 async def test_number_that_is_none_fails_with_its_name(scene: Scene) -> None:
     await scene.submit()
-    scene.redis.hset(f"rq:job:{scene.queued()[0]}", "x_failures", "abc")
+    scene.redis.hset(f"rq:job:{scene.queued()[0]}", "x_max", "abc")
     actor = await scene.worker()
     claimed = await actor.take()
 
-    with pytest.raises(PermanentError, match="failures is not a number"):
+    with pytest.raises(PermanentError, match="max_attempts is not a number"):
         read_call(claimed, catalog.load())

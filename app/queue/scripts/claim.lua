@@ -65,7 +65,8 @@ end
 
 local function check(values)
   local timeout = check_number(values[TIMEOUT], 'timeout')
-  for index, name in pairs({ [6] = 'x_attempt', [14] = 'retries_left', [17] = 'failure_ttl' }) do
+  for index, name in pairs({ [6] = 'x_attempt', [8] = 'x_failures', [14] = 'retries_left',
+    [17] = 'failure_ttl' }) do
     check_number(values[index], name)
   end
   if not values[DATA] and values[STATUS] and not values.large then

@@ -157,8 +157,8 @@ local function add_result(id, kind, worker, composite_started, fields)
 end
 
 local settled = 0
--- {id, status} of jobs whose dependents come next in this call: a list, as a long chain of
--- them would overflow the stack.
+-- {id, status} of jobs whose dependents come next in this call: a list, as a long chain
+-- of them would nest as deep as it is long.
 local just_ended = {}
 
 local function cancel_deferred(id, q, reason)
