@@ -174,9 +174,11 @@ def _child(fd: int, nursery: int, options: dict[str, Any]) -> int:
     if os.getppid() != nursery:
         return 1
     signal.set_wakeup_fd(-1)
-    for each in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(each, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the worker decides
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # A platform stops every process of a container at once; the worker decides what ends
+    # when. Handlers and not SIG_IGN, which what the job itself starts would inherit.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda _signal, _frame: None)
     random.seed()
     limit = int(options["memory_bytes"])
     with contextlib.suppress(ValueError, OSError):
