@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ from app.settings import Settings, child_environment, load, refuse
 from jobs import catalog
 from jobs.catalog import QUEUE_PATTERN, Catalog
 from jobs.context import JobContext, MailSender, NoMail
+
+STRAGGLER_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,6 +83,20 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
     finally:
         await _close(mail)
         await client.aclose()
+    await _leave_stragglers()
+
+
+async def _leave_stragglers() -> None:
+    """A job that swallows its cancellation would hold the process for ever: go without it.
+
+    Its interruption has been reported; `asyncio.run` would wait for it.
+    """
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks and (await asyncio.wait(tasks, timeout=STRAGGLER_SECONDS))[1]:
+        logging.shutdown()
+        os._exit(0)
 
 
 def _mail(settings: Settings) -> MailSender:
