@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
 
-from app.queue.records import JobDraft, JobView
+from app.queue.records import (
+    Allowance,
+    BatchView,
+    Event,
+    Idempotency,
+    JobDraft,
+    JobFilter,
+    JobView,
+    Page,
+)
 
 
 class Submitter(Protocol):
-    """Takes jobs. The real one is `app.queue.transitions.Transitions`."""
+    """Takes jobs. The real one is `app.queue.transitions.Submitter`."""
 
-    async def submit(self, draft: JobDraft) -> None:
+    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
         """Return when Redis has acknowledged the job, never earlier.
 
-        Raises QueueUnavailableError when it cannot take it.
+        True: the key was used before for the same request, and the draft now carries the
+        first job's id, times and request id. Raises QueueUnavailableError,
+        IdempotencyMismatchError, UnknownParentError.
+        """
+        ...
+
+    async def submit_batch(
+        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
+    ) -> str | None:
+        """Accept all of 1 to 1,000 drafts, of one key, as one whole, or none.
+
+        Each draft's `batch_id` is set. None: accepted. Else the key was used before for the
+        same request, and this is the first batch's id. Raises as `submit` does, and
+        IdempotencyPendingError.
         """
         ...
 
@@ -26,6 +50,16 @@ class Reader(Protocol):
 
     async def job(self, job_id: str) -> JobView | None: ...
 
+    async def jobs(self, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
+        """A page, newest first; may be short and go on. Raises BadCursorError."""
+        ...
+
+    async def batch(self, batch_id: str) -> BatchView | None: ...
+
+    async def trail(self, job_id: str) -> list[Event] | None:
+        """The job's events so far, oldest first; None when there is no such job."""
+        ...
+
     async def readiness(self, queues: list[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
         ...
@@ -36,4 +70,66 @@ class Reader(Protocol):
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. Cached: cheap enough for a POST."""
+        ...
+
+
+class Control(Protocol):
+    """Acts on jobs and queues. The real one is `app.queue.control.Control`.
+
+    `by` is the acting key's name, for the trail.
+    """
+
+    async def cancel(self, job_id: str, by: str) -> Literal["canceled", "stopping"]:
+        """Cancel before it runs; ask to stop while it does. Raises JobNotFoundError,
+        JobEndedError."""
+        ...
+
+    async def delete(self, job_id: str, by: str) -> None:
+        """Remove an ended job. Raises JobNotFoundError, JobNotEndedError."""
+        ...
+
+    async def pause(self, queue: str, by: str) -> None:
+        """Workers claim nothing more from the queue, in any of its priorities."""
+        ...
+
+    async def resume(self, queue: str, by: str) -> None: ...
+
+    async def paused_queues(self) -> list[str]: ...
+
+
+class Watcher(Protocol):
+    """Hears of events as they happen, over one subscription of the process.
+
+    The real one is `app.queue.events.Watcher`.
+    """
+
+    def events(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Inside the block, events from now on; read the trail inside it, too, to miss none.
+
+        The iterator ends when the subscription is lost; then the trail has to be read again.
+        """
+        ...
+
+    def ended(self, job_ids: Iterable[str]) -> AbstractAsyncContextManager[Waiting]:
+        """Listen for these jobs' ends, before they are submitted or looked at."""
+        ...
+
+
+class Waiting(Protocol):
+    """Who waits for jobs to end."""
+
+    async def wait(self, seconds: float) -> bool:
+        """True once all have ended since the block began; false when the time is up."""
+        ...
+
+    def settle(self, job_id: str) -> None:
+        """This one has ended, as somebody who looked has seen."""
+        ...
+
+
+class RateLimiter(Protocol):
+    """Counts requests of a key over all web processes. `app.queue.rates.RateLimiter`."""
+
+    async def take(self, key_name: str) -> Allowance:
+        """Count one request. Raises QueueUnavailableError."""
         ...

@@ -16,3 +16,44 @@ class JobNotFoundError(LookupError):
 
 class JobIdTakenError(Exception):
     """Another job has that id already."""
+
+
+class IdempotencyMismatchError(Exception):
+    """The idempotency key was used for another request."""
+
+
+class IdempotencyPendingError(Exception):
+    """The first request with this idempotency key is still being accepted."""
+
+
+class UnknownParentError(LookupError):
+    """`depends_on` names a job that does not exist, or that the key may not see.
+
+    `job_index` is the job's place in a batch (0 for a single one), `parent_index` the
+    parent's in its `depends_on`.
+    """
+
+    def __init__(self, job_index: int, parent_index: int) -> None:
+        super().__init__("there is no such job")
+        self.job_index = job_index
+        self.parent_index = parent_index
+
+
+class JobEndedError(Exception):
+    """The job has ended already; `status` says how."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the job is {status}")
+        self.status = status
+
+
+class JobNotEndedError(Exception):
+    """Only an ended job can be deleted; `status` says where it is."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the job is {status}")
+        self.status = status
+
+
+class BadCursorError(ValueError):
+    """The cursor is not one that a list gave."""

@@ -45,6 +45,22 @@ def split_queue_name(name: str) -> tuple[str, Priority]:
     return name, "default"
 
 
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most `limit` jobs of this key run at once. `key` is the client's word for it."""
+
+    key: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's key for a request, and a digest of that request (method, path, parsed body)."""
+
+    key: str
+    fingerprint: str
+
+
 @dataclass(slots=True)
 class JobDraft:
     """A checked submission, on its way to Redis. Times are aware UTC, durations seconds.
@@ -69,9 +85,20 @@ class JobDraft:
     scheduled_at: datetime | None = None
     delay_seconds: float | None = None
     enqueued_at: datetime | None = None
+    expires_at: datetime | None = None
+    depends_on: list[str] = field(default_factory=list)
+    allow_failure: bool = False
+    concurrency: Concurrency | None = None
+    tags: dict[str, str] = field(default_factory=dict)
     dry_run: bool = False
     request_id: str | None = None
     submitted_by: str | None = None
+    # False: `depends_on` may name only jobs that the same key submitted.
+    sees_all: bool = True
+    batch_id: str | None = None
+    # What became of it at once: `deferred` waits for parents, `canceled` had a failed one.
+    status: Status = "queued"
+    reason: str | None = None
 
     @property
     def rq_queue(self) -> str:
@@ -127,12 +154,87 @@ class JobView:
     parent_ids: list[str] = field(default_factory=list)
     request_id: str | None = None
     submitted_by: str | None = None
+    batch_id: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    progress: dict[str, Any] | None = None
+    # 1: next in its queue. None: not waiting, or too far back to count.
+    position: int | None = None
+    eta_seconds: float | None = None
+    allow_failure: bool = False
+    concurrency: Concurrency | None = None
     params: dict[str, Any] | None = None
     backoff: Backoff | None = None
     timeout_seconds: float | None = None
     retention_seconds: int | None = None
     dry_run: bool = False
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's trail. `id` orders events of a job; `detail` holds facts, no values.
+
+    `name` is one of: queued scheduled deferred started progress retry_scheduled interrupted
+    recovered finished failed canceled stopped, or `late` for an outcome that came too late.
+    """
+
+    id: str
+    name: str
+    at: datetime
+    detail: dict[str, Any]
+
+    @property
+    def is_last(self) -> bool:
+        return self.name in {"finished", "failed", "canceled", "stopped"}
+
+
+@dataclass(slots=True)
+class BatchView:
+    """A batch as it stands. `counts` by status; `failures` are the first ten failed jobs."""
+
+    id: str
+    size: int
+    job_ids: list[str]
+    counts: dict[str, int]
+    failures: list[JobView]
+    created_at: datetime
+    finished_at: datetime | None
+    submitted_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list wants; None is any. `submitted_by` bounds what a key may see."""
+
+    status: Status | None = None
+    type: str | None = None
+    queue: str | None = None
+    error: str | None = None
+    fingerprint: str | None = None
+    tag: tuple[str, str] | None = None
+    batch_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    submitted_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs, newest first. `next_cursor` None: there are no more."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a key may still ask in its window of `window_seconds`; see `RATE_LIMIT`."""
+
+    is_allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: int
+    window_seconds: int
 
 
 def encode_call(job_type: str, params: dict[str, Any]) -> bytes:
