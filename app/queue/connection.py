@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -151,13 +152,17 @@ class Lane:
         """
         packed = hiredis.pack_command(arguments)
         async with self._turn:
+            was_open = self._connection is not None
             try:
                 async with asyncio.timeout(seconds):
                     reply = await self._exchange(packed)
             except BaseException as error:
                 if not isinstance(error, ResponseError) or is_away(error):
                     await self.close()
-                if isinstance(error, Exception) and is_away(error):
+                # A connection that has been idle may have ended long ago: the next call, on
+                # a new one, tells whether Redis is away now.
+                ended = was_open and isinstance(error, (ConnectionError, builtins.ConnectionError))
+                if isinstance(error, Exception) and is_away(error) and not ended:
                     self._reachability.lost(error)
                 raise
             self._reachability.found()
