@@ -81,13 +81,12 @@ def wait_for_log(process: WorkerProcess, text: str) -> None:
 # Asked to go
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(
-    redis_url: str, tmp_path: Path, kind: str
+    redis_url: str, tmp_path: Path
 ) -> None:
     with worker(redis_url, tmp_path) as process:
-        (running_id,) = submit(redis_url, waiting(kind, tmp_path))
-        wait_for_journal(tmp_path / "journal", "began")
+        running_ids = submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
+        wait_for_journal(tmp_path / "journal", "began", 2)
         process.process.send_signal(signal.SIGTERM)
         wait_for_log(process, "worker_stopping")
         (late_id,) = submit(redis_url, draft("test.note"))
@@ -95,7 +94,7 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(
 
         assert process.process.wait(timeout=30) == 0
 
-    assert outcomes(view(redis_url, running_id)) == ["finished"]
+    assert [outcomes(view(redis_url, each)) for each in running_ids] == [["finished"]] * 2
     assert view(redis_url, late_id).status == "queued"
     with redis.Redis.from_url(redis_url) as client:
         assert client.scard("rq:workers") == 0
@@ -135,34 +134,34 @@ def test_after_its_grace_a_job_goes_back_in_front_and_uses_up_no_attempt(
     assert ran(tmp_path) == [(first, 2), *((other, 1) for other in others)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_interrupted_job_runs_elsewhere_at_once(redis_url: str, tmp_path: Path, kind: str) -> None:
+def test_interrupted_job_runs_elsewhere_at_once(redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with worker(redis_url, tmp_path, "--grace", "0.2") as process:
-        (job_id,) = submit(redis_url, waiting(kind, tmp_path))
-        wait_for_journal(tmp_path / "journal", "began")
+        job_ids = submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
+        wait_for_journal(tmp_path / "journal", "began", 2)
         with worker(redis_url, tmp_path / "second"):
             assert process.stop() == 0
-            wait_for_journal(tmp_path / "journal", "began", 2)
+            wait_for_journal(tmp_path / "journal", "began", 4)
             (tmp_path / "gate").touch()
-            (job,) = wait_until_ended(redis_url, job_id)
+            jobs = wait_until_ended(redis_url, *job_ids)
 
-    assert outcomes(job) == ["interrupted", "finished"]
-    assert job.attempts[0].worker != job.attempts[1].worker
+    for job in jobs:
+        assert outcomes(job) == ["interrupted", "finished"]
+        assert job.attempts[0].worker != job.attempts[1].worker
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_second_sigterm_cuts_the_grace_short(redis_url: str, tmp_path: Path, kind: str) -> None:
+def test_second_sigterm_cuts_the_grace_short(redis_url: str, tmp_path: Path) -> None:
     with worker(redis_url, tmp_path, "--grace", "600") as process:
-        (job_id,) = submit(redis_url, waiting(kind, tmp_path))
-        wait_for_journal(tmp_path / "journal", "began")
+        job_ids = submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
+        wait_for_journal(tmp_path / "journal", "began", 2)
         process.process.send_signal(signal.SIGTERM)
         wait_for_log(process, "worker_stopping")
 
         assert process.stop() == 0
 
-    assert view(redis_url, job_id).status == "queued"
-    assert outcomes(view(redis_url, job_id)) == ["interrupted"]
+    for job in (view(redis_url, each) for each in job_ids):
+        assert job.status == "queued"
+        assert outcomes(job) == ["interrupted"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -200,28 +199,28 @@ def test_coroutine_that_swallows_its_cancellation_does_not_keep_the_worker(
 # Frozen
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_frozen_worker_lets_go_of_what_another_took_over(
-    redis_url: str, tmp_path: Path, kind: str
-) -> None:
+def test_frozen_worker_lets_go_of_what_another_took_over(redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with worker(redis_url, tmp_path) as frozen:
-        (job_id,) = submit(redis_url, waiting(kind, tmp_path))
-        (pid,) = wait_for_journal(tmp_path / "journal", "began")
+        job_ids = submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
+        pids = wait_for_journal(tmp_path / "journal", "began", 2)
         frozen.process.send_signal(signal.SIGSTOP)
         with worker(redis_url, tmp_path / "second"):
             seem_dead(redis_url, frozen.pid)
-            wait_for_journal(tmp_path / "journal", "began", 2)
+            wait_for_journal(tmp_path / "journal", "began", 4)
 
             frozen.process.send_signal(signal.SIGCONT)
-            wait_for_log(frozen, "job_outcome_late")
-            if kind == "test.wait_process":
-                poll_until(lambda: not is_running(pid), what="its child is gone")
+            poll_until(
+                lambda: frozen.log.read_text().count("job_outcome_late") == 2,
+                what="the frozen worker lets both go",
+            )
+            (child,) = set(pids) - {frozen.pid}
+            poll_until(lambda: not is_running(child), what="its child is gone")
             (tmp_path / "gate").touch()
-            (job,) = wait_until_ended(redis_url, job_id)
+            jobs = wait_until_ended(redis_url, *job_ids)
 
-    assert outcomes(job) == ["abandoned", "finished"]
-    assert ran(tmp_path) == [(job_id, 2)]
+    assert [outcomes(job) for job in jobs] == [["abandoned", "finished"]] * 2
+    assert sorted(ran(tmp_path)) == sorted((job_id, 2) for job_id in job_ids)
 
 
 def test_outcome_of_a_frozen_worker_comes_too_late_to_change_anything(
