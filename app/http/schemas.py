@@ -163,7 +163,7 @@ def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) 
         "eta_seconds": None,
         "progress": None,
         "result": view.result,
-        "artifacts": [],
+        "artifacts": [_show_artifact(path, each) for each in view.artifacts],
         "error": show_error(view.error),
         "attempts": [_show_attempt(attempt) for attempt in view.attempts],
         "reason": view.reason,
@@ -183,6 +183,11 @@ def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) 
     if include:
         shown |= _show_included(view, include)
     return shown
+
+
+def _show_artifact(path: str, artifact: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: artifact[name] for name in ("name", "size", "content_type", "sha256")}
+    return shown | {"href": f"{path}/artifacts/{artifact['name']}"}
 
 
 def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:

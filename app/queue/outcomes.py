@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.queue.claimed import Call, stock_delay
@@ -24,12 +24,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of one run, before policy: `lost` runs belong to somebody else now."""
+    """What became of one run, before policy: `lost` runs belong to somebody else now.
+
+    `artifacts` are in storage already, each `{name, size, content_type, sha256, key}`.
+    """
 
     kind: Literal["result", "error", "stopped", "interrupted", "abandoned", "lost"]
     value: Any = None
     failure: Failure | None = None
     call: Call | None = None
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def failed(cls, error: PermanentError) -> Ended:
@@ -69,6 +73,7 @@ def _finished(claimed: Claimed, ended: Ended, limits: Limits) -> Outcome:
         claimed.id, claimed.execution, claimed.queue, "finished",
         ttl_seconds=claimed.number("result_ttl", limits.retention_seconds),
         return_value=b"" if ended.value is None else encode_result(ended.value),
+        artifacts_json=to_json(ended.artifacts) if ended.artifacts else "",
     )  # fmt: skip
 
 

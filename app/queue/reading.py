@@ -57,6 +57,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         started_at=_time(record, "started_at"),
         ended_at=_time(record, "ended_at") if ended else None,
         result=_return_value(result) if status == "finished" else _json(record, "x_result"),
+        artifacts=_artifacts(job_id, _json(record, "x_artifacts")),
         error=_error(_json(record, "x_error")) if status != "finished" else None,
         attempts=attempts_of(record.get(b"x_trail", b"")),
         reason=_text(record, "x_reason") if status in {"canceled", "stopped"} else None,
@@ -157,6 +158,19 @@ def _json(record: Hash, field: str) -> Any:
     with contextlib.suppress(ValueError):
         return json.loads(record.get(field.encode(), b""))
     return None
+
+
+def _artifacts(job_id: str, value: Any) -> list[dict[str, Any]]:
+    """What is whole of the list; a key must name something of this very job."""
+    entries = value if isinstance(value, list) else []
+    return [
+        entry
+        for entry in entries
+        if isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in ("name", "content_type", "sha256"))
+        and isinstance(entry.get("size"), int)
+        and str(entry.get("key")).startswith(f"artifacts/{job_id}/")
+    ]
 
 
 def _strings(value: Any) -> list[str]:

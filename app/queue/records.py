@@ -131,7 +131,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class JobView:
-    """A job as it stands in Redis. Anything a stock producer left out is None or a default."""
+    """A job as it stands in Redis. Anything a stock producer left out is None or a default.
+
+    Each of `artifacts` is `{name, size, content_type, sha256, key}`, `key` naming it in storage.
+    """
 
     id: str
     type: str
@@ -148,6 +151,7 @@ class JobView:
     ended_at: datetime | None = None
     expires_at: datetime | None = None
     result: Any = None
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
     error: JobError | None = None
     attempts: list[Attempt] = field(default_factory=list)
     reason: str | None = None
@@ -235,6 +239,20 @@ class Allowance:
     remaining: int
     reset_seconds: int
     window_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a client has sent, as it stands in Redis; its bytes are in storage."""
+
+    id: str
+    size_bytes: int
+    sha256: str
+    content_type: str
+    filename: str | None
+    owner: str
+    created_at: datetime
+    expires_at: datetime
 
 
 def encode_call(job_type: str, params: dict[str, Any]) -> bytes:

@@ -1,8 +1,9 @@
 -- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
 -- still owns the job; a late one changes nothing but the trail.
--- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 12 an outcome: id, execution, queue,
+-- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 13 an outcome: id, execution, queue,
 --   kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
---   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left
+--   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left,
+--   artifacts JSON of a finished one
 -- Answer: a word an outcome: done, late, gone, broken.
 local worker, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local wkey = worker_key(worker)
@@ -16,6 +17,7 @@ function finishers.finished(id, q, o, started)
   if o.ttl ~= 0 then
     call('HSET', job_key(id), 'status', 'finished', 'ended_at', NOW_ISO)
     call('HDEL', job_key(id), 'x_error', 'x_result', 'x_next')
+    if o.artifacts ~= '' then call('HSET', job_key(id), 'x_artifacts', o.artifacts) end
     add_result(id, 1, worker, started, { 'return_value', o.value })
     call('ZADD', P .. ':finished:' .. q, o.ttl < 0 and '+inf' or NOW_S + o.ttl, id)
   end
@@ -95,12 +97,12 @@ end
 
 local answers = {}
 for i = 1, count do
-  local at = 6 + (i - 1) * 12
+  local at = 6 + (i - 1) * 13
   local ok, answer = pcall(finish, {
     id = ARGV[at], ex = ARGV[at + 1], queue = ARGV[at + 2], kind = ARGV[at + 3],
     delay = tonumber(ARGV[at + 4]), ttl = tonumber(ARGV[at + 5]), value = ARGV[at + 6],
     exc = ARGV[at + 7], error = ARGV[at + 8], result = ARGV[at + 9], detail = ARGV[at + 10],
-    retries_left = ARGV[at + 11] })
+    retries_left = ARGV[at + 11], artifacts = ARGV[at + 12] })
   answers[i] = ok and answer or 'broken'
   if not ok then pcall(bury, ARGV[at + 2], ARGV[at], answer, ARGV[4]) end
 end
