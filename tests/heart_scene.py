@@ -54,7 +54,7 @@ class LossyNetwork:
         self._server_port = server_port
         self._to_lose = 0
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
 
     async def open(self) -> None:
@@ -65,10 +65,9 @@ class LossyNetwork:
         self._to_lose = count
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        writers = {writer, server_writer}
+        self._writers |= writers
         sending = asyncio.create_task(self._forward(reader, server_writer))
         try:
             while reply := await server_reader.read(65536):
@@ -82,9 +81,9 @@ class LossyNetwork:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            for each in (writer, server_writer):
+            for each in writers:
                 each.close()
-            self._tasks.discard(task)
+            self._writers -= writers
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65536):
@@ -95,9 +94,8 @@ class LossyNetwork:
     async def close(self) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in list(self._writers):
+            each.close()
         await self._server.wait_closed()
 
 

@@ -146,6 +146,50 @@ async def test_stopped_while_its_worker_died_stays_stopped(scene: Scene) -> None
     assert scene.members("failed") == [job_id]
 
 
+async def test_job_that_was_canceled_while_its_worker_died_stays_canceled(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.take()
+    scene.redis.hset(f"rq:job:{job_id}", "status", "canceled")
+    scene.silence(actor)
+
+    assert (await scene.recover())[0] == []
+
+    assert scene.status(job_id) == "canceled"
+    assert scene.queued() == scene.members("wip") == []
+
+
+async def test_job_that_runs_elsewhere_by_now_is_left_there(scene: Scene) -> None:
+    job_id = await scene.submit()
+    silent, alive = await scene.worker(), await scene.worker()
+    old = await silent.take()
+    scene.redis.delete(f"rq:execution:{old.composite}")
+    scene.redis.rpush("rq:queue:default", job_id)
+    new = await alive.take()
+    scene.silence(silent)
+
+    assert (await scene.recover())[0] == []
+
+    assert scene.queued() == []
+    assert scene.members("wip") == [new.composite]
+    assert await alive.finish(new) == "done"
+
+
+async def test_job_that_cannot_go_back_fails_rather_than_be_nowhere(scene: Scene) -> None:
+    job_id = await scene.submit()
+    silent = await scene.worker()
+    await silent.take()
+    scene.redis.set("rq:queue:default", "not a queue")
+    scene.silence(silent)
+
+    await scene.recover()
+
+    assert scene.members("failed") == [job_id]
+    found = await scene.view(job_id)
+    assert found.error is not None
+    assert (found.status, found.error.code) == ("failed", "broken_record")
+
+
 async def test_one_call_takes_a_bounded_number_and_says_that_there_is_more(scene: Scene) -> None:
     job_ids = await scene.submit_many(120)
     silent = await scene.worker()
@@ -196,14 +240,17 @@ async def test_expired_execution_of_a_stock_worker_is_taken_over(scene: Scene) -
 
 async def test_id_left_between_queue_and_start_goes_back_after_a_minute(scene: Scene) -> None:
     """A stock worker on one queue moves the id there, and may die before it has begun."""
-    job_id, finished = await scene.submit(), await scene.submit()
+    job_id, finished, begun = [await scene.submit() for _ in range(3)]
     intermediate = "rq:queue:default:intermediate"
     scene.redis.delete("rq:queue:default")
     scene.redis.hset(f"rq:job:{finished}", "status", "finished")
-    scene.redis.rpush(intermediate, job_id, finished)
+    # RQ records the execution first and the status later (RQ 3.0.0).
+    scene.redis.hset(f"rq:execution:{begun}:0123", "worker_name", "stock")
+    scene.redis.zadd(f"rq:executions:{begun}", {"0123": scene.now_ms() / 1000 + 60})
+    scene.redis.rpush(intermediate, job_id, finished, begun)
     assert (await scene.recover())[0] == []
-    assert scene.redis.llen(intermediate) == 2
-    for each in (job_id, finished):
+    assert scene.redis.llen(intermediate) == 3
+    for each in (job_id, finished, begun):
         seen = float(scene.redis.get(f"{intermediate}:first_seen:{each}"))
         scene.redis.set(f"{intermediate}:first_seen:{each}", seen - 61)
 

@@ -134,6 +134,12 @@ async def test_large_body_is_run_with_its_body_and_does_not_expire(scene: Scene)
 
     assert claims[large].fields["data"] == encode_call("test.note", {"message": LARGE})
     assert set(claims) == {large, small}
+    again = await run_script(
+        scene.lane, scripts.CLAIM,
+        actor.name, actor.seq, 8, 0, 8, 1024 * 1024, b"", 1, "default",
+    )  # fmt: skip
+    # The script itself answers without it, not to hold up the server.
+    assert {job[0].decode() for job in again[1] if job[4][2] is None} == {large}
     assert await actor.finish(claims[large], ttl=0) == "done"
 
 

@@ -1,4 +1,4 @@
-"""birth, claim, beat, end and death: who owns an execution, and who does not any more."""
+"""birth, claim, beat and death: who owns an execution, and who does not any more."""
 
 from __future__ import annotations
 
@@ -137,68 +137,6 @@ async def test_job_queued_again_within_its_own_failure_is_not_lost(scene: Scene)
     assert (await actor.take()).id == job_id
 
 
-async def test_second_end_of_an_execution_changes_nothing_but_the_trail(scene: Scene) -> None:
-    job_id = await scene.submit()
-    actor = await scene.worker()
-    claimed = await actor.take()
-    assert await actor.finish(claimed, "first") == "done"
-    before = await scene.view(job_id)
-
-    answer = await actor.fail(claimed)
-
-    assert answer == "late"
-    after = await scene.view(job_id)
-    assert (after.status, after.result, after.ended_at) == ("finished", "first", before.ended_at)
-    assert scene.members("failed") == []
-    assert scene.redis.xlen(f"rq:results:{job_id}") == 1
-    assert scene.trail(job_id)[-1] == "late"
-
-
-async def test_outcome_of_another_workers_execution_is_late(scene: Scene) -> None:
-    job_id = await scene.submit()
-    actor, other = await scene.worker(), await scene.worker()
-    claimed = await actor.take()
-
-    assert await other.finish(claimed, "stolen") == "late"
-
-    assert scene.status(job_id) == "started"
-    assert await actor.finish(claimed, "mine") == "done"
-    assert (await scene.view(job_id)).result == "mine"
-
-
-async def test_end_after_the_record_went_makes_no_new_one(scene: Scene) -> None:
-    job_id = await scene.submit()
-    actor = await scene.worker()
-    claimed = await actor.take()
-    scene.redis.delete(f"rq:job:{job_id}")
-
-    answer = await actor.finish(claimed, "too late")
-
-    assert answer == "gone"
-    assert not [key for key in scene.stored() if job_id in key]
-    assert scene.members("finished") == scene.members("wip") == []
-
-
-async def test_batch_of_ends_survives_a_broken_neighbour(scene: Scene) -> None:
-    import asyncio
-
-    broken, sound = await scene.submit(), await scene.submit()
-    actor = await scene.worker()
-    claims = {each.id: each for each in (await actor.claim()).jobs}
-    scene.redis.hset(f"rq:job:{broken}", "x_failures", "abc")
-
-    answers = await asyncio.gather(
-        actor.retry(claims[broken], 0), actor.finish(claims[sound], "well")
-    )
-
-    assert answers[1] == "done"
-    assert (await scene.view(sound)).result == "well"
-    # Never nowhere: where an operator sees it.
-    assert scene.status(broken) == "failed"
-    assert scene.members("failed") == [broken]
-    assert scene.members("wip") == []
-
-
 async def test_beat_of_a_forgotten_worker_asks_it_to_register_and_makes_no_ghost(
     scene: Scene,
 ) -> None:
@@ -250,6 +188,22 @@ async def test_beat_leaves_a_claim_that_is_still_under_way(scene: Scene) -> None
     assert answer == [b"ok", [], [], 0]
     assert scene.status(job_id) == "started"
     assert await actor.finish(claimed) == "done"
+
+
+async def test_record_of_another_type_is_put_aside_for_whoever_wants_to_know(
+    scene: Scene,
+) -> None:
+    job_id = await scene.submit()
+    scene.redis.delete(f"rq:job:{job_id}")
+    scene.redis.set(f"rq:job:{job_id}", "not a job")
+    actor = await scene.worker()
+
+    assert (await actor.claim()).broken == [job_id]
+
+    aside = f"rq:recado:broken:{job_id}"
+    assert scene.redis.get(aside) == "not a job"
+    assert scene.redis.ttl(aside) > 0
+    assert scene.members("failed") == [job_id]
 
 
 async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene) -> None:
