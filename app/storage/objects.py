@@ -1,0 +1,121 @@
+"""What a storage can do, the names in it, and how it fails: as facts, without HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, Self
+
+# Parts that begin with a dot are the storage's own; that bars `.` and `..` too.
+_PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_KEY = re.compile(rf"{_PART}(/{_PART}){{1,4}}")
+
+
+class StorageError(Exception):
+    """A storage did not do what was asked. The message is fit for a client's eyes."""
+
+
+class StorageFullError(StorageError):
+    """There is no room for more."""
+
+
+class StorageUnavailableError(StorageError):
+    """It cannot be reached or written; trying again later may help."""
+
+
+class ObjectNotFoundError(StorageError):
+    """Nothing is stored under that key."""
+
+
+class ObjectTooLargeError(StorageError):
+    """More bytes came than may be stored; nothing was."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"at most {limit_bytes} bytes are stored")
+        self.limit_bytes = limit_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was written. `sha256` is hexadecimal."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Contents(Protocol):
+    """The bytes of one object, in pieces; to be closed, read to the end or not."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Storage(Protocol):
+    """Objects by key. Every method raises StorageUnavailableError when it cannot be done now."""
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes], limit_bytes: int) -> Stored:
+        """Store all of `chunks` under the key, durably, or nothing.
+
+        Readers see the old object or the new one whole. What `chunks` raises goes through.
+        Raises StorageFullError, ObjectTooLargeError.
+        """
+        ...
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
+        """The bytes from `start` up to but not `end`, as they are now, whoever replaces them.
+
+        Raises ObjectNotFoundError.
+        """
+        ...
+
+    async def size(self, key: str) -> int:
+        """In bytes. Raises ObjectNotFoundError."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Nothing there is fine too."""
+        ...
+
+    async def delete_under(self, prefix: str) -> None:
+        """Every object whose key begins so; the prefix ends in a slash."""
+        ...
+
+    def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
+        """Keys of what was stored before then, in no order."""
+        ...
+
+    async def remove_drafts(self, before: datetime) -> int:
+        """What a writer that died left half-written and untouched since then; how many."""
+        ...
+
+    async def check(self) -> None:
+        """Return when an object could be stored now."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises ValueError for one that could name something else."""
+    if _KEY.fullmatch(key) is None:
+        raise ValueError("this is no storage key")
+    return key
+
+
+def upload_key(upload_id: str) -> str:
+    return check_key(f"uploads/{upload_id}")
+
+
+def artifacts_prefix(job_id: str) -> str:
+    """What the keys of all artifacts of a job begin with."""
+    return check_key(f"artifacts/{job_id}") + "/"
+
+
+def artifact_key(job_id: str, attempt: int, name: str) -> str:
+    """Of one run: a late run must not replace what another has reported."""
+    return check_key(f"artifacts/{job_id}/{attempt}/{name}")
