@@ -55,6 +55,7 @@ class LossyNetwork:
         self._to_lose = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
     async def open(self) -> None:
@@ -65,6 +66,9 @@ class LossyNetwork:
         self._to_lose = count
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         writers = {writer, server_writer}
         self._writers |= writers
@@ -84,6 +88,7 @@ class LossyNetwork:
             for each in writers:
                 each.close()
             self._writers -= writers
+            self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65536):
@@ -96,6 +101,7 @@ class LossyNetwork:
         self._server.close()
         for each in list(self._writers):
             each.close()
+        await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
 
