@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
+
+from app.http.bodies import header
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -48,6 +52,22 @@ def json_answer(
 
 def html_answer(page: str, status: int = 200) -> Answer:
     return Answer(status, page.encode(), [_HTML, _NO_SNIFFING, _STATIC_PAGE])
+
+
+def revalidated(request: Request, answer: Answer) -> Answer:
+    """With an ETag of the content, or 304 when the client has it (RFC 9110, 13.1.2)."""
+    etag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'.encode()
+    # RFC 9110, 8.8.3: `no-store` is for shared caches; a client may still compare.
+    tagged = [*answer.headers, (b"etag", etag)]
+    known = header(request.scope, b"if-none-match")
+    if known is not None and _matches(known, etag):
+        return Answer(304, headers=[pair for pair in tagged if pair[0] != b"content-type"])
+    return Answer(answer.status, answer.body, tagged)
+
+
+def _matches(known: bytes, etag: bytes) -> bool:
+    tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+    return etag in tags or tags == [b"*"]
 
 
 def render(content: Any) -> bytes:

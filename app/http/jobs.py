@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -13,9 +12,9 @@ from typing import Any
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, json_answer
+from app.http.answers import Answer, json_answer, revalidated
 from app.http.auth import acting_key, may_see
-from app.http.bodies import header, parse_json, read_json_text
+from app.http.bodies import parse_json, read_json_text
 from app.http.faults import InvalidRequestError, MissingScopeError, NotFoundError
 from app.http.middleware import REQUEST_ID
 from app.http.ports import Reader, Submitter
@@ -81,7 +80,7 @@ class Jobs:
         if view is None or not may_see(key, view.submitted_by):
             raise JobNotFoundError(job_id)
         warnings = await self._warnings(view.queue) if view.ended_at is None else []
-        return _revalidated(request, json_answer(show_job(view, warnings, include)))
+        return revalidated(request, json_answer(show_job(view, warnings, include)))
 
     async def types(self, _: Request) -> Answer:
         """GET /v1/job-types."""
@@ -132,19 +131,3 @@ def _included(request: Request) -> frozenset[str]:
         detail = f"takes a comma-separated list of {', '.join(INCLUDABLE)}"
         raise InvalidRequestError.parameter("include", detail)
     return include
-
-
-def _revalidated(request: Request, answer: Answer) -> Answer:
-    """With an ETag of the content, or 304 when the client has it (RFC 9110, 13.1.2)."""
-    etag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'.encode()
-    # RFC 9110, 8.8.3: `no-store` is for shared caches; a client may still compare.
-    tagged = [*answer.headers, (b"etag", etag)]
-    known = header(request.scope, b"if-none-match")
-    if known is not None and _matches(known, etag):
-        return Answer(304, headers=[pair for pair in tagged if pair[0] != b"content-type"])
-    return Answer(answer.status, answer.body, tagged)
-
-
-def _matches(known: bytes, etag: bytes) -> bool:
-    tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
-    return etag in tags or tags == [b"*"]

@@ -39,13 +39,13 @@ class Resource:
 
     def __init__(self, authority: Authority, operations: dict[str, Operation]) -> None:
         self._authority = authority
-        self._operations = dict(operations)
+        self.operations = dict(operations)
         if "GET" in operations:
-            self._operations["HEAD"] = operations["GET"]
-        self.allowed = sorted(self._operations)
+            self.operations["HEAD"] = operations["GET"]
+        self.allowed = sorted(self.operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation = self._operations.get(scope["method"])
+        operation = self.operations.get(scope["method"])
         if operation is None:
             raise MethodNotAllowedError(self.allowed)
         if operation.scopes:
