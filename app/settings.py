@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.keyring import ApiKey, Keyring
+from app.storage import folder_of
 from jobs.email.addresses import AddressError, parse_address
 
 SETTINGS_FAULT_STATUS = 2
@@ -58,6 +59,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path(".data")
     max_body_bytes: Annotated[int, Field(ge=1024)] = 25 * MIB
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = 512 * MIB
+    max_artifact_bytes: Annotated[int, Field(ge=1024)] = 512 * MIB
+    upload_retention_seconds: Annotated[int, Field(ge=60, le=366 * 24 * 3600)] = 24 * 3600
     submit_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 4.0
     worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
@@ -108,8 +112,10 @@ class Settings(BaseSettings):
     @field_validator("storage_url")
     @classmethod
     def _check_storage_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            _require_scheme(value, {"file", "s3", "redis"})
+        if value is None:
+            return None
+        if _require_scheme(value, {"file", "s3", "redis"}).scheme == "file":
+            folder_of(value.get_secret_value())
         return value
 
     @field_validator("mail_from")
@@ -194,6 +200,13 @@ class Settings(BaseSettings):
         return self.data_dir / "inbox"
 
     @property
+    def storage_location(self) -> str:
+        """Where uploads and artifacts are kept, as a STORAGE_URL."""
+        if self.storage_url is not None:
+            return self.storage_url.get_secret_value()
+        return f"file:{quote(str(self.data_dir / 'storage'))}"
+
+    @property
     def redis_location(self) -> str:
         if self.redis_url is None:
             raise RuntimeError("REDIS_URL is checked at start")
@@ -220,6 +233,11 @@ class Settings(BaseSettings):
         notes = []
         if self.mail_from is None and self.is_production:
             notes.append("MAIL_FROM: not set; every e-mail must name its sender")
+        scheme = urlsplit(self.storage_location).scheme
+        if scheme != "file":
+            notes.append(
+                f"STORAGE_URL: {scheme}: is not supported yet; uploads and artifacts are refused"
+            )
         if not self.is_production and self.mail_server_url is None:
             notes.append("SMTP_URL: not set; e-mails will wait and be retried")
         return notes

@@ -13,6 +13,7 @@ import pytest
 
 from app import settings
 from app.settings import Settings
+from app.storage import folder_of
 
 ROOT = Path(__file__).parent.parent
 DIGEST = "ab" * 32
@@ -20,7 +21,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "REDIS_URL": "rediss://redis.example.com:6379",
     "API_KEYS": f"shop:submit:{DIGEST}",
-    "STORAGE_URL": "s3://files/recado",
+    "STORAGE_URL": "file:/var/lib/recado",
     "SMTP_URL": "smtp://user:password@mail.example.com:587",
 }
 
@@ -134,6 +135,31 @@ def test_production_starts_with_all_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     assert loaded.is_production
     assert loaded.log_style == "json"
     assert named(loaded.warnings()) == ["MAIL_FROM"]
+
+
+def test_storage_that_is_not_built_yet_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": "s3://files/recado"})
+
+    assert named(settings.load().warnings()) == ["MAIL_FROM", "STORAGE_URL"]
+
+
+@pytest.mark.parametrize("url", ["file:", "file://nas/share", "file:folder?mode=1", "ftp://files"])
+def test_storage_url_that_names_no_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": url})
+
+    assert named(refusal(capsys)) == ["STORAGE_URL"]
+
+
+def test_storage_stands_in_the_data_folder_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    set_all(monkeypatch, {"REDIS_URL": "redis://localhost", "DATA_DIR": "a b/100%"})
+
+    place = folder_of(settings.load().storage_location)
+
+    assert place == folder / "a b/100%" / "storage"
 
 
 def test_mailtrap_token_stands_for_its_relay(monkeypatch: pytest.MonkeyPatch) -> None:
