@@ -23,6 +23,7 @@ from app.http.auth import Authority, LocalOnly
 from app.http.health import Health
 from app.http.jobs import Jobs
 from app.http.middleware import Errors, RequestId, RequestIdFilter
+from app.http.openapi import OpenApi
 from app.http.ports import Reader, Submitter
 from app.http.problems import from_starlette
 from app.http.routes import table
@@ -67,13 +68,15 @@ def create_app(
     )
     beside = beside if beside is not None else {}
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
-    links |= {"problems": "/problems"} | {name: f"/{name}" for name in beside}
+    links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
+    links |= {name: f"/{name}" for name in beside}
     app = Starlette(
         routes=[
             *table(
                 Authority(settings.keyring),
                 Jobs(terms, transitions, views, settings.max_body_bytes),
                 Health(views, catalog.queues(), links),
+                OpenApi(catalog, needs_key=bool(settings.keyring)),
                 settings.max_body_bytes,
             ),
             *(route for routes in beside.values() for route in routes),

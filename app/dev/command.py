@@ -135,6 +135,7 @@ class Plan:
         base = f"http://{probes.HOST}:{self._port}"
         addresses = {
             "API": f"{base}/",
+            "Docs": f"{base}/docs",
             "Dashboard": f"{base}/dashboard",
             "Inbox": f"{base}/inbox",
             "Health": f"{base}/healthz",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
+from app.http import docs
 from app.http.auth import Authority
 from app.http.health import Health
 from app.http.jobs import Jobs
+from app.http.openapi import OpenApi
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.resources import Endpoint, Operation, resource
 from app.keyring import Scope
@@ -16,7 +18,9 @@ ANY_KEY: tuple[Scope, ...] = ("submit", "read", "operate")
 OPEN: tuple[Scope, ...] = ()
 
 
-def table(authority: Authority, jobs: Jobs, health: Health, max_body_bytes: int) -> list[BaseRoute]:
+def table(
+    authority: Authority, jobs: Jobs, health: Health, openapi: OpenApi, max_body_bytes: int
+) -> list[BaseRoute]:
     """Every route of the API; what is asked most stands first."""
 
     def large(endpoint: Endpoint) -> Operation:
@@ -29,11 +33,14 @@ def table(authority: Authority, jobs: Jobs, health: Health, max_body_bytes: int)
         return Operation(endpoint, ANY_KEY, parameters=frozenset(parameters))
 
     # fmt: off
-    return [
+    routes: list[BaseRoute] = [
         resource("/v1/jobs",         authority, post=large(jobs.submit)),
         resource("/v1/jobs/{id}",    authority, get=watching(jobs.show, "include")),
         resource("/v1/emails",       authority, post=large(jobs.submit_email)),
         resource("/v1/job-types",    authority, get=watching(jobs.types)),
+        resource("/openapi.json",    authority, get=free(openapi.show)),
+        resource("/docs",            authority, get=free(docs.page)),
+        resource("/docs/{name}",     authority, get=free(docs.asset)),
         resource("/healthz",         authority, get=free(health.alive)),
         resource("/readyz",          authority, get=free(health.ready)),
         resource("/problems",        authority, get=free(list_problems)),
@@ -41,3 +48,5 @@ def table(authority: Authority, jobs: Jobs, health: Health, max_body_bytes: int)
         resource("/",                authority, get=free(health.index)),
     ]
     # fmt: on
+    openapi.describe(routes)
+    return routes

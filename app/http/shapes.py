@@ -1,0 +1,257 @@
+"""What the answers look like: the models behind the responses in /openapi.json.
+
+`schemas.py` builds the answers, quickly and by hand; a test holds both against each other.
+A field without a default is always there. Fields may be added, so clients skip unknown ones.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.queue.records import Priority, Status
+
+JobId = Annotated[
+    str,
+    Field(
+        pattern="^[A-Za-z0-9_-]{20,40}$",
+        description="Cannot be guessed, and sorts by creation time.",
+        examples=["06512f3ad9a1c81b26c2d6a0f5b3e49d712"],
+    ),
+]
+# As a reference: what is read back may have been made by another producer of RQ jobs.
+AnyJobId = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,128}$")]
+Path = Annotated[str, Field(json_schema_extra={"format": "uri-reference"})]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Shape(BaseModel):
+    """An object in an answer."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class JobError(Shape):
+    """Why a run, or the job, failed."""
+
+    code: Annotated[
+        str,
+        Field(
+            description="A stable word: `timeout`, `abandoned`, `killed_memory`,"
+            " `smtp_permanent`, `error` …",
+            examples=["smtp_permanent"],
+        ),
+    ]
+    message: str
+    error_class: Annotated[str, Field(alias="class")]
+    retryable: bool
+    fingerprint: Annotated[
+        str | None, Field(description="Equal for failures that look alike; null while unknown.")
+    ]
+
+
+class Attempt(Shape):
+    """One run of a job. `outcome` is null while it runs."""
+
+    number: Annotated[int, Field(description="From 1; each run counts.")]
+    worker: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Annotated[
+        Literal["finished", "failed", "retry", "stopped", "interrupted", "abandoned"] | None,
+        Field(description="`interrupted`: a shutdown; `abandoned`: its worker died."),
+    ]
+    error: JobError | None
+
+
+class Progress(Shape):
+    """How far the run is, as the job tells it."""
+
+    current: float
+    total: float | None
+    unit: str
+    message: str
+
+
+class Artifact(Shape):
+    """A file that the job made."""
+
+    name: str
+    size: Annotated[int, Field(ge=0, description="Bytes.")]
+    content_type: str
+    sha256: str
+    href: Path
+
+
+class JobLinks(Shape):
+    """Where to go on from here."""
+
+    self: Path
+    events: Path
+    cancel: Path
+    retry: Path
+
+
+class Backoff(Shape):
+    """The wait before another attempt, in seconds; `jitter` is the share that is random."""
+
+    initial: float
+    factor: float
+    max: float
+    jitter: float
+
+
+class ShownOptions(BaseModel):
+    """The options in force, with `?include=options`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    scheduled_at: datetime | None
+    expires_at: datetime | None
+    priority: Priority
+    max_attempts: int
+    backoff: Backoff | None
+    timeout: Annotated[float | None, Field(description="Seconds one run may take.")]
+    retention: Annotated[float | None, Field(description="Seconds a finished job is kept.")]
+    dry_run: bool
+
+
+class Job(Shape):
+    """A job as it stands. Every field is there; null or empty says that nothing is known."""
+
+    id: AnyJobId
+    type: Annotated[str, Field(examples=["email.send"])]
+    queue: Annotated[str, Field(examples=["email"])]
+    status: Status
+    priority: Priority
+    attempt: Annotated[int, Field(description="The latest run's number; 0 before the first.")]
+    max_attempts: Annotated[
+        int, Field(description="How many runs may end by the job's own error or time-out.")
+    ]
+    created_at: datetime
+    scheduled_at: datetime | None
+    enqueued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    expires_at: datetime | None
+    next_attempt_at: Annotated[
+        datetime | None, Field(description="Set while a `scheduled` job waits for another attempt.")
+    ]
+    position: Annotated[int | None, Field(description="1: next in its queue.")]
+    eta_seconds: Annotated[float | None, Field(description="From recent throughput.")]
+    progress: Progress | None
+    result: Annotated[JsonValue, Field(description="What the job type says it leaves.")]
+    artifacts: list[Artifact]
+    error: JobError | None
+    attempts: list[Attempt]
+    reason: Annotated[
+        str | None,
+        Field(
+            description="Why it was canceled or stopped.",
+            examples=["requested", "expired", "parent_failed"],
+        ),
+    ]
+    batch_id: str | None
+    parent_ids: list[str]
+    tags: dict[str, str]
+    request_id: str | None
+    submitted_by: Annotated[str | None, Field(description="The name of the API key.")]
+    warnings: Annotated[
+        list[str],
+        Field(
+            description="The truth about capacity.",
+            examples=[["no live worker listens to queue email"]],
+        ),
+    ]
+    links: JobLinks
+    params: Annotated[
+        dict[str, JsonValue] | None,
+        Field(default_factory=dict, description="Only with `?include=params`."),
+    ]
+    options: Annotated[
+        ShownOptions,
+        Field(default_factory=dict, description="Only with `?include=options`."),
+    ]
+    traceback: Annotated[
+        str | None,
+        Field(default_factory=str, description="Only with `?include=traceback`."),
+    ]
+
+
+class ShownJobType(Shape):
+    """A kind of work, its defaults, and the JSON Schema of its params."""
+
+    name: Annotated[str, Field(examples=["email.send"])]
+    description: str
+    queue: str
+    max_attempts: int
+    timeout: Annotated[float, Field(description="Seconds one run may take.")]
+    backoff: Backoff
+    params: Annotated[dict[str, Any], Field(description="JSON Schema, draft 2020-12.")]
+
+
+class JobTypeList(Shape):
+    """Every job type, in order of name."""
+
+    data: list[ShownJobType]
+
+
+class ProblemFault(Shape):
+    """One bad field, or one bad query parameter."""
+
+    pointer: Annotated[
+        str, Field(default_factory=str, description="A JSON Pointer (RFC 6901) into the body.")
+    ]
+    parameter: Annotated[str, Field(default_factory=str)]
+    detail: str
+
+
+class Problem(Shape):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[Path, Field(description="Stable; the page there explains it.")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: Annotated[str, Field(description="The path of the request.")]
+    request_id: Annotated[str, Field(description="The same as in the header X-Request-Id.")]
+    errors: Annotated[
+        list[ProblemFault], Field(default_factory=list, description="Every bad field at once.")
+    ]
+
+
+class ProblemKind(Shape):
+    """One kind of problem, explained."""
+
+    type: Path
+    title: str
+    status: int
+    explanation: str
+
+
+class ProblemKindList(Shape):
+    """Every kind of problem that this service answers with."""
+
+    data: list[ProblemKind]
+
+
+class Alive(Shape):
+    """The process is up."""
+
+    status: Literal["ok"]
+
+
+class Readiness(Shape):
+    """Whether jobs are taken and run, and why not."""
+
+    status: Literal["ok", "unavailable"]
+    reasons: list[str]
+
+
+class Index(Shape):
+    """What is here."""
+
+    name: Literal["Recado"]
+    links: dict[str, Path]
