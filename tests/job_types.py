@@ -208,6 +208,43 @@ def bad_result_process(params: Params, context: JobContext) -> Any:
     return _bad(params)
 
 
+class OwnBaseError(BaseException):
+    """Neither an Exception nor one that Python knows."""
+
+
+class MuteError(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def _odd_error(name: str) -> BaseException:
+    odd: dict[str, BaseException] = {
+        "surrogate": ValueError("half \ud800 a pair"),
+        "base": OwnBaseError("not an Exception"),
+        "mute": MuteError(),
+        "code": PermanentError("odd", code=b"bytes"),  # type: ignore[arg-type]
+        "result": RetryLater("odd", result={1, 2}),
+        "word": RetryLater("odd", delay_seconds="soon"),  # type: ignore[arg-type]
+        "nan": RetryLater("odd", delay_seconds=float("nan")),
+        "never": RetryLater("odd", delay_seconds=float("inf")),
+    }
+    return odd[name]
+
+
+@job("test.odd", max_attempts=2, backoff=QUICK)
+async def odd(params: Params, context: JobContext) -> None:
+    """Raises what is no decent exception; `message` says which."""
+    raise _odd_error(params.message)
+
+
+@job("test.odd_process", max_attempts=2, backoff=QUICK)
+def odd_process(params: Params, context: JobContext) -> None:
+    """The same in a child process."""
+    raise _odd_error(params.message)
+
+
 @job("test.exit", max_attempts=1)
 async def leave(params: Params, context: JobContext) -> None:
     """Raises what would end a process."""

@@ -207,6 +207,34 @@ def test_result_that_cannot_be_kept_fails_the_job_for_good(here: Service, job_ty
     assert len(finished.result) == 900_000
 
 
+@pytest.mark.parametrize("job_type", ["test.odd", "test.odd_process"])
+def test_whatever_a_job_raises_its_job_ends_and_so_do_its_neighbours(
+    here: Service, job_type: str
+) -> None:
+    names = ["surrogate", "base", "mute", "code", "result", "word", "nan"]
+    neighbours = [draft("test.note") for _ in names]
+
+    jobs = here.run(*(draft(job_type, message=each) for each in names), *neighbours)
+
+    for name, job in zip(names, jobs, strict=False):
+        assert job.status == "failed", name
+        assert outcomes(job) == (["failed"] if name == "code" else ["retry", "failed"]), name
+    assert [job.status for job in jobs[len(names) :]] == ["finished"] * len(names)
+    assert jobs[0].error is not None
+    assert jobs[0].error.message == "half ? a pair"
+
+
+@pytest.mark.parametrize("job_type", ["test.odd", "test.odd_process"])
+def test_endless_wait_becomes_a_year(here: Service, job_type: str) -> None:
+    (job_id,) = submit(here.url, draft(job_type, message="never"))
+
+    job = wait_for_status(here.url, job_id, "scheduled")
+
+    assert job.next_attempt_at is not None
+    assert job.attempts[0].ended_at is not None
+    assert (job.next_attempt_at - job.attempts[0].ended_at).days == 365
+
+
 @pytest.mark.parametrize("job_type", ["test.exit", "test.exit_process"])
 def test_system_exit_is_an_error_of_the_job_and_not_the_workers_end(
     here: Service, job_type: str

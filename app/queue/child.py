@@ -210,7 +210,7 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
             "class": "MemoryError",
             "permanent": False,
         }
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001
         # Whatever a job raises is its outcome, a library's sys.exit among it.
         return describe_error(error)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.queue.claimed import Call, stock_delay
-from app.queue.perform import format_traceback
 from app.queue.retry import Failure, wait_seconds
 from app.queue.transitions import Claimed, Outcome, encode_result, pack_traceback, to_json
 from jobs.errors import PermanentError
@@ -38,7 +37,7 @@ class Ended:
     @classmethod
     def failed(cls, error: PermanentError) -> Ended:
         """A job that was never begun, because it cannot be."""
-        return cls("error", failure=Failure.of(error, format_traceback(error)))
+        return cls("error", failure=Failure.of(error))
 
 
 def outcome_of(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from jobs.catalog import JobType
-from jobs.errors import JobError, PermanentError
+from jobs.errors import JobError, PermanentError, RetryLater
 
 TRACEBACK_CHARACTERS = 16_000
 RESULT_BYTES = 1024 * 1024
+# A job may ask for any wait; the longest that a submission may ask for is a year, too.
+LONGEST_DELAY_SECONDS = 365 * 24 * 3600
 
 
 def validate(job_type: JobType, params: Any, defaults: dict[str, Any]) -> BaseModel:
@@ -40,7 +43,11 @@ def check_result(value: Any) -> Any:
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An exception as JSON values: what crosses from a child process."""
+    """Whatever a job raised, as JSON values that UTF-8 can carry. Raises nothing.
+
+    One that cannot be recorded would leave its job `started` for as long as the worker lives,
+    and those that end in the same call.
+    """
     result = error.result if isinstance(error, JobError) else None
     try:
         check_result(result)
@@ -48,11 +55,11 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         result = None
     return {
         "kind": "error",
-        "code": error.code if isinstance(error, JobError) else "error",
-        "message": _encodable(str(error)),
-        "class": type(error).__qualname__,
+        "code": _encodable(str(error.code)) if isinstance(error, JobError) else "error",
+        "message": _message(error),
+        "class": _encodable(type(error).__qualname__),
         "permanent": isinstance(error, PermanentError),
-        "delay_seconds": getattr(error, "delay_seconds", None),
+        "delay_seconds": _delay(error.delay_seconds) if isinstance(error, RetryLater) else None,
         "result": result,
         "traceback": format_traceback(error),
     }
@@ -62,6 +69,20 @@ def format_traceback(error: BaseException) -> str:
     """The traceback, its end kept where it is too long."""
     text = _encodable("".join(traceback.format_exception(error)))
     return text if len(text) <= TRACEBACK_CHARACTERS else "…" + text[-TRACEBACK_CHARACTERS:]
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _encodable(str(error))
+    except Exception:  # noqa: BLE001 - its own `__str__`, which may do anything
+        return ""
+
+
+def _delay(seconds: object) -> float | None:
+    """None for what is no wait: it goes into a score, where infinity would never be due."""
+    if not isinstance(seconds, int | float) or math.isnan(seconds):
+        return None
+    return float(max(0.0, min(seconds, LONGEST_DELAY_SECONDS)))
 
 
 def _encodable(text: str) -> str:

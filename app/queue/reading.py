@@ -88,9 +88,9 @@ def attempts_of(trail: bytes) -> list[Attempt]:
 
 def _trail(trail: bytes) -> Iterator[tuple[datetime, str, dict[str, Any]]]:
     for line in trail.splitlines():
-        with contextlib.suppress(ValueError, TypeError, IndexError):
+        with contextlib.suppress(ValueError, TypeError, IndexError, OverflowError):
             entry = json.loads(line)
-            detail = entry[2] if len(entry) > 2 else {}
+            detail = entry[2] if len(entry) > 2 and isinstance(entry[2], dict) else {}
             yield _from_milliseconds(entry[0]), str(entry[1]), detail
 
 
@@ -186,7 +186,9 @@ def _time(record: Hash, field: str) -> datetime | None:
 
 def _milliseconds(record: Hash, field: str) -> datetime | None:
     value = _number(record, field, 0)
-    return _from_milliseconds(value) if value else None
+    with contextlib.suppress(ValueError, OverflowError):  # of a year beyond 9999
+        return _from_milliseconds(value) if value else None
+    return None
 
 
 def _from_milliseconds(value: int) -> datetime:

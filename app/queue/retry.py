@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from app.queue.perform import describe_error
 from jobs.catalog import Backoff
-from jobs.errors import JobError, PermanentError, RetryLater
 
 MESSAGE_CHARACTERS = 1000
 
@@ -24,16 +25,21 @@ class Failure:
     result: object = None
 
     @classmethod
-    def of(cls, error: BaseException, traceback: str = "") -> Failure:
+    def of(cls, error: BaseException) -> Failure:
         """What an exception of a job function says."""
+        return cls.described(describe_error(error))
+
+    @classmethod
+    def described(cls, frame: dict[str, Any]) -> Failure:
+        """The same from `describe_error`, which a child process has called."""
         return cls(
-            code=error.code if isinstance(error, JobError) else "error",
-            message=str(error)[:MESSAGE_CHARACTERS],
-            error_class=type(error).__qualname__,
-            retryable=not isinstance(error, PermanentError),
-            traceback=traceback,
-            delay_seconds=error.delay_seconds if isinstance(error, RetryLater) else None,
-            result=error.result if isinstance(error, JobError) else None,
+            code=str(frame["code"]),
+            message=str(frame["message"])[:MESSAGE_CHARACTERS],
+            error_class=str(frame["class"]),
+            retryable=not frame["permanent"],
+            traceback=str(frame.get("traceback") or ""),
+            delay_seconds=frame.get("delay_seconds"),
+            result=frame.get("result"),
         )
 
 

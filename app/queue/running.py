@@ -10,8 +10,8 @@ from app.logs import event
 from app.queue.children import ChildDiedError, ChildKilledError, Children
 from app.queue.claimed import Call
 from app.queue.outcomes import Ended
-from app.queue.perform import check_result, format_traceback, validate
-from app.queue.retry import MESSAGE_CHARACTERS, Failure
+from app.queue.perform import check_result, validate
+from app.queue.retry import Failure
 from app.queue.transitions import Claimed
 from jobs.context import JobContext, MailSender
 
@@ -53,9 +53,12 @@ class Runner:
             context = JobContext(**context_fields(claimed, call), mail=self._mail)
             value = check_result(await call.job_type.function(params, context))
             return Ended("result", value=value, call=call)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            # Whatever a job raises is its outcome; SystemExit would end the whole worker.
-            return Ended("error", failure=Failure.of(error, format_traceback(error)), call=call)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            # Whatever a job raises is its outcome; SystemExit would end the whole worker, and
+            # a BaseException of its own (a test library's `fail`, say) leave the job started.
+            return Ended("error", failure=Failure.of(error), call=call)
 
     async def _in_process(self, claimed: Claimed, call: Call) -> Ended:
         order = {
@@ -72,7 +75,7 @@ class Runner:
             return Ended("error", failure=failure, call=call)
         if frame["kind"] == "result":
             return Ended("result", value=frame["value"], call=call)
-        return Ended("error", failure=_failure_from(frame), call=call)
+        return Ended("error", failure=Failure.described(frame), call=call)
 
 
 def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
@@ -114,15 +117,3 @@ def _ended_early(call: Call, why: str) -> Ended:
                 retryable=True,
             )
     return Ended("error", failure=failure, call=call)
-
-
-def _failure_from(frame: dict[str, Any]) -> Failure:
-    return Failure(
-        code=str(frame["code"]),
-        message=str(frame["message"])[:MESSAGE_CHARACTERS],
-        error_class=str(frame["class"]),
-        retryable=not frame["permanent"],
-        traceback=str(frame.get("traceback") or ""),
-        delay_seconds=frame.get("delay_seconds"),
-        result=frame.get("result"),
-    )

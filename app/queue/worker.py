@@ -29,7 +29,6 @@ from app.queue.children import Children
 from app.queue.claimed import Call, read_call
 from app.queue.connection import Reachability, is_away
 from app.queue.outcomes import Ended, Limits, outcome_of
-from app.queue.perform import format_traceback
 from app.queue.records import PRIORITIES, queue_name, split_queue_name
 from app.queue.retry import Failure
 from app.queue.running import Runner
@@ -313,7 +312,7 @@ class Worker:
             return await self._runner.run(run.claimed, call, run.stop)
         except Exception as error:
             log.exception("run_failed", extra={"fields": self._facts(run)})
-            return Ended("error", failure=Failure.of(error, format_traceback(error)), call=call)
+            return Ended("error", failure=Failure.of(error), call=call)
         finally:
             self._busy[run.in_process] -= 1
             self._look.set()
