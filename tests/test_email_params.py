@@ -130,4 +130,4 @@ def test_schema_shows_the_names_that_clients_use() -> None:
     assert schema["additionalProperties"] is False
     assert "from" in schema["properties"]
     assert "default" not in schema["properties"]["from"]
-    assert {"type": "string"} in schema["properties"]["to"]["anyOf"]
+    assert {"type": "string", "format": "mailbox"} in schema["properties"]["to"]["anyOf"]

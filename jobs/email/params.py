@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from jobs.email.addresses import AddressError, parse_address
@@ -24,6 +25,14 @@ MAX_SUBJECT = 998
 MAX_BODY_BYTES = 1024 * 1024
 
 _UNFIT_FOR_A_HEADER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# JSON Schema's own words for what the checks below say.
+_HEADER_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+_NEEDS_A_BODY: JsonDict = {
+    "anyOf": [
+        {"required": ["text"], "properties": {"text": {"type": "string"}}},
+        {"required": ["html"], "properties": {"html": {"type": "string"}}},
+    ]
+}
 
 
 def _check_address(value: str) -> str:
@@ -54,48 +63,74 @@ def _check_size(value: str) -> str:
     return value
 
 
+def _need_a_sender(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError(
+            "sender_missing", "is needed: MAIL_FROM, the default sender, is not set"
+        )
+    return value
+
+
 def _accept_lone(value: Any) -> Any:
     """A lone string stands for a list of one; its fault is at `/to`, where it stands."""
     return [_check_address(value)] if isinstance(value, str) else value
 
 
-AddressText = Annotated[str, AfterValidator(_check_address)]
+# RFC 5322's word for `a@b.c` or `Name <a@b.c>`; no format of JSON Schema's own has it.
+_Mailbox = Annotated[str, Field(json_schema_extra={"format": "mailbox"})]
+AddressText = Annotated[_Mailbox, AfterValidator(_check_address)]
 _AtMost = Field(max_length=MAX_ADDRESSES)
 _AtLeastOne = Field(min_length=1, max_length=MAX_ADDRESSES)
 OptionalAddresses = (
     Annotated[
         list[AddressText],
         _AtMost,
-        BeforeValidator(_accept_lone, json_schema_input_type=str | Annotated[list[str], _AtMost]),
+        BeforeValidator(
+            _accept_lone, json_schema_input_type=_Mailbox | Annotated[list[_Mailbox], _AtMost]
+        ),
     ]
     | None
 )
 Recipients = Annotated[
     list[AddressText],
     _AtLeastOne,
-    BeforeValidator(_accept_lone, json_schema_input_type=str | Annotated[list[str], _AtLeastOne]),
+    BeforeValidator(
+        _accept_lone, json_schema_input_type=_Mailbox | Annotated[list[_Mailbox], _AtLeastOne]
+    ),
 ]
-BodyText = Annotated[str, AfterValidator(_check_size)]
+# null is the same as absent: `_use_default_sender` has seen to both by then.
+Sender = Annotated[
+    str,
+    AfterValidator(_check_address),
+    BeforeValidator(_need_a_sender, json_schema_input_type=_Mailbox | None),
+]
+BodyText = Annotated[
+    str,
+    AfterValidator(_check_size),
+    Field(
+        description=f"At most {MAX_BODY_BYTES} bytes of UTF-8.",
+        json_schema_extra={"maxLength": MAX_BODY_BYTES},
+    ),
+]
 
 
 class EmailParams(BaseModel):
     """One e-mail: who, to whom, and what. Addresses are `a@b.c` or `Name <a@b.c>`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_NEEDS_A_BODY)
 
-    sender: Annotated[
-        AddressText,
-        Field(
-            alias="from",
-            description="Default: the service's own sender.",
-            json_schema_extra=lambda schema: schema.pop("default", None),
-        ),
-    ] = ""
+    sender: Sender = Field(
+        alias="from", default_factory=str, description="Default: the service's own sender."
+    )
     to: Recipients
     cc: OptionalAddresses = None
     bcc: OptionalAddresses = None
     reply_to: OptionalAddresses = None
-    subject: Annotated[str, Field(max_length=MAX_SUBJECT), AfterValidator(_check_subject)]
+    subject: Annotated[
+        str,
+        Field(max_length=MAX_SUBJECT, json_schema_extra={"pattern": _HEADER_PATTERN}),
+        AfterValidator(_check_subject),
+    ]
     html: BodyText | None = None
     text: Annotated[
         BodyText | None,
@@ -110,15 +145,6 @@ class EmailParams(BaseModel):
             return data
         sender = info.context.get("sender") if isinstance(info.context, dict) else None
         return {**data, "from": sender}
-
-    @field_validator("sender", mode="before")
-    @classmethod
-    def _need_a_sender(cls, value: Any) -> Any:
-        if value is None:
-            raise PydanticCustomError(
-                "sender_missing", "is needed: MAIL_FROM, the default sender, is not set"
-            )
-        return value
 
     @field_validator("text", mode="after")
     @classmethod
