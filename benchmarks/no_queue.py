@@ -1,0 +1,22 @@
+"""Our web process with no queue behind it: what HTTP, checks and the answer cost by themselves.
+
+The very process of `python -m app.main`, but for the one call that hands a job over.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app import main
+from app.queue.records import JobDraft
+from app.queue.transitions import Submitter
+
+
+async def _at_once(_: Submitter, draft: JobDraft, *_more: object) -> bool:
+    draft.created_at = draft.enqueued_at = datetime.now(UTC)
+    return False
+
+
+if __name__ == "__main__":
+    Submitter.submit = _at_once  # type: ignore[method-assign, assignment]
+    main.main()
