@@ -1,0 +1,110 @@
+"""What Redis knows of uploads: a record each that expires, and who is due to go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import redis.asyncio as async_redis
+from redis.exceptions import ExecAbortError, OutOfMemoryError
+
+from app.queue import keys
+from app.queue.asking import ask
+from app.queue.connection import Reachability
+from app.queue.errors import QueueUnavailableError
+from app.queue.records import Upload
+
+# A record outlives its upload's promise, so that the keeper still finds it; without a keeper
+# Redis forgets it all the same.
+KEPT_LONGER_SECONDS = 3600
+
+
+class UploadRecords:
+    """Every method raises QueueUnavailableError when Redis cannot be asked."""
+
+    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+        self._client = client
+        self._reachability = reachability
+
+    async def check(self) -> None:
+        """Return when Redis answers."""
+        await self._ask(self._client.ping())
+
+    async def add(self, upload: Upload) -> None:
+        """Return when Redis has acknowledged the record; it may stand if only the reply is lost."""
+        key = keys.upload(upload.id)
+        lives = (upload.expires_at - upload.created_at).total_seconds() + KEPT_LONGER_SECONDS
+        async with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hset(key, mapping=_fields(upload))
+            pipeline.expire(key, int(lives))
+            pipeline.zadd(keys.UPLOADS, {upload.id: upload.expires_at.timestamp()})
+            try:
+                await self._ask(pipeline.execute())
+            except (OutOfMemoryError, ExecAbortError) as error:
+                raise QueueUnavailableError("Redis is full", 30) from error
+
+    async def get(self, upload_id: str) -> Upload | None:
+        """The record, expired or not; None when there is none."""
+        record = await self._ask(self._client.hgetall(keys.upload(upload_id)))
+        return _upload(upload_id, record) if record else None
+
+    async def remove(self, upload_id: str) -> None:
+        async with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.delete(keys.upload(upload_id))
+            pipeline.zrem(keys.UPLOADS, upload_id)
+            await self._ask(pipeline.execute())
+
+    async def expired(self, now: datetime, limit: int) -> list[str]:
+        """Ids of those whose time is over, the longest ago first."""
+        ids = await self._ask(
+            self._client.zrangebyscore(keys.UPLOADS, "-inf", now.timestamp(), start=0, num=limit)
+        )
+        return [each.decode() for each in ids]
+
+    async def known_uploads(self, upload_ids: Sequence[str]) -> list[bool]:
+        """Whether each has a record still."""
+        return await self._exist([keys.upload(each) for each in upload_ids])
+
+    async def known_jobs(self, job_ids: Sequence[str]) -> list[bool]:
+        """Whether each job is still there."""
+        return await self._exist([keys.job(each) for each in job_ids])
+
+    async def _exist(self, names: Sequence[str]) -> list[bool]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.exists(name)
+            return [bool(each) for each in await self._ask(pipeline.execute())]
+
+    async def _ask(self, asking: Any) -> Any:
+        return await ask(asking, self._reachability)
+
+
+def _fields(upload: Upload) -> Mapping[Any, Any]:
+    fields = {
+        "size": str(upload.size_bytes),
+        "sha256": upload.sha256,
+        "content_type": upload.content_type,
+        "owner": upload.owner,
+        "created_at": upload.created_at.isoformat(),
+        "expires_at": upload.expires_at.isoformat(),
+    }
+    return fields if upload.filename is None else fields | {"filename": upload.filename}
+
+
+def _upload(upload_id: str, record: Mapping[bytes, bytes]) -> Upload | None:
+    """None for a record that cannot be read: then there is no such upload."""
+    text = {name.decode(): value.decode("utf-8", "replace") for name, value in record.items()}
+    try:
+        return Upload(
+            id=upload_id,
+            size_bytes=int(text["size"]),
+            sha256=text["sha256"],
+            content_type=text["content_type"],
+            filename=text.get("filename"),
+            owner=text["owner"],
+            created_at=datetime.fromisoformat(text["created_at"]).astimezone(UTC),
+            expires_at=datetime.fromisoformat(text["expires_at"]).astimezone(UTC),
+        )
+    except (KeyError, ValueError):
+        return None
