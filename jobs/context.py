@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import logging
+import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from jobs.email.message import OutgoingEmail
+
+ARTIFACT_COUNT = 20
+# No dot in front: what is hidden on a disk is lost by those who download it.
+_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_CONTENT_TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+(; [a-z0-9-]+=[A-Za-z0-9._-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run leaves behind."""
+
+    name: str
+    content_type: str
 
 
 class MailSender(Protocol):
@@ -55,6 +71,8 @@ class JobContext:
     previous_result: Any = None
     mail: MailSender = field(default_factory=NoMail)
     report_progress: Callable[[float, float | None, str, str], None] = _ignore_progress
+    artifacts_folder: str | None = None
+    artifacts: list[Artifact] = field(default_factory=list)
 
     @property
     def log(self) -> logging.Logger:
@@ -65,3 +83,26 @@ class JobContext:
     ) -> None:
         """Tell watchers how far the run is. Cheap; may be called for every row."""
         self.report_progress(current, total, unit, message)
+
+    def new_artifact(self, name: str, content_type: str = "application/octet-stream") -> Path:
+        """Where to write a file that is to stay with the job, for clients to download.
+
+        `name` has letters, digits, `_`, `-` and, not in front, `.`: 100 at most. The file is
+        taken when the function has returned; a run that fails leaves none. The first that is
+        named comes first in the job's `artifacts`. Raises ValueError for a name that is bad or
+        taken, and for more than 20.
+        """
+        if _ARTIFACT_NAME.fullmatch(name) is None:
+            raise ValueError(f"{name[:100]!r} is no name for an artifact")
+        if _CONTENT_TYPE.fullmatch(content_type) is None or len(content_type) > 200:
+            raise ValueError(f"{content_type[:100]!r} is no content type: text/csv")
+        if name in {artifact.name for artifact in self.artifacts}:
+            raise ValueError(f"this run has an artifact {name!r} already")
+        if len(self.artifacts) >= ARTIFACT_COUNT:
+            raise ValueError(f"a run leaves at most {ARTIFACT_COUNT} artifacts")
+        if self.artifacts_folder is None:
+            self.artifacts_folder = tempfile.mkdtemp(prefix="recado-run-")
+        folder = Path(self.artifacts_folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.artifacts.append(Artifact(name, content_type))
+        return folder / name

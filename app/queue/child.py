@@ -200,7 +200,11 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
         params = validate(job_type, order["params"], options["defaults"])
         context = JobContext(**order["context"], report_progress=_Progress(worker))
         result = job_type.function(params, context)
-        return {"kind": "result", "value": check_result(result)}
+        return {
+            "kind": "result",
+            "value": check_result(result),
+            "artifacts": [[each.name, each.content_type] for each in context.artifacts],
+        }
     except MemoryError:
         limit = int(options["memory_bytes"]) // (1024 * 1024)
         return {
