@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,19 +20,30 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from app import logs
 from app.http import dashboard, inbox
 from app.http.auth import Authority, LocalOnly
+from app.http.batches import Batches
+from app.http.events import Events
 from app.http.health import Health
+from app.http.intake import Intake
+from app.http.job_list import JobList
 from app.http.jobs import Jobs
+from app.http.lookup import Lookup
 from app.http.middleware import Errors, RequestId, RequestIdFilter
 from app.http.openapi import OpenApi
-from app.http.ports import Reader, Submitter
+from app.http.ports import Control, RateLimiter, Reader, Submitter, Watcher
 from app.http.problems import from_starlette
-from app.http.routes import table
+from app.http.queues import Queues
+from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
+from app.http.waiting import Closing
 from app.keyring import LOCAL_KEY
-from app.queue import transitions as queue_transitions
 from app.queue.connection import Reachability, connect
-from app.queue.records import JobDraft
+from app.queue.control import Control as QueueControl
+from app.queue.events import Watcher as QueueWatcher
+from app.queue.rates import RateLimiter as QueueRateLimiter
+from app.queue.records import Idempotency, JobDraft
+from app.queue.submitting import Submitter as QueueSubmitter
+from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
 from app.queue.views import Views
 from app.settings import Settings, load, refuse
@@ -43,8 +54,15 @@ log = logging.getLogger("recado.web")
 
 CANNOT_LISTEN_STATUS = 1
 UPKEEP_PAUSE_SECONDS = 1.0
-_EXPOSED_HEADERS = ("X-Request-Id", "Location", "Retry-After", "ETag", "WWW-Authenticate", "Allow")
-_ALLOWED_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "If-None-Match")
+_EXPOSED_HEADERS = (
+    "X-Request-Id", "Location", "Retry-After", "ETag", "WWW-Authenticate", "Allow", "Link",
+    "Idempotency-Replayed", "Preference-Applied", "RateLimit", "RateLimit-Policy",
+    "Content-Disposition", "Content-Range", "Accept-Ranges",
+)  # fmt: skip
+_ALLOWED_HEADERS = (
+    "Authorization", "Content-Type", "X-Request-Id", "If-None-Match", "Idempotency-Key", "Prefer",
+    "Last-Event-ID", "Content-Disposition", "Range", "If-Range",
+)  # fmt: skip
 
 
 def create_app(
@@ -52,20 +70,27 @@ def create_app(
     *,
     transitions: Submitter,
     views: Reader,
+    control: Control,
+    watcher: Watcher,
     catalog: Catalog,
+    limiter: RateLimiter | None = None,
+    closing: Closing | None = None,
     beside: Mapping[str, Sequence[BaseRoute]] | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The application over any queue side that keeps to `app.http.ports`.
 
-    `beside` are the routes of what stands beside the API, by the name of its path.
+    `closing` says when the process is about to end. `beside` are the routes of what stands
+    beside the API, by the name of its path.
     """
+    closing = closing if closing is not None else Closing()
     terms = Terms(
         catalog=catalog,
         sender=settings.sender,
         retention_finished_seconds=settings.retention_finished_seconds,
         retention_failed_seconds=settings.retention_failed_seconds,
     )
+    intake, lookup = Intake(settings.max_body_bytes), Lookup(views)
     beside = beside if beside is not None else {}
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
@@ -73,10 +98,16 @@ def create_app(
     app = Starlette(
         routes=[
             *table(
-                Authority(settings.keyring),
-                Jobs(terms, transitions, views, settings.max_body_bytes),
-                Health(views, catalog.queues(), links),
-                OpenApi(catalog, needs_key=bool(settings.keyring)),
+                Authority(settings.keyring, limiter),
+                Endpoints(
+                    jobs=Jobs(terms, intake, lookup, transitions, control, watcher, closing),
+                    job_list=JobList(views, lookup),
+                    batches=Batches(terms, intake, lookup, transitions, views, watcher, closing),
+                    events=Events(lookup, views, watcher, closing),
+                    queues=Queues(control, catalog.queues()),
+                    health=Health(views, catalog.queues(), links),
+                    openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
+                ),
                 settings.max_body_bytes,
             ),
             *(route for routes in beside.values() for route in routes),
@@ -115,31 +146,38 @@ async def _as_ours(_: Request, error: Exception) -> Response:
     raise from_starlette(error)
 
 
-def put_together(settings: Settings, catalog: Catalog) -> Starlette:
+def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Starlette:
     """The application over the Redis of the settings, which it first calls when it must."""
     client = connect(settings.redis_location)
     reachability = Reachability()
-    submitter = queue_transitions.Submitter(client, reachability, settings.submit_timeout_seconds)
+    submitter = QueueSubmitter(client, reachability, settings.submit_timeout_seconds)
     views = Views(client, reachability)
-    caretaker = queue_transitions.Caretaker(
+    caretaker = Caretaker(
         client,
         reachability,
         abandoned_limit=settings.abandoned_limit,
         failure_retention_seconds=settings.retention_failed_seconds,
     )
     upkeep = Upkeep(caretaker)
+    control = QueueControl(client, reachability)
+    watcher = QueueWatcher(client, reachability)
+    limiter = _limiter(settings, client, reachability)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(_keep_up(upkeep))
+        running = [
+            asyncio.create_task(_keep_up("upkeep", upkeep.run)),
+            asyncio.create_task(_keep_up("watcher", watcher.run)),
+        ]
         try:
             yield
         finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
-            await submitter.aclose()
-            await caretaker.aclose()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            for part in (submitter, caretaker, control, views, limiter):
+                if part is not None:
+                    await part.aclose()
             await client.aclose()
 
     beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
@@ -149,19 +187,31 @@ def put_together(settings: Settings, catalog: Catalog) -> Starlette:
         settings,
         transitions=PokingSubmitter(submitter, upkeep),
         views=views,
+        control=control,
+        watcher=watcher,
         catalog=catalog,
+        limiter=limiter,
+        closing=closing,
         beside=beside,
         lifespan=lifespan,
     )
 
 
-async def _keep_up(upkeep: Upkeep) -> None:
+def _limiter(
+    settings: Settings, client: Redis, reachability: Reachability
+) -> QueueRateLimiter | None:
+    if settings.rate is None:
+        return None
+    return QueueRateLimiter(client, reachability, *settings.rate)
+
+
+async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
-            await upkeep.run()
+            await run()
         except Exception:
-            # Requests are answered all the same; workers keep up too.
-            log.exception("upkeep_broke")
+            # Requests are answered all the same.
+            log.exception("%s_broke", name)
         await asyncio.sleep(UPKEEP_PAUSE_SECONDS)
 
 
@@ -172,10 +222,19 @@ class PokingSubmitter:
         self._submitter = submitter
         self._upkeep = upkeep
 
-    async def submit(self, draft: JobDraft) -> None:
-        await self._submitter.submit(draft)
+    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
+        replayed = await self._submitter.submit(draft, idempotency)
         if draft.scheduled_at is not None:
             self._upkeep.poke()
+        return replayed
+
+    async def submit_batch(
+        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
+    ) -> str | None:
+        first_id = await self._submitter.submit_batch(batch_id, drafts, idempotency)
+        if any(draft.scheduled_at is not None for draft in drafts):
+            self._upkeep.poke()
+        return first_id
 
 
 class DashboardOnDemand:
@@ -255,7 +314,8 @@ def main() -> None:
         port=sock.getsockname()[1],
         environment=settings.environment,
     )
-    serve(put_together(settings, catalog), sock)
+    closing = Closing()
+    serve(put_together(settings, catalog, closing), sock, closing)
     logs.event(log, "web_stopped")
 
 

@@ -18,7 +18,7 @@ import redis
 
 from app.queue.connection import Reachability, connect
 from app.queue.records import JobDraft, JobView
-from app.queue.transitions import Submitter
+from app.queue.submitting import Submitter
 from app.queue.views import Views
 from jobs import catalog
 from jobs.catalog import Backoff
@@ -26,6 +26,8 @@ from tests.conftest import ValkeyServer, poll_until
 
 ROOT = Path(__file__).parent.parent
 JOB_MODULES = "tests.job_types"
+# Keys outlive the retention by this, so that upkeep can read what to tidy (index.lua).
+TIDY_SECONDS = 900
 ENDED = {"finished", "failed", "canceled", "stopped"}
 T = TypeVar("T")
 

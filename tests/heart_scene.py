@@ -11,16 +11,20 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import redis
 import redis.asyncio as async_redis
 
 from app.queue import scripts
+from app.queue.calling import encode_result, run_script
 from app.queue.connection import Lane, Reachability, connect
 from app.queue.outcomes import Ended, Limits, outcome_of
-from app.queue.records import JobView
+from app.queue.packing import pack
+from app.queue.records import JobDraft, JobView
 from app.queue.retry import Failure
+from app.queue.submitting import Submitter
 from app.queue.transitions import (
     SILENCE_SECONDS,
     Caretaker,
@@ -28,11 +32,8 @@ from app.queue.transitions import (
     Claimed,
     Outcome,
     Recovered,
-    Submitter,
     WorkerTransitions,
     beat_arguments,
-    encode_result,
-    run_script,
 )
 from app.queue.views import Views
 from tests.harness import draft
@@ -164,6 +165,13 @@ class Actor:
         )
 
 
+def submit_arguments(*drafts: JobDraft, seq: int = 1) -> list[Any]:
+    """What the script `submit` takes, for one request of these drafts."""
+    by = drafts[0].submitted_by or ""
+    packed = [part for each in drafts for part in pack(each).arguments()]
+    return ["client", seq, 10**6, 10**12, 1, len(drafts), by, "", "", "", "", "", *packed]
+
+
 class Scene:
     """`redis` looks at what is stored, as a stock tool would; the rest acts."""
 
@@ -195,6 +203,13 @@ class Scene:
         prepared = replace(draft(job_type), **changes)
         await self.submitter.submit(prepared)
         return prepared.id
+
+    async def submit_overdue(self, at: datetime, **changes: Any) -> str:
+        """A scheduled job whose time came at `at`: it lay there while nobody looked."""
+        job_id = await self.submit(delay_seconds=3600.0, **changes)
+        queue = str(changes.get("queue", "default"))
+        self.redis.zadd(f"rq:scheduled:{queue}", {job_id: at.timestamp()})
+        return job_id
 
     async def submit_many(self, count: int, **changes: Any) -> list[str]:
         drafts = [replace(draft("test.note"), **changes) for _ in range(count)]

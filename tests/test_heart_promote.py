@@ -33,7 +33,7 @@ async def test_never_early_and_to_the_millisecond(scene: Scene) -> None:
 
     assert scene.queued() == [job_id]
     assert scene.members("scheduled") == []
-    assert scene.trail(job_id) == ["queued"]
+    assert scene.trail(job_id) == ["scheduled", "queued"]
     assert (await scene.view(job_id)).enqueued_at is not None
 
 
@@ -51,6 +51,14 @@ async def test_time_is_kept_to_the_microsecond(scene: Scene) -> None:
 async def test_time_in_the_past_is_queued_at_once(scene: Scene) -> None:
     job_id = await scene.submit(scheduled_at=datetime.now(UTC) - timedelta(hours=1))
 
+    assert scene.queued() == [job_id]
+    assert scene.members("scheduled") == []
+    assert scene.trail(job_id) == ["queued"]
+
+
+async def test_overdue_job_is_queued_at_once(scene: Scene) -> None:
+    job_id = await scene.submit_overdue(datetime.now(UTC) - timedelta(hours=1))
+
     promoted, wait = await scene.caretaker.promote()
 
     assert [each.id for each in promoted] == [job_id]
@@ -59,8 +67,8 @@ async def test_time_in_the_past_is_queued_at_once(scene: Scene) -> None:
 
 async def test_queue_that_a_stock_scheduler_works_on_is_left_to_it(scene: Scene) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
-    locked = await scene.submit(scheduled_at=past)
-    free = await scene.submit(scheduled_at=past, queue="email")
+    locked = await scene.submit_overdue(past)
+    free = await scene.submit_overdue(past, queue="email")
     scene.redis.set("rq:scheduler-lock:default", "another", ex=60)
 
     promoted, _ = await scene.caretaker.promote()
@@ -75,7 +83,7 @@ async def test_queue_that_a_stock_scheduler_works_on_is_left_to_it(scene: Scene)
 
 async def test_entry_whose_job_is_elsewhere_is_dropped(scene: Scene) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
-    gone, finished, broken, sound = [await scene.submit(scheduled_at=past) for _ in range(4)]
+    gone, finished, broken, sound = [await scene.submit_overdue(past) for _ in range(4)]
     scene.redis.delete(f"rq:job:{gone}", f"rq:job:{broken}")
     scene.redis.hset(f"rq:job:{finished}", "status", "finished")
     scene.redis.set(f"rq:job:{broken}", "not a job")
@@ -91,9 +99,7 @@ async def test_entry_whose_job_is_elsewhere_is_dropped(scene: Scene) -> None:
 
 async def test_hundreds_that_are_due_come_over_several_calls_in_their_order(scene: Scene) -> None:
     base = datetime.now(UTC) - timedelta(hours=1)
-    job_ids = [
-        await scene.submit(scheduled_at=base + timedelta(milliseconds=n)) for n in range(250)
-    ]
+    job_ids = [await scene.submit_overdue(base + timedelta(milliseconds=n)) for n in range(250)]
 
     first, wait = await scene.caretaker.promote()
     assert 0 < len(first) < 250

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.queue import scripts
-from app.queue.transitions import run_script
+from app.queue.calling import run_script
 from tests.conftest import ValkeyServer
-from tests.heart_scene import BEATS, Actor, LossyNetwork, Scene, scene_on
+from tests.harness import draft
+from tests.heart_scene import BEATS, Actor, LossyNetwork, Scene, scene_on, submit_arguments
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ async def test_submit_is_accepted_once_though_every_other_reply_is_lost(
 
 
 async def test_resent_submit_does_not_revive_a_job_that_is_done_and_gone(scene: Scene) -> None:
-    record = ["data", '["app.worker.perform",null,["test.note",{}],{}]', "origin", "default"]
-    call = ["client", 1, 1, "a" * 24, "default", "q", "0", len(record), *record]
+    submitted = draft("test.note")
+    call = submit_arguments(submitted)
     first = await run_script(scene.lane, scripts.SUBMIT, *call)
     actor = await scene.worker()
     await actor.finish(await actor.take(), ttl=0)
@@ -65,7 +66,7 @@ async def test_resent_submit_does_not_revive_a_job_that_is_done_and_gone(scene: 
 
     assert again == first
     assert scene.queued() == []
-    assert scene.status("a" * 24) is None
+    assert scene.status(submitted.id) is None
 
 
 async def test_claim_brings_the_same_executions(scene: Scene, network: LossyNetwork) -> None:

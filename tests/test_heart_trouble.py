@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from app.queue import scripts
+from app.queue.calling import run_script
 from app.queue.errors import JobIdTakenError, QueueUnavailableError
+from app.queue.packing import LARGE_BODY_BYTES
 from app.queue.records import encode_call
-from app.queue.transitions import LARGE_BODY_BYTES, STAGED_SECONDS, run_script
+from app.queue.submitting import STAGED_SECONDS
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import draft
-from tests.heart_scene import RECOVERED_AT, Scene, scene_on
+from tests.heart_scene import RECOVERED_AT, Scene, scene_on, submit_arguments
 
 LARGE = "x" * (LARGE_BODY_BYTES + 1)
 
@@ -145,7 +147,7 @@ async def test_large_body_is_run_with_its_body_and_does_not_expire(scene: Scene)
 
 async def test_body_whose_submit_never_came_expires_and_is_no_job(scene: Scene) -> None:
     job_id = "b" * 24
-    await run_script(scene.lane, scripts.STAGE, job_id, b"body", STAGED_SECONDS)
+    await run_script(scene.lane, scripts.STAGE, STAGED_SECONDS, 1, job_id, 2, "data", b"body")
 
     assert 0 < scene.redis.ttl(f"rq:job:{job_id}") <= STAGED_SECONDS
     assert scene.stored() == {f"rq:job:{job_id}"}
@@ -153,12 +155,13 @@ async def test_body_whose_submit_never_came_expires_and_is_no_job(scene: Scene) 
 
 
 async def test_submit_whose_body_has_expired_is_no_job(scene: Scene) -> None:
-    call = ["client", 1, 1, "c" * 24, "default", "q", "0", 2, "origin", "default"]
+    late = replace(draft("test.note"), params={"message": LARGE})
 
-    _, codes = await run_script(scene.lane, scripts.SUBMIT, *call)
+    _, (answer,) = await run_script(scene.lane, scripts.SUBMIT, *submit_arguments(late))
 
-    assert codes == [-1]
-    assert scene.status("c" * 24) is None
+    assert answer[0] == -1
+    assert scene.status(late.id) is None
+    assert f"rq:job:{late.id}" not in scene.stored()
     assert scene.queued() == []
 
 
@@ -166,7 +169,7 @@ async def test_staging_again_does_not_touch_an_accepted_job(scene: Scene) -> Non
     job_id = await scene.submit(params={"message": LARGE})
     before = scene.redis.hget(f"rq:job:{job_id}", "data")
 
-    await run_script(scene.lane, scripts.STAGE, job_id, b"other", STAGED_SECONDS)
+    await run_script(scene.lane, scripts.STAGE, STAGED_SECONDS, 1, job_id, 2, "data", b"other")
 
     assert scene.redis.hget(f"rq:job:{job_id}", "data") == before
     assert scene.redis.ttl(f"rq:job:{job_id}") == -1

@@ -20,7 +20,8 @@ class Batcher(Generic[Item, Answer]):
     """Sends what is waiting, one call at a time; what arrives meanwhile makes the next one.
 
     `send` takes a non-empty sequence and returns an answer for each item, or raises, which
-    every caller of that batch then sees. `weigh` tells an item's bytes.
+    every caller of that batch then sees. `weigh` tells an item's bytes, or what it costs the
+    server in other ways as if it were bytes.
     """
 
     def __init__(

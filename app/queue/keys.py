@@ -14,6 +14,10 @@ BEATS = f"{OURS}beats"
 WAKE = f"{OURS}wake"
 SECRET = f"{OURS}secret"
 BROKEN = f"{OURS}broken:"
+PAUSED = f"{OURS}paused"
+# Ids of uploads, by the time when they expire.
+UPLOADS = f"{OURS}uploads"
+INDEX = f"{OURS}i:"
 
 
 def job(job_id: str) -> str:
@@ -39,3 +43,21 @@ def commands(worker_name: str) -> str:
 
 def scheduled(queue_name: str) -> str:
     return f"{PREFIX}:scheduled:{queue_name}"
+
+
+def claimed(queue_name: str, minute: int) -> str:
+    """How many jobs left that queue in that minute since 1970."""
+    return f"{OURS}claimed:{queue_name}:{minute}"
+
+
+def batch(batch_id: str) -> str:
+    return f"{OURS}batch:{batch_id}"
+
+
+def upload(upload_id: str) -> str:
+    return f"{OURS}upload:{upload_id}"
+
+
+def events(job_id: str) -> str:
+    """The channel on which a job's trail is told as it grows."""
+    return f"{OURS}job:{job_id}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from app.queue.calling import encode_result, pack_traceback, to_json
 from app.queue.claimed import Call, stock_delay
 from app.queue.retry import Failure, wait_seconds
-from app.queue.transitions import Claimed, Outcome, encode_result, pack_traceback, to_json
+from app.queue.transitions import Claimed, Outcome
+from jobs.context import Artifact
 from jobs.errors import PermanentError
 
 
@@ -25,13 +27,15 @@ class Limits:
 class Ended:
     """What became of one run, before policy: `lost` runs belong to somebody else now.
 
-    `artifacts` are in storage already, each `{name, size, content_type, sha256, key}`.
+    `declared` are the artifacts that the job has written; `artifacts`, when they are in
+    storage, what the job's record says of each: `{name, size, content_type, sha256, key}`.
     """
 
     kind: Literal["result", "error", "stopped", "interrupted", "abandoned", "lost"]
     value: Any = None
     failure: Failure | None = None
     call: Call | None = None
+    declared: Sequence[Artifact] = ()
     artifacts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -14,6 +14,8 @@ from app.queue.records import (
     INFLATED_BYTES,
     PERFORM,
     Attempt,
+    Concurrency,
+    Event,
     JobError,
     JobView,
     Status,
@@ -64,6 +66,12 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         parent_ids=_strings(_json(record, "dependency_ids")),
         request_id=_text(record, "x_req"),
         submitted_by=_text(record, "x_by"),
+        expires_at=_milliseconds(record, "x_expires"),
+        batch_id=_text(record, "x_batch"),
+        tags=_tags(_json(record, "x_tags")),
+        progress=_progress(_json(record, "x_progress")),
+        allow_failure=_text(record, "allow_dependency_failures") == "1",
+        concurrency=_concurrency(record),
         params=params,
         backoff=_backoff(_json(record, "x_backoff")),
         timeout_seconds=_seconds(record, "x_timeout") or _seconds(record, "timeout"),
@@ -76,7 +84,8 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
 def attempts_of(trail: bytes) -> list[Attempt]:
     """The runs that a trail tells of, oldest first."""
     attempts: list[Attempt] = []
-    for at, name, detail in _trail(trail):
+    for event in events_of(trail):
+        at, name, detail = event.at, event.name, event.detail
         if name == "started":
             attempts.append(Attempt(int(detail.get("n", 0)), detail.get("w"), at))
         elif name in _OUTCOMES and attempts and attempts[-1].outcome is None:
@@ -86,12 +95,18 @@ def attempts_of(trail: bytes) -> list[Attempt]:
     return attempts
 
 
-def _trail(trail: bytes) -> Iterator[tuple[datetime, str, dict[str, Any]]]:
-    for line in trail.splitlines():
-        with contextlib.suppress(ValueError, TypeError, IndexError, OverflowError):
-            entry = json.loads(line)
-            detail = entry[2] if len(entry) > 2 and isinstance(entry[2], dict) else {}
-            yield _from_milliseconds(entry[0]), str(entry[1]), detail
+def events_of(trail: bytes) -> list[Event]:
+    """The lines of a trail, oldest first; one that cannot be read is left out."""
+    return [event for line in trail.splitlines() if (event := event_of(line)) is not None]
+
+
+def event_of(line: bytes) -> Event | None:
+    """`[number, ms, name, detail]` as an event, or None."""
+    with contextlib.suppress(ValueError, TypeError, IndexError):
+        number, at_ms, name, *rest = json.loads(line)
+        detail = rest[0] if rest and isinstance(rest[0], dict) else {}
+        return Event(str(number), str(name), _from_milliseconds(at_ms), detail)
+    return None
 
 
 def _error(value: Any) -> JobError | None:
@@ -140,6 +155,27 @@ def _number(record: Hash, field: str, default: int) -> int:
         return int(record.get(field.encode(), b""))
     except ValueError:
         return default
+
+
+def _tags(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {str(key): str(each) for key, each in value.items()}
+
+
+def _progress(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    return {name: value.get(name) for name in ("current", "total", "unit", "message")}
+
+
+def _concurrency(record: Hash) -> Concurrency | None:
+    key = _text(record, "rate_limit_key")
+    if key is None:
+        return None
+    # A name in front is the API key's: the client gave what follows it.
+    own = key.partition(":")[2] if b"x_type" in record else key
+    return Concurrency(own, _number(record, "rate_limit_concurrency", 1))
 
 
 def _seconds(record: Hash, field: str) -> float | None:

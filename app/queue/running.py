@@ -4,35 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from app.logs import event
+from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import ChildDiedError, ChildKilledError, Children
 from app.queue.claimed import Call
 from app.queue.outcomes import Ended
 from app.queue.perform import check_result, validate
 from app.queue.retry import Failure
 from app.queue.transitions import Claimed
-from jobs.context import JobContext, MailSender
+from app.storage import StorageError
+from jobs.context import Artifact, JobContext, MailSender
+from jobs.errors import PermanentError
 
 log = logging.getLogger("recado.worker")
 
 # A coroutine that was cancelled has so long to put its things away.
 CANCEL_SECONDS = 5.0
+# For storing what a job has written; counts beside its time-out, not in it.
+KEEP_SECONDS = 300.0
 
 
 class Runner:
     """Runs calls for a worker. `defaults` is what params may fall back to."""
 
-    def __init__(self, mail: MailSender, children: Children, defaults: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        mail: MailSender,
+        children: Children,
+        defaults: dict[str, Any],
+        *,
+        workspace: Workspace,
+        artifacts: ArtifactKeeper,
+    ) -> None:
         self._mail = mail
         self._children = children
         self._defaults = defaults
+        self._workspace = workspace
+        self._artifacts = artifacts
 
     async def run(self, claimed: Claimed, call: Call, stop: asyncio.Future[str]) -> Ended:
-        """Run to the end, to the time-out, or until `stop` says why to end early."""
+        """Run to the end, to the time-out, or until `stop` says why to end early.
+
+        A result comes with its artifacts stored; the run's folder is gone, whatever happened.
+        """
+        folder = self._workspace.folder_of(claimed.execution)
+        try:
+            ended = await self._run(claimed, call, folder, stop)
+            # A job that is not kept needs no artifacts: nobody could ask for them.
+            if not ended.declared or claimed.number("result_ttl", -1) == 0:
+                return ended
+            return await self._keep(claimed, ended, folder, stop)
+        finally:
+            await self._workspace.remove(folder)
+
+    async def _run(
+        self, claimed: Claimed, call: Call, folder: Path, stop: asyncio.Future[str]
+    ) -> Ended:
         work = self._in_loop if call.job_type.is_async else self._in_process
-        task = asyncio.create_task(work(claimed, call))
+        task = asyncio.create_task(work(claimed, call, folder))
         watched: set[asyncio.Future[Any]] = {task, stop}
         await asyncio.wait(
             watched, timeout=call.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -47,12 +80,35 @@ class Runner:
             return task.result()  # it was done after all
         return _ended_early(call, stop.result() if stop.done() else "timeout")
 
-    async def _in_loop(self, claimed: Claimed, call: Call) -> Ended:
+    async def _keep(
+        self, claimed: Claimed, ended: Ended, folder: Path, stop: asyncio.Future[str]
+    ) -> Ended:
+        """The same result with its artifacts in storage, or why there is none after all."""
+        assert ended.call is not None
+        keeping = asyncio.create_task(
+            self._artifacts.keep(claimed.id, claimed.attempt, folder, ended.declared)
+        )
+        watched: set[asyncio.Future[Any]] = {keeping, stop}
+        await asyncio.wait(watched, timeout=KEEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not keeping.done():
+            keeping.cancel()
+            await asyncio.wait({keeping}, timeout=CANCEL_SECONDS)
+            if stop.done():
+                return _ended_early(ended.call, stop.result())
+            return _not_stored(ended.call, StorageError("storing the artifacts took too long"))
+        try:
+            return replace(ended, artifacts=keeping.result())
+        except PermanentError as error:
+            return Ended("error", failure=Failure.of(error), call=ended.call)
+        except StorageError as error:
+            return _not_stored(ended.call, error)
+
+    async def _in_loop(self, claimed: Claimed, call: Call, folder: Path) -> Ended:
         try:
             params = validate(call.job_type, call.params, self._defaults)
-            context = JobContext(**context_fields(claimed, call), mail=self._mail)
+            context = JobContext(**context_fields(claimed, call, folder), mail=self._mail)
             value = check_result(await call.job_type.function(params, context))
-            return Ended("result", value=value, call=call)
+            return Ended("result", value=value, call=call, declared=context.artifacts)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001
@@ -60,11 +116,11 @@ class Runner:
             # a BaseException of its own (a test library's `fail`, say) leave the job started.
             return Ended("error", failure=Failure.of(error), call=call)
 
-    async def _in_process(self, claimed: Claimed, call: Call) -> Ended:
+    async def _in_process(self, claimed: Claimed, call: Call, folder: Path) -> Ended:
         order = {
             "type": call.job_type.name,
             "params": call.params,
-            "context": context_fields(claimed, call),
+            "context": context_fields(claimed, call, folder),
         }
         try:
             frame = await self._children.run(order, lambda _progress: None)
@@ -74,7 +130,8 @@ class Runner:
             failure = Failure("killed", f"killed: {error}", "ChildDiedError", retryable=True)
             return Ended("error", failure=failure, call=call)
         if frame["kind"] == "result":
-            return Ended("result", value=frame["value"], call=call)
+            declared = [Artifact(name, kind) for name, kind in frame["artifacts"]]
+            return Ended("result", value=frame["value"], call=call, declared=declared)
         return Ended("error", failure=Failure.described(frame), call=call)
 
 
@@ -85,7 +142,12 @@ def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
     return Ended("error", failure=failure, call=call)
 
 
-def context_fields(claimed: Claimed, call: Call) -> dict[str, Any]:
+def _not_stored(call: Call, error: StorageError) -> Ended:
+    failure = Failure("storage_unavailable", str(error), type(error).__name__, retryable=True)
+    return Ended("error", failure=failure, call=call)
+
+
+def context_fields(claimed: Claimed, call: Call, folder: Path) -> dict[str, Any]:
     """What JobContext is made from, here or in a child: JSON values only."""
     return {
         "job_id": claimed.id,
@@ -96,6 +158,7 @@ def context_fields(claimed: Claimed, call: Call) -> dict[str, Any]:
         "request_id": claimed.text("request_id") or None,
         "dry_run": claimed.number("dry_run") > 0,
         "previous_result": claimed.json("result"),
+        "artifacts_folder": str(folder),
     }
 
 

@@ -1,27 +1,22 @@
-"""The only caller of the scripts: a job changes its state here and nowhere else."""
+"""The transitions of a worker and of upkeep; those of new jobs are in submitting.py.
+
+A job changes its state by these scripts and nowhere else.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import math
-import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import redis.asyncio as async_redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from app.queue import scripts
-from app.queue.batching import Batcher
-from app.queue.connection import REPLY_SECONDS, Lane, Reachability, is_away, until_answered
-from app.queue.errors import JobIdTakenError, QueueUnavailableError
+from app.queue.batching import MOST_ITEMS, Batcher
+from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
+from app.queue.connection import Lane, Reachability, until_answered
 from app.queue.keys import PREFIX, job
-from app.queue.records import JobDraft, encode_call
 from app.queue.scripts import Script
 
 # No beat for so long, and a worker counts as dead.
@@ -29,140 +24,6 @@ SILENCE_SECONDS = 10.0
 # How long RQ's tools show a worker that stopped beating without a word.
 WORKER_RECORD_SECONDS = 480
 UPKEEP_MS = 2000
-# A body beyond this is written before the script and read after it, so that neither holds
-# up the server; until the script has accepted it, it is about to expire.
-LARGE_BODY_BYTES = 256 * 1024
-STAGED_SECONDS = 60
-SUBMIT_SECONDS = 4.0
-
-
-async def run_script(lane: Lane, script: Script, *arguments: Any) -> Any:
-    """Call a script by digest; a server that does not know it yet is given the source."""
-    try:
-        return await lane.call(
-            b"EVALSHA", script.digest, b"0", PREFIX, *arguments, seconds=REPLY_SECONDS
-        )
-    except NoScriptError:
-        return await lane.call(b"EVAL", script.source, b"0", PREFIX, *arguments)
-
-
-def pack_traceback(text: str) -> bytes:
-    """A traceback as RQ keeps it in a result: base64 of zlib."""
-    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace")))
-
-
-def encode_result(value: Any) -> bytes:
-    """A return value as RQ keeps it with the JSON serializer: base64 of JSON."""
-    return base64.b64encode(to_json(value).encode("utf-8"))
-
-
-class Submitter:
-    """Takes drafts from many callers to Redis, together; for the web process."""
-
-    def __init__(
-        self,
-        client: async_redis.Redis,
-        reachability: Reachability,
-        give_up_seconds: float = SUBMIT_SECONDS,
-    ) -> None:
-        self._lane = Lane(client, reachability)
-        self._name = os.urandom(9).hex()
-        self._seq = 0
-        self._give_up_seconds = give_up_seconds
-        self._batcher: Batcher[_Packed, tuple[int, int]] = Batcher(self._send, lambda p: p.size)
-
-    async def submit(self, draft: JobDraft) -> None:
-        """Return when Redis has acknowledged the job, and put its times on the draft.
-
-        Raises QueueUnavailableError when it did not within the limit; the job may stand
-        all the same if only the reply was lost.
-        """
-        now_us, code = await self._batcher.put(_pack(draft))
-        if code == 0:
-            raise JobIdTakenError(draft.id)
-        if code < 0:
-            raise QueueUnavailableError("a key of this queue holds something else")
-        draft.created_at = _from_us(now_us)
-        if draft.delay_seconds is not None:
-            draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
-        elif draft.scheduled_at is None:
-            draft.enqueued_at = draft.created_at
-
-    async def aclose(self) -> None:
-        await self._batcher.aclose()
-        await self._lane.close()
-
-    async def _send(self, batch: Sequence[_Packed]) -> Sequence[tuple[int, int]]:
-        self._seq += 1
-        arguments: list[Any] = [self._name, self._seq, len(batch)]
-        for packed in batch:
-            arguments += packed.arguments
-        deadline = asyncio.get_running_loop().time() + self._give_up_seconds
-        pause = 0.02
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    for packed in batch:
-                        if packed.body is not None:
-                            await run_script(
-                                self._lane, scripts.STAGE, packed.id, packed.body, STAGED_SECONDS
-                            )
-                    now_us, codes = await run_script(self._lane, scripts.SUBMIT, *arguments)
-                return [(int(now_us), code) for code in codes]
-            except (RedisError, OSError, TimeoutError) as error:
-                if isinstance(error, OutOfMemoryError):
-                    raise QueueUnavailableError("Redis is full", 30) from error
-                if isinstance(error, RedisError) and not is_away(error):
-                    raise
-                now = asyncio.get_running_loop().time()
-                if now + pause >= deadline:
-                    raise QueueUnavailableError("Redis does not answer") from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A draft as the submit script takes it. `body` is set when it goes ahead by itself."""
-
-    id: str
-    arguments: list[Any]
-    body: bytes | None
-    size: int
-
-
-def _pack(draft: JobDraft) -> _Packed:
-    data = encode_call(draft.type, draft.params)
-    large = len(data) > LARGE_BODY_BYTES
-    fields: list[Any] = [] if large else ["data", data]
-    backoff = draft.backoff
-    fields += [
-        "origin", draft.rq_queue,
-        "description", draft.type,
-        # RQ 3.0 reads whole seconds only (parse_timeout).
-        "timeout", math.ceil(draft.timeout_seconds),
-        "result_ttl", draft.retention_seconds,
-        "failure_ttl", draft.failure_retention_seconds,
-        "x_type", draft.type,
-        "x_max", draft.max_attempts,
-        "x_backoff",
-        f"[{backoff.initial:g},{backoff.factor:g},{backoff.maximum:g},{backoff.jitter:g}]",
-    ]  # fmt: skip
-    if not float(draft.timeout_seconds).is_integer():
-        fields += ["x_timeout", f"{draft.timeout_seconds:.3f}"]
-    optional = {"x_req": draft.request_id, "x_by": draft.submitted_by}
-    for name, value in optional.items():
-        if value is not None:
-            fields += [name, value]
-    if draft.dry_run:
-        fields += ["x_dry", 1]
-    place, at = "q", 0.0
-    if draft.delay_seconds is not None and draft.delay_seconds > 0:
-        place, at = "r", draft.delay_seconds
-    elif draft.scheduled_at is not None:
-        place, at = "s", draft.scheduled_at.timestamp()
-    arguments = [draft.id, draft.rq_queue, place, f"{at:.6f}", len(fields), *fields]
-    return _Packed(draft.id, arguments, data if large else None, 0 if large else len(data) + 400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +114,8 @@ _FIELDS = (
     "retry_intervals", "result_ttl", "failure_ttl", "created_at", "trail",
     "success_callback_name", "failure_callback_name", "stopped_callback_name",
     "repeats_left", "group_id", "webhooks", "rate_limit_key", "interrupted",
+    "expires", "stop", "origin",
 )  # fmt: skip
-_BROKEN_EXC = pack_traceback("The record of this job cannot be read.")
 _CLAIM_BYTES = 1024 * 1024
 
 
@@ -301,7 +162,7 @@ class WorkerTransitions:
         answer = await self._repeat(
             self._claim_lane, scripts.CLAIM,
             self.name, seq, coroutines, processes, min(64, coroutines + processes),
-            _CLAIM_BYTES, _BROKEN_EXC, len(queues), *queues, *process_types,
+            _CLAIM_BYTES, BROKEN_EXC, len(queues), *queues, *process_types,
         )  # fmt: skip
         state = answer[0].decode()
         if state != "ok":
@@ -324,7 +185,7 @@ class WorkerTransitions:
 
     async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str]:
         self._end_seq += 1
-        arguments: list[Any] = [self.name, self._end_seq, _BROKEN_EXC, len(batch)]
+        arguments: list[Any] = [self.name, self._end_seq, BROKEN_EXC, len(batch)]
         for outcome in batch:
             arguments += outcome.arguments()
         answers = await self._repeat(self._end_lane, scripts.END, *arguments)
@@ -403,7 +264,7 @@ class Caretaker:
 
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
-        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200, _BROKEN_EXC)
+        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
         promoted = [
             Promoted(
                 each[0].decode(), each[1].decode(), each[2].decode(), int(each[3]), each[4].decode()
@@ -414,7 +275,7 @@ class Caretaker:
 
     async def recover(self) -> tuple[list[Recovered], bool]:
         """Take over from silent workers, and tidy. True: there is more to do at once."""
-        _gap, more, fates = await run_script(
+        _gap, more, fates, activating = await run_script(
             self._lane, scripts.RECOVER,
             int(SILENCE_SECONDS * 1000), self._abandoned_limit, self._failure_retention_seconds,
             self._abandoned_exc, UPKEEP_MS,
@@ -427,18 +288,13 @@ class Caretaker:
             )
             for fate in fates
         ]  # fmt: skip
+        for batch_id in activating:
+            # Its web process died between accepting the batch and queueing all of it.
+            more = (
+                await run_script(self._lane, scripts.ACTIVATE, batch_id, MOST_ITEMS, BROKEN_EXC)
+                or more
+            )
         return recovered, bool(more)
 
     async def aclose(self) -> None:
         await self._lane.close()
-
-
-def _from_us(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
-        microsecond=microseconds % 1_000_000
-    )
-
-
-def to_json(value: Any) -> str:
-    """JSON as it goes into Redis. Raises ValueError or TypeError for what JSON has not."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterable
@@ -11,16 +10,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio as async_redis
-from redis.exceptions import RedisError
 
 from app.queue import keys
-from app.queue.connection import REPLY_SECONDS, Reachability, is_away
+from app.queue.asking import ask
+from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
-from app.queue.reading import view_of
-from app.queue.records import JobView, split_queue_name
+from app.queue.lists import Lists
+from app.queue.reading import events_of, view_of
+from app.queue.records import Event, JobView, queue_name, split_queue_name
 from app.queue.transitions import SILENCE_SECONDS
 
 WARNINGS_SECONDS = 1.0
+# Counting further back costs the server more than the number is worth.
+POSITION_REACH = 100_000
 # A stock worker says that it lives as seldom as every 405 s (RQ 3.0, worker_ttl - 15).
 STOCK_SILENCE_SECONDS = 480
 
@@ -40,7 +42,10 @@ class Views:
     def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
         self._client = client
         self._reachability = reachability
-        self._live: tuple[float, list[LiveWorker]] | None = None
+        self._lists = Lists(client, reachability)
+        self.jobs = self._lists.jobs
+        self.batch = self._lists.batch
+        self._capacity: tuple[float, list[LiveWorker], set[str]] | None = None
 
     async def job(self, job_id: str) -> JobView | None:
         """The job, or None when there is none of that id."""
@@ -48,21 +53,47 @@ class Views:
             pipeline.hgetall(keys.job(job_id))
             pipeline.xrevrange(keys.results(job_id), count=1)
             record, results = await self._ask(pipeline.execute())
-        if not record:
+        # Without a status it is a record ahead of its job, which may never be accepted.
+        if b"status" not in record:
             return None
         view = view_of(job_id, record, results[0][1] if results else None)
         if view.status == "scheduled" and not (view.scheduled_at or view.next_attempt_at):
             view.scheduled_at = await self._stock_schedule(job_id, record)
+        if view.status == "queued":
+            await self._place(view)
         return view
+
+    async def trail(self, job_id: str) -> list[Event] | None:
+        """The job's events so far, oldest first; None when there is no such job."""
+        status, trail = await self._ask(self._client.hmget(keys.job(job_id), "status", "x_trail"))
+        return None if status is None else events_of(trail or b"")
+
+    async def _place(self, view: JobView) -> None:
+        """Position, and how long until then at the rate of the last minutes; else None."""
+        name = queue_name(view.queue, view.priority)
+        minute = int(time.time() // 60)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.lpos(keys.queue(name), view.id, maxlen=POSITION_REACH)
+            pipeline.mget(keys.claimed(name, minute), keys.claimed(name, minute - 1))
+            place, (now, before) = await self._ask(pipeline.execute())
+        if place is None:
+            return
+        view.position = int(place) + 1
+        passed = time.time() / 60 - minute
+        claimed = int(now or 0) + int(before or 0) * (1 - passed)
+        if claimed > 0:
+            view.eta_seconds = round(view.position * 60 / claimed, 1)
 
     async def readiness(self, queues: Iterable[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
         try:
             live = await self._live_workers()
+            paused = await self._paused()
         except QueueUnavailableError as error:
             return [error.reason]
         served = {queue for worker in live for queue in worker.queues}
         reasons = [_nobody_listens(queue) for queue in queues if queue not in served]
+        reasons += [_is_paused(queue) for queue in sorted(paused)]
         faults = {worker.mail_fault for worker in live if worker.mail_fault}
         reasons += sorted(f"the mail server: {fault}" for fault in faults)
         return reasons
@@ -70,10 +101,13 @@ class Views:
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. At most a second old."""
         now = time.monotonic()
-        if self._live is None or now - self._live[0] > WARNINGS_SECONDS:
-            self._live = (now, await self._live_workers())
-        served = any(queue in worker.queues for worker in self._live[1])
-        return [] if served else [_nobody_listens(queue)]
+        if self._capacity is None or now - self._capacity[0] > WARNINGS_SECONDS:
+            self._capacity = (now, await self._live_workers(), await self._paused())
+        _, live, paused = self._capacity
+        warnings = [_is_paused(queue)] if queue in paused else []
+        if not any(queue in worker.queues for worker in live):
+            warnings.append(_nobody_listens(queue))
+        return warnings
 
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every process."""
@@ -81,10 +115,16 @@ class Views:
         await self._ask(self._client.set(keys.SECRET, made, nx=True))
         return bytes(await self._ask(self._client.get(keys.SECRET)))
 
+    async def aclose(self) -> None:
+        await self._lists.aclose()
+
     async def _stock_schedule(self, job_id: str, record: dict[bytes, bytes]) -> datetime | None:
         name = record.get(b"origin", b"default").decode()
         score = await self._ask(self._client.zscore(keys.scheduled(name), job_id))
         return datetime.fromtimestamp(score, UTC) if score is not None else None
+
+    async def _paused(self) -> set[str]:
+        return {name.decode() for name in await self._ask(self._client.smembers(keys.PAUSED))}
 
     async def _live_workers(self) -> list[LiveWorker]:
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -111,16 +151,7 @@ class Views:
         return live
 
     async def _ask(self, asking: Any) -> Any:
-        try:
-            async with asyncio.timeout(REPLY_SECONDS):
-                answer = await asking
-        except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, RedisError) and not is_away(error):
-                raise
-            self._reachability.lost(error)
-            raise QueueUnavailableError("Redis does not answer") from error
-        self._reachability.found()
-        return answer
+        return await ask(asking, self._reachability)
 
 
 def _stock_alive(heartbeat: bytes | None, now: int) -> bool:
@@ -135,3 +166,7 @@ def _stock_alive(heartbeat: bytes | None, now: int) -> bool:
 
 def _nobody_listens(queue: str) -> str:
     return f"no live worker listens to queue {queue}"
+
+
+def _is_paused(queue: str) -> str:
+    return f"queue {queue} is paused"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import random
@@ -24,6 +25,7 @@ from rq.version import VERSION as RQ_VERSION
 
 from app.logs import event
 from app.queue import keys
+from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
 from app.queue.claimed import Call, read_call
@@ -47,6 +49,8 @@ POLL_SECONDS = 0.5
 PROBE_SECONDS = 30.0
 # Left of the 30 s that a platform gives after SIGTERM, for telling Redis.
 FAREWELL_SECONDS = 5.0
+# To say good-bye to a Redis that may hang: our silence says the same.
+DEATH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class Worker:
         *,
         mail: MailSender,
         children: Children,
+        workspace: Workspace,
+        artifacts: ArtifactKeeper,
         probe_mail: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.name = worker_name()
@@ -109,7 +115,9 @@ class Worker:
         self._transitions = WorkerTransitions(
             client, self._reachability, name=self.name, queues=self._queues
         )
-        self._runner = Runner(mail, children, options.params_defaults)
+        self._runner = Runner(
+            mail, children, options.params_defaults, workspace=workspace, artifacts=artifacts
+        )
         self._upkeep = Upkeep(
             Caretaker(
                 client, self._reachability,
@@ -126,6 +134,7 @@ class Worker:
         self._look = asyncio.Event()
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._grace_until = math.inf
         self._probe_mail = probe_mail
         self._mail_report = ""
 
@@ -156,6 +165,8 @@ class Worker:
         """First: claim nothing more and drain. Again: interrupt what runs, now."""
         if self._drain.is_set():
             self._hurry.set()
+        else:
+            self._grace_until = time.monotonic() + self._options.grace_seconds
         event(log, "worker_stopping", worker=self.name, running=len(self._runs))
         self._drain.set()
         self._look.set()
@@ -185,7 +196,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await self._transitions.death()
+            async with asyncio.timeout(DEATH_SECONDS):
+                await self._transitions.death()
         await self._transitions.aclose()
         self._children.close()
         event(log, "worker_stopped", worker=self.name)
@@ -243,6 +255,9 @@ class Worker:
             if self._drain.is_set():
                 return None
             raise RuntimeError("Redis refuses the call") from error
+        finally:
+            # What still runs has its grace to be reported in, should Redis be back by then.
+            self._transitions.stop_waiting = False
 
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -342,7 +357,7 @@ class Worker:
 
     async def _finish_runs(self) -> None:
         """Give running jobs the grace, then interrupt them; each goes back to its queue."""
-        if not await self._wait_for_runs(self._options.grace_seconds):
+        if not await self._wait_for_runs(self._grace_until - time.monotonic()):
             for run in self._runs.values():
                 run.end_early("shutdown")
             if not await self._wait_for_runs(FAREWELL_SECONDS, hurry=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 # A script that is refused for memory must not be one that keeps jobs alive: a `beat`
 # refused while `recover` runs loses live jobs to others. Only new jobs are refused.
-_REFUSED_WHEN_FULL = {"stage", "submit"}
+_REFUSED_WHEN_FULL = {"commit", "stage", "submit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,28 @@ class Script:
     digest: bytes
 
 
-def _load(name: str) -> Script:
+def _load(name: str, *parts: str) -> Script:
     flags = "" if name in _REFUSED_WHEN_FULL else " flags=allow-oom"
-    parts = [(_FOLDER / f"{part}.lua").read_text() for part in ("lib", name)]
-    source = "\n".join([f"#!lua{flags}", *parts]).encode()
+    texts = [(_FOLDER / f"{part}.lua").read_text() for part in ("lib", *parts, name)]
+    source = "\n".join([f"#!lua{flags}", *texts]).encode()
     return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
 
+
+# What several transitions share, each part building on those before it.
+_ENDING = ("index", "slots", "ending")
 
 BIRTH = _load("birth")
 DEATH = _load("death")
 STAGE = _load("stage")
-SUBMIT = _load("submit")
-CLAIM = _load("claim")
+SUBMIT = _load("submit", *_ENDING, "accept", "budget")
+COMMIT = _load("commit", *_ENDING, "accept", "budget")
+ACTIVATE = _load("activate", *_ENDING, "accept")
+CLAIM = _load("claim", *_ENDING)
 BEAT = _load("beat")
-END = _load("end")
-PROMOTE = _load("promote")
-RECOVER = _load("recover")
+END = _load("end", *_ENDING)
+PROGRESS = _load("progress")
+PROMOTE = _load("promote", *_ENDING)
+RECOVER = _load("recover", *_ENDING)
+CONTROL = _load("control", *_ENDING)
+REPAIR = _load("repair", "index")
+RATE = _load("rate")

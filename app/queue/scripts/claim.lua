@@ -7,7 +7,8 @@ local FIELDS = { 'status', 'x_type', 'data', 'timeout', 'x_timeout', 'x_attempt'
   'x_failures', 'x_abandoned', 'x_backoff', 'x_req', 'x_dry', 'x_result', 'retries_left',
   'retry_intervals', 'result_ttl', 'failure_ttl', 'created_at', 'x_trail',
   'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'repeats_left',
-  'group_id', 'webhooks', 'rate_limit_key', 'x_interrupted' }
+  'group_id', 'webhooks', 'rate_limit_key', 'x_interrupted', 'x_expires', 'x_stop', 'origin' }
+local EXPIRES, STOP, ORIGIN = 28, 29, 30
 local DATA, STATUS, TYPE, TIMEOUT = 3, 1, 2, 4
 local LARGE_BODY = 262144
 -- How far to look past jobs that no slot fits, before the next queue gets its turn.
@@ -89,7 +90,8 @@ local function start(q, id, values, timeout)
   end
   call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
-    append_trail(values[19], trail_line('started', string.format('{"n":%d,"w":"%s"}', attempt, worker))))
+    append_trail(id, values[19], 'started', string.format('{"n":%d,"w":"%s"}', attempt, worker)))
+  if values[EXPIRES] then call('ZREM', OURS .. 'expires', id) end
   call('HSET', execution_key(composite), 'id', ex, 'job_id', id, 'created_at', NOW,
     'last_heartbeat', NOW, 'worker_name', worker)
   call('EXPIRE', execution_key(composite), math.ceil(horizon))
@@ -98,6 +100,19 @@ local function start(q, id, values, timeout)
   call('ZADD', P .. ':wip:' .. q, NOW_S + horizon, composite)
   call('SADD', held_key(worker), composite)
   jobs[#jobs + 1] = { id, ex, q, attempt, values }
+end
+
+-- Canceled instead of run: it was to be stopped in its last run, or its time is over.
+local function refuse(q, id, values)
+  local expires = tonumber(values[EXPIRES] or '')
+  local expired = expires and expires <= NOW_MS and not values[6]
+  if not values[STOP] and not expired then return false end
+  local detail = values[STOP] and cjson.encode({ reason = 'requested', by = values[STOP] })
+  cancel_waiting(id, { status = 'queued', origin = values[ORIGIN] or q, ttl = values[16] },
+    values[STOP] and 'requested' or 'expired', detail)
+  settle_just_ended()
+  call('HDEL', job_key(id), 'x_stop')
+  return true
 end
 
 -- True when the entry was dealt with, false when it must wait for a free slot.
@@ -123,6 +138,7 @@ local function consider(q, id)
   end
   local timeout = check(values)
   values.large = nil
+  if refuse(q, id, values) then return true end
   start(q, id, values, timeout)
   if in_process or coroutines <= 0 then processes = processes - 1 else coroutines = coroutines - 1 end
   return true
@@ -131,8 +147,16 @@ end
 local paused = {}
 for _, name in ipairs(call('SMEMBERS', OURS .. 'paused')) do paused[name] = true end
 
+-- How many left a queue in which minute: what an estimate of waiting is made from.
+local RATE_SECONDS = 180
+local function count_claims(q, count)
+  local key = OURS .. 'claimed:' .. q .. ':' .. math.floor(NOW_S / 60)
+  call('INCRBY', key, count)
+  call('EXPIRE', key, RATE_SECONDS)
+end
+
 for i = 1, queue_count do
-  local q = ARGV[9 + i]
+  local q, before = ARGV[9 + i], #jobs
   local base = string.gsub(string.gsub(q, '%.high$', ''), '%.low$', '')
   if not paused[base] and call('TYPE', queue_key(q)).ok == 'list' then
     for _, id in ipairs(call('LRANGE', queue_key(q), 0, most + LOOK_AHEAD - 1)) do
@@ -145,6 +169,7 @@ for i = 1, queue_count do
       end
     end
   end
+  if #jobs > before then count_claims(q, #jobs - before) end
 end
 
 call('ZADD', OURS .. 'beats', 'XX', NOW_MS, worker)

@@ -13,10 +13,11 @@ if stored[2] and seq <= tonumber(stored[2]) then return cjson.decode(stored[3]) 
 local finishers = {}
 
 function finishers.finished(id, q, o, started)
+  call('HSET', job_key(id), 'status', 'finished', 'ended_at', NOW_ISO)
+  leave(id, 'finished')
   settle_dependents(id, 'finished')
   if o.ttl ~= 0 then
-    call('HSET', job_key(id), 'status', 'finished', 'ended_at', NOW_ISO)
-    call('HDEL', job_key(id), 'x_error', 'x_result', 'x_next')
+    call('HDEL', job_key(id), 'x_result', 'x_next')
     if o.artifacts ~= '' then call('HSET', job_key(id), 'x_artifacts', o.artifacts) end
     add_result(id, 1, worker, started, { 'return_value', o.value })
     call('ZADD', P .. ':finished:' .. q, o.ttl < 0 and '+inf' or NOW_S + o.ttl, id)
@@ -24,20 +25,26 @@ function finishers.finished(id, q, o, started)
   keep_for(id, o.ttl)
 end
 
+local function index_error(id, error_json)
+  local code = error_code(error_json)
+  if code then call('ZADD', INDEX .. 'error:' .. code, 0, id) end
+end
+
 function finishers.retry(id, q, o, started)
   local key = job_key(id)
   call('HINCRBY', key, 'x_failures', 1)
   call('HSET', key, 'ended_at', '', 'x_error', o.error, 'x_result', o.result)
+  index_error(id, o.error)
   if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
   add_result(id, 4, worker, started, { 'exc_string', o.exc })
   if o.delay <= 0 then
-    call('HSET', key, 'status', 'queued', 'enqueued_at', NOW_ISO)
-    push(q, id)
-    return
+    return make_queued(id, q)
   end
   local due = NOW_S + o.delay
   call('HSET', key, 'status', 'scheduled', 'x_next', string.format('%.0f', due * 1000))
   call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due), id)
+  index_status(id, 'scheduled')
+  leave_slot(id, call('HGET', key, 'rate_limit_key'))
   woken['@'] = true
 end
 
@@ -47,10 +54,14 @@ local function end_for_good(status)
     call('HSET', key, 'status', status, 'ended_at', NOW_ISO, 'x_error', o.error, 'x_result', o.result)
     call('HDEL', key, 'x_next')
     if status == 'stopped' then call('HSET', key, 'x_reason', 'requested')
-    else call('HINCRBY', key, 'x_failures', 1) end
+    else
+      call('HINCRBY', key, 'x_failures', 1)
+      index_error(id, o.error)
+    end
     if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
     call('ZADD', P .. ':failed:' .. q, registry_score(o.ttl), id)
     add_result(id, 2, worker, started, { 'exc_string', o.exc })
+    leave(id, status)
     settle_dependents(id, status)
     keep_for(id, o.ttl)
   end
@@ -58,23 +69,22 @@ end
 finishers.failed = end_for_good('failed')
 finishers.stopped = end_for_good('stopped')
 
-function finishers.interrupted(id, q)
-  call('HSET', job_key(id), 'status', 'queued', 'x_interrupted', 1)
-  push(q, id, true)
+function finishers.interrupted(id, q, o)
+  call('HSET', job_key(id), 'x_interrupted', 1)
+  put_back(id, q, o.stopped_by)
 end
 
 -- Its child process was killed from outside: like a worker that died, but known at once.
-function finishers.abandoned(id, q)
+function finishers.abandoned(id, q, o)
   call('HINCRBY', job_key(id), 'x_abandoned', 1)
-  call('HSET', job_key(id), 'status', 'queued')
-  push(q, id, true)
+  put_back(id, q, o.stopped_by)
 end
 
 local EVENTS = { retry = 'retry_scheduled', abandoned = 'recovered' }
 
 local function finish(o)
   local id, q, composite = o.id, o.queue, o.id .. ':' .. o.ex
-  local execution = call('HMGET', execution_key(composite), 'worker_name', 'created_at')
+  local execution = call('HMGET', execution_key(composite), 'worker_name', 'created_at', 'x_stop')
   local owned = execution[1] == worker and call('ZSCORE', P .. ':wip:' .. q, composite)
   if not owned then
     -- RQ's cancel takes a running job out of `wip` and leaves the rest (RQ 3.0.0).
@@ -84,6 +94,11 @@ local function finish(o)
   end
   drop_execution(worker, q, id, o.ex)
   if not has(job_key(id)) then return 'gone' end
+  o.stopped_by = execution[3]
+  if o.stopped_by and (o.kind == 'retry' or o.kind == 'stopped') then
+    o.kind = 'stopped' -- it was to end, and not to try again
+    o.detail = cjson.encode({ reason = 'requested', by = o.stopped_by })
+  end
   note(id, EVENTS[o.kind] or o.kind, o.detail)
   finishers[o.kind](id, q, o, { o.ex, execution[2] })
   if stored[1] then

@@ -6,12 +6,13 @@ local clock = redis.call('TIME')
 local NOW_MS = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local NOW = string.format('%d.%06d', clock[1], clock[2])
 local NOW_S = tonumber(NOW)
+-- As text: a reply, and cjson, would round a number of this size.
+local NOW_US = string.format('%d%06d', clock[1], clock[2])
 -- Stock tools clean `wip` by the caller's clock and would fail live jobs (RQ 3.0.0,
 -- StartedJobRegistry.cleanup): far beyond the job's own time-out they leave them alone.
 local HORIZON = 3600
 local ENDLESS = 86400
 local TRAIL_BYTES = 32768
-local DEPENDENTS_A_CALL = 100
 
 local function call(...) return redis.call(...) end
 local function has(key) return redis.call('EXISTS', key) == 1 end
@@ -52,9 +53,17 @@ local function queue_names()
 end
 
 -- The trail is kept in the job's own hash, so that it lives and goes with the job whoever
--- deletes it. The oldest lines give way when it grows too long.
-local function append_trail(trail, line)
-  local grown = (trail and trail ~= '') and (trail .. '\n' .. line) or line
+-- deletes it: lines of JSON, [number, ms, event, detail]. The oldest give way when it grows
+-- too long. Each line is told to who listens to the job as it is written.
+local function append_trail(id, trail, event, detail)
+  local last = 0
+  if trail and trail ~= '' then
+    last = tonumber(string.match(trail, '.*\n%[(%d+),') or string.match(trail, '^%[(%d+),')) or 0
+  end
+  local line = string.format('[%d,%d,"%s"%s]', last + 1, NOW_MS, event,
+    (detail and detail ~= '') and (',' .. detail) or '')
+  call('PUBLISH', OURS .. 'job:' .. id, line)
+  local grown = last > 0 and (trail .. '\n' .. line) or line
   while #grown > TRAIL_BYTES do
     local cut = string.find(grown, '\n', 1, true)
     if not cut then break end
@@ -63,22 +72,15 @@ local function append_trail(trail, line)
   return grown
 end
 
-local function trail_line(event, detail)
-  if detail and detail ~= '' then
-    return string.format('[%d,"%s",%s]', NOW_MS, event, detail)
-  end
-  return string.format('[%d,"%s"]', NOW_MS, event)
-end
-
 local function note(id, event, detail)
   local key = job_key(id)
-  call('HSET', key, 'x_trail', append_trail(call('HGET', key, 'x_trail'), trail_line(event, detail)))
+  call('HSET', key, 'x_trail', append_trail(id, call('HGET', key, 'x_trail'), event, detail))
 end
 
 -- Which queues got something to do; told to sleeping workers once, at the end of the script.
 local woken = {}
 local function push(q, id, front)
-  call('SADD', P .. ':queues', queue_key(q))
+  if not woken[q] then call('SADD', P .. ':queues', queue_key(q)) end
   call(front and 'LPUSH' or 'RPUSH', queue_key(q), id)
   woken[q] = true
 end
@@ -109,6 +111,14 @@ local function drop_execution(worker, q, id, ex)
   if worker then call('SREM', held_key(worker), composite) end
 end
 
+-- A job whose run was cut short goes back in front. Whoever asked to stop that run wanted the
+-- job to end: the next claim cancels it.
+local function put_back(id, q, stopped_by)
+  call('HSET', job_key(id), 'status', 'queued')
+  if stopped_by then call('HSET', job_key(id), 'x_stop', stopped_by) end
+  push(q, id, true)
+end
+
 -- What a worker holds and does not run goes back in front; true when it did. It may have
 -- begun there: the next run is told. A record that is broken or gone leaves nothing to give.
 local function give_back(worker, composite)
@@ -118,165 +128,12 @@ local function give_back(worker, composite)
     job = call('HMGET', job_key(id), 'origin', 'status')
   end
   local live = has(execution_key(composite))
+  local stopped_by = live and call('HGET', execution_key(composite), 'x_stop')
   drop_execution(worker, job[1] or '', id or composite, ex or '')
   if not live or not job[1] or job[2] ~= 'started' or live_execution(id, ex) then return false end
-  call('HSET', job_key(id), 'status', 'queued', 'x_interrupted', 1)
+  call('HSET', job_key(id), 'x_interrupted', 1)
   note(id, 'interrupted')
-  push(job[1], id, true)
+  put_back(id, job[1], stopped_by)
   return true
 end
 
--- Seconds the job's keys are kept. 0 deletes at once, -1 keeps for ever, as RQ has it.
-local function keep_for(id, ttl)
-  local key = job_key(id)
-  local kept = { key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
-    P .. ':results:' .. id }
-  for _, each in ipairs(kept) do
-    if ttl == 0 then call('DEL', each)
-    elseif ttl > 0 then call('EXPIRE', each, ttl)
-    else call('PERSIST', each) end
-  end
-end
-
-local function registry_score(ttl) return ttl < 0 and -1 or NOW_S + ttl end
-
-local function add_result(id, kind, worker, composite_started, fields)
-  local args = { 'XADD', P .. ':results:' .. id, 'MAXLEN', '~', 10, '*', 'type', kind,
-    'worker_name', worker or '' }
-  if composite_started then
-    args[#args + 1] = 'execution_id'; args[#args + 1] = composite_started[1]
-    args[#args + 1] = 'execution_started_at'; args[#args + 1] = composite_started[2]
-    args[#args + 1] = 'execution_ended_at'; args[#args + 1] = NOW
-  end
-  for i = 1, #fields, 2 do
-    if fields[i + 1] and fields[i + 1] ~= '' then
-      args[#args + 1] = fields[i]; args[#args + 1] = fields[i + 1]
-    end
-  end
-  call(unpack(args))
-end
-
-local settled = 0
--- {id, status} of jobs whose dependents come next in this call: a list, as a long chain
--- of them would nest as deep as it is long.
-local just_ended = {}
-
-local function cancel_deferred(id, q, reason)
-  call('ZREM', P .. ':deferred:' .. q, id)
-  call('HSET', job_key(id), 'status', 'canceled', 'ended_at', NOW_ISO, 'x_reason', reason)
-  note(id, 'canceled', '{"reason":"' .. reason .. '"}')
-  call('ZADD', P .. ':canceled:' .. q, NOW, id)
-  keep_for(id, ENDLESS)
-  just_ended[#just_ended + 1] = { id, 'canceled' }
-end
-
-local function parents_allow(id, parent, parent_status, allow_failure)
-  for _, other in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
-    local status = other == parent and parent_status or call('HGET', job_key(other), 'status')
-    -- A parent whose record is gone has ended and been cleaned away: RQ counts it as met.
-    if status and status ~= 'finished' then
-      if not (allow_failure and status == 'failed') then return false end
-    end
-  end
-  return true
-end
-
--- True when it goes on waiting.
-local function settle_one(id, parent, parent_status)
-  local job = call('HMGET', job_key(id), 'status', 'origin', 'allow_dependency_failures',
-    'enqueue_at_front', 'x_type')
-  if job[1] ~= 'deferred' or not job[2] then return false end
-  local allow_failure = job[3] == '1'
-  local met = parent_status == 'finished' or (allow_failure and parent_status == 'failed')
-  if not met then
-    -- RQ leaves such a dependent waiting for ever. Ours is settled; a stock job keeps RQ's way.
-    if job[5] then cancel_deferred(id, job[2], 'parent_failed') end
-    return not job[5]
-  end
-  if not parents_allow(id, parent, parent_status, allow_failure) then return false end
-  call('ZREM', P .. ':deferred:' .. job[2], id)
-  call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
-  note(id, 'queued')
-  push(job[2], id, job[4] == '1')
-  return false
-end
-
-local function settle_dependent(id, status, dependent)
-  settled = settled + 1
-  local ok, waits = pcall(settle_one, dependent, id, status)
-  if not (ok and waits) then call('SREM', job_key(id) .. ':dependents', dependent) end
-end
-
--- From a list of its own, which only gets shorter: stock dependents that go on waiting would
--- be looked at again and again, and the parent's keys may be gone by now.
-local function settle_more(id, status)
-  while settled < DEPENDENTS_A_CALL do
-    local dependent = call('SPOP', OURS .. 'settling:' .. id)
-    if not dependent then return call('HDEL', OURS .. 'settle', id) end
-    settle_dependent(id, status, dependent)
-  end
-end
-
-local function settle_just_ended()
-  while #just_ended > 0 do
-    local id, status = unpack(table.remove(just_ended))
-    local key = job_key(id) .. ':dependents'
-    if call('TYPE', key).ok == 'set' then
-      if settled + call('SCARD', key) <= DEPENDENTS_A_CALL then
-        for _, dependent in ipairs(call('SMEMBERS', key)) do settle_dependent(id, status, dependent) end
-      else
-        call('SUNIONSTORE', OURS .. 'settling:' .. id, key)
-        call('HSET', OURS .. 'settle', id, status)
-        settle_more(id, status)
-      end
-    end
-  end
-end
-
--- Queue or cancel what waited for this job. Many dependents would hold the server up:
--- the rest is left to `recover`.
-local function settle_dependents(id, status)
-  just_ended[#just_ended + 1] = { id, status }
-  settle_just_ended()
-end
-
-local function fail(id, q, error_json, exc_string, ttl)
-  call('HSET', job_key(id), 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
-  call('ZADD', P .. ':failed:' .. q, registry_score(ttl), id)
-  add_result(id, 2, nil, nil, { 'exc_string', exc_string })
-  settle_dependents(id, 'failed')
-  keep_for(id, ttl)
-end
-
-local function cause_of(problem)
-  if type(problem) == 'table' then return problem.cause or problem.err or 'unknown' end
-  return tostring(problem)
-end
-
--- A job that a transition cannot move must not stop its neighbours, nor be nowhere: to the
--- failed registry, with why. `exc_string` is the text packed for RQ, which Lua cannot do.
-local function bury(q, id, problem, exc_string)
-  local key, message = job_key(id), 'The record of this job cannot be read: ' .. cause_of(problem)
-  if call('TYPE', key).ok ~= 'hash' then
-    if has(key) then
-      call('RENAME', key, OURS .. 'broken:' .. id)
-      call('EXPIRE', OURS .. 'broken:' .. id, ENDLESS)
-    end
-    call('HSET', key, 'data', '["unreadable",null,[],{}]', 'created_at', NOW_ISO, 'origin', q)
-  end
-  call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout', 'x_attempt', 'x_failures',
-    'x_abandoned')
-  -- What RQ cannot read as a number would keep its tools from showing the job (RQ 3.0.0).
-  for _, name in ipairs({ 'failure_ttl', 'result_ttl' }) do
-    if not string.match(call('HGET', key, name) or '', '^%-?%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
-      call('HDEL', key, name)
-    end
-  end
-  local ttl = tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS
-  local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord',
-    retryable = false, message = message })
-  -- The state first: whatever else of this job is broken, it says that it has failed.
-  call('HSET', key, 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
-  pcall(note, id, 'failed', error_json)
-  pcall(fail, id, q, error_json, exc_string, ttl)
-end

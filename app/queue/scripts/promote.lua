@@ -1,18 +1,34 @@
--- promote: scheduled jobs that are due become queued.
+-- promote: scheduled jobs that are due become queued; what waited too long is canceled.
 -- ARGV: prefix, most jobs, exc_string of a broken record
 -- Answer: {count, ms until the next is due or -1, {id, type, queue, attempt, request id} …}.
 local most, moved, next_due, ids = tonumber(ARGV[2]), 0, nil, {}
 
 local function move(q, id)
   call('ZREM', P .. ':scheduled:' .. q, id)
-  local job = call('HMGET', job_key(id), 'status', 'x_type', 'x_attempt', 'x_req')
+  local job = call('HMGET', job_key(id), 'status', 'x_type', 'x_attempt', 'x_req',
+    'rate_limit_key', 'rate_limit_concurrency')
   if job[1] ~= 'scheduled' then return end
-  call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', NOW_ISO)
+  unindex_status(id, 'scheduled')
   note(id, 'queued')
-  push(q, id)
+  enqueue(id, q, false, job[5], job[6])
   moved = moved + 1
   ids[moved] = { id, job[2] or '', q, job[3] or '0', job[4] or '' }
 end
+
+local WAITING = { queued = true, scheduled = true, deferred = true, rate_limited = true }
+
+local function expire(id)
+  local job = call('HMGET', job_key(id), 'status', 'origin', 'result_ttl', 'x_attempt')
+  if WAITING[job[1]] and job[2] and not job[4] then
+    cancel_waiting(id, { status = job[1], origin = job[2], ttl = job[3] }, 'expired')
+  end
+end
+
+for _, id in ipairs(call('ZRANGEBYSCORE', OURS .. 'expires', '-inf', NOW_MS, 'LIMIT', 0, most)) do
+  call('ZREM', OURS .. 'expires', id)
+  pcall(expire, id)
+end
+settle_just_ended()
 
 for _, q in ipairs(queue_names()) do
   local key = P .. ':scheduled:' .. q

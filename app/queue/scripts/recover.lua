@@ -1,11 +1,13 @@
 -- recover: executions whose worker is silent go back to their queue, and all upkeep.
 -- ARGV: prefix, silence ms, abandoned limit, failure ttl, exc_string of an abandoned job,
 --   upkeep interval ms
--- Answer: {gap 0|1, more 0|1, {id, type, queue, attempt, fate, worker, request id} …}
+-- Answer: {gap 0|1, more 0|1, {id, type, queue, attempt, fate, worker, request id} …,
+--   batches that were committed and whose jobs are not all queued yet}
 local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local failure_ttl, abandoned_exc, upkeep_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local beats, last_key = OURS .. 'beats', OURS .. 'recovered_at'
-local MOST, MOST_WORKERS, MOST_ENDED, SEEN_SECONDS, READY_SECONDS = 50, 8, 500, 60, 5
+local MOST, MOST_WORKERS, MOST_ENDED, SEEN_SECONDS, READY_SECONDS = 50, 8, 200, 60, 5
+local SWEEP = 200
 local fates, more = {}, 0
 
 -- If nobody could ask for half the silence (Redis was away, or its clock jumped), nobody
@@ -14,14 +16,15 @@ local last = tonumber(call('GET', last_key) or '')
 call('SET', last_key, NOW_MS)
 if not last or last > NOW_MS or NOW_MS - last > silence / 2 then
   for _, worker in ipairs(call('ZRANGE', beats, 0, -1)) do call('ZADD', beats, NOW_MS, worker) end
-  return { 1, 0, {} }
+  return { 1, 0, {}, {} }
 end
 
 local function abandon(worker, q, id, ex)
   local stop = call('HGET', execution_key(id .. ':' .. ex), 'x_stop')
   drop_execution(worker, q, id, ex)
   local key = job_key(id)
-  local job = call('HMGET', key, 'status', 'x_type', 'x_attempt', 'x_abandoned', 'failure_ttl', 'x_req')
+  local job = call('HMGET', key, 'status', 'x_type', 'x_attempt', 'x_abandoned', 'failure_ttl', 'x_req',
+    'result_ttl')
   if job[1] ~= 'started' or live_execution(id, ex) then return end
   local count = (tonumber(job[4] or '') or 0) + 1
   local fate = 'requeued'
@@ -29,11 +32,13 @@ local function abandon(worker, q, id, ex)
   note(id, 'recovered', string.format('{"w":"%s"}', worker or ''))
   if stop then
     fate = 'stopped'
+    local ttl = tonumber(job[7] or '') or ENDLESS
     call('HSET', key, 'status', 'stopped', 'ended_at', NOW_ISO, 'x_reason', 'requested')
-    call('ZADD', P .. ':failed:' .. q, registry_score(failure_ttl), id)
-    note(id, 'stopped')
+    call('ZADD', P .. ':failed:' .. q, registry_score(ttl), id)
+    note(id, 'stopped', cjson.encode({ reason = 'requested', by = stop }))
+    leave(id, 'stopped')
     settle_dependents(id, 'stopped')
-    keep_for(id, failure_ttl)
+    keep_for(id, ttl)
   elseif count >= limit then
     fate = 'failed'
     note(id, 'failed')
@@ -41,8 +46,7 @@ local function abandon(worker, q, id, ex)
       message = 'Its worker died ' .. count .. ' times while running it' }), abandoned_exc,
       tonumber(job[5] or '') or failure_ttl)
   else
-    call('HSET', key, 'status', 'queued')
-    push(q, id, true)
+    put_back(id, q)
   end
   fates[#fates + 1] = { id, job[2] or '', q, tonumber(job[3] or '') or 0, fate, worker or '',
     job[6] or '' }
@@ -128,29 +132,93 @@ local function tidy_ready(q)
   end
 end
 
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
+
+-- Its retention is over. A registry entry may be stale: what was requeued is left alone.
+local function tidy_job(id)
+  if call('TYPE', job_key(id)).ok ~= 'hash' then return unindex_job(id) end
+  local status = call('HGET', job_key(id), 'status')
+  if not status or ENDED[status] then remove(id) end
+end
+
 -- True when there is more: a busy service ends more jobs than one call an interval could tidy.
 local function tidy_ended(q)
   local full = false
   for _, name in ipairs({ ':finished:', ':failed:' }) do
     local due = call('ZRANGEBYSCORE', P .. name .. q, 0, NOW, 'LIMIT', 0, MOST_ENDED)
-    if #due > 0 then call('ZREM', P .. name .. q, unpack(due)) end
+    for _, id in ipairs(due) do
+      call('ZREM', P .. name .. q, id)
+      pcall(tidy_job, id)
+    end
     full = full or #due == MOST_ENDED
   end
   -- RQ gives canceled jobs no TTL at all and their score is when they were canceled.
   local old = call('ZRANGEBYSCORE', P .. ':canceled:' .. q, 0, NOW_S - ENDLESS, 'LIMIT', 0, MOST)
   for _, id in ipairs(old) do
-    call('ZREM', P .. ':canceled:' .. q, id)
-    if call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status') == 'canceled' then
-      keep_for(id, 0)
+    local kept = call('ZSCORE', OURS .. 'retained', id)
+    if not kept or tonumber(kept) <= NOW_S then
+      call('ZREM', P .. ':canceled:' .. q, id)
+      pcall(tidy_job, id)
     end
   end
   return full or #old == MOST
+end
+
+local function tidy_retained()
+  for _, id in ipairs(call('ZRANGEBYSCORE', OURS .. 'retained', 0, NOW, 'LIMIT', 0, MOST_ENDED)) do
+    call('ZREM', OURS .. 'retained', id)
+    local record = call('HMGET', job_key(id), 'status', 'origin')
+    if record[1] == 'canceled' then
+      call('ZREM', P .. ':canceled:' .. (record[2] or ''), id)
+      remove(id)
+    end
+  end
+end
+
+-- Ids whose job is gone in a way that told nobody, a stock tool's: a slow walk over all.
+local function sweep()
+  local cursor = call('GET', OURS .. 'sweep_at') or ''
+  local from = cursor == '' and '-' or ('(' .. cursor)
+  local ids = call('ZRANGEBYLEX', INDEX .. 'all', from, '+', 'LIMIT', 0, SWEEP)
+  for _, id in ipairs(ids) do
+    if not has(job_key(id)) then unindex_job(id) end
+  end
+  call('SET', OURS .. 'sweep_at', #ids == SWEEP and ids[#ids] or '')
+end
+
+-- Slots of jobs that a stock tool deleted or that died in another's hands.
+local function tidy_slots()
+  for _, key in ipairs(call('SRANDMEMBER', P .. ':rl-keys', 20)) do
+    for _, id in ipairs(call('ZRANGE', limit_key(key, 'allowed'), 0, MOST - 1)) do
+      local status = call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status')
+      if status ~= 'queued' and status ~= 'started' and not live_execution(id) then
+        call('ZREM', limit_key(key, 'allowed'), id)
+      end
+    end
+    fill_slots(key)
+  end
+end
+
+-- Counted bytes drift when stock tools empty a queue: where nothing is, nothing is counted.
+local function tidy_bytes()
+  if has(P .. ':rl-keys') then return end
+  local bytes = call('HGETALL', OURS .. 'bytes')
+  for i = 1, #bytes, 2 do
+    local left = 0
+    for _, priority in ipairs({ '.high', '', '.low' }) do
+      local q = bytes[i] .. priority
+      left = left + call('LLEN', queue_key(q)) + call('ZCARD', P .. ':scheduled:' .. q)
+        + call('ZCARD', P .. ':deferred:' .. q) + call('ZCARD', P .. ':wip:' .. q)
+    end
+    if left == 0 then call('HDEL', OURS .. 'bytes', bytes[i]) end
+  end
 end
 
 local due_key = OURS .. 'upkeep_at'
 if NOW_MS - (tonumber(call('GET', due_key) or '') or 0) >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
+  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes }) do pcall(tidy) end
   for _, q in ipairs(queue_names()) do
     for _, tidy in ipairs({ tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }) do
       local ok, full = pcall(tidy, q)
@@ -170,4 +238,4 @@ end
 settle_just_ended()
 if call('EXISTS', OURS .. 'settle') == 1 then more = 1 end
 wake()
-return { 0, more, fates }
+return { 0, more, fates, call('SMEMBERS', OURS .. 'activating') }

@@ -1,8 +1,15 @@
--- submit: new jobs become queued or scheduled; each is a record and an entry, or nothing.
--- ARGV: prefix, submitter, seq, count, then a job: id, queue, place, at, n, field, value, … (n/2 pairs)
--- place: q now; s at `at` seconds since 1970; r `at` seconds from now, by this server's clock.
--- Answer: {now in microseconds, {code a job}}: 1 accepted, 0 that id is taken, -1 a key has another type.
-local submitter, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- submit: new jobs become queued, scheduled or deferred. A group is one client's request: all
+-- of its jobs are accepted, or none.
+-- ARGV: prefix, submitter, seq, most jobs a queue, most bytes a queue, count of groups, then a
+--   group: jobs, by, only by ('' sees all), idempotency id ('' without), fingerprint, request id,
+--     batch ('' without), then a job: id, queue, place, at, expires ms, type, size, slot key,
+--     slot limit, allow failure, n parents, parent …, n tags, key, value …, n fields, field, value …
+-- Answer: {now in microseconds, {answer a group}}: {1, status …} accepted, {0} an id is taken,
+--   {-1, key} a key has another type, {2, first id, its microseconds, its request id} replayed,
+--   {3} another request had the idempotency key, {4, job, parent} unknown parent, {5, queue}
+--   too deep, {6, queue} too many bytes, {7} the first request is still being accepted.
+local submitter, seq = ARGV[2], tonumber(ARGV[3])
+local most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local seen_key = OURS .. 'submitter:' .. submitter
 local seen = call('GET', seen_key)
 if seen then
@@ -12,43 +19,87 @@ if seen then
   if answer[1] >= seq then return { answer[2], answer[3] } end
 end
 
-local function accept(id, q, place, at, fields)
-  local key = job_key(id)
-  local found = call('TYPE', key).ok
-  if found ~= 'none' and found ~= 'hash' then return 0 end
-  -- A large body was written just before, with a TTL and no status yet.
-  local staged = call('HMGET', key, 'status', 'data')
-  if staged[1] or (found == 'hash' and not staged[2]) then return 0 end
-  local kind = call('TYPE', place == 'q' and queue_key(q) or P .. ':scheduled:' .. q).ok
-  if kind ~= 'none' and kind ~= (place == 'q' and 'list' or 'zset') then return -1 end
-  call('HSET', key, 'created_at', NOW_ISO, unpack(fields))
-  if call('HEXISTS', key, 'data') == 0 then error('its body is gone') end
-  if staged[2] then call('PERSIST', key) end
-  if place == 'q' then
-    call('HSET', key, 'status', 'queued', 'enqueued_at', NOW_ISO)
-    push(q, id)
-    return 1
-  end
-  local due = place == 'r' and NOW_S + tonumber(at) or tonumber(at)
-  call('HSET', key, 'status', 'scheduled', 'x_at', string.format('%.0f', due * 1000))
-  call('SADD', P .. ':queues', queue_key(q))
-  call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due), id)
-  woken['@'] = true
-  return 1
+local at = 7
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+local function take_many()
+  local values = {}
+  for i = 1, tonumber(take()) do values[i] = take() end
+  return values
 end
 
--- As text: cjson and the reply would round a number of this size.
-local NOW_US = string.format('%d%06d', clock[1], clock[2])
-local answers, at = {}, 5
-for i = 1, count do
-  local n = tonumber(ARGV[at + 4])
-  local fields = {}
-  for j = 1, n do fields[j] = ARGV[at + 4 + j] end
-  local ok, code = pcall(accept, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], fields)
-  if not ok then call('DEL', job_key(ARGV[at])) end
-  answers[i] = ok and code or -1
-  at = at + 5 + n
+local function read_job(group)
+  local job = { by = group.by, batch = group.batch, id = take(), queue = take(), place = take(),
+    at = take(), expires = take(), type = take(), size = tonumber(take()), slot = take(),
+    limit = take(), allow = take(), parents = take_many(), tags = {} }
+  local tags = take_many()
+  for i = 1, #tags, 2 do job.tags[tags[i]] = tags[i + 1] end
+  job.fields = take_many()
+  return job
 end
+
+local function read_group()
+  local group = { size = tonumber(take()), by = take(), only_by = take(), key = take(),
+    fingerprint = take(), request = take(), batch = take(), jobs = {} }
+  for i = 1, group.size do group.jobs[i] = read_job(group) end
+  return group
+end
+
+-- A group's jobs are mostly of one queue: its keys are looked at once a call.
+local checked = {}
+local function wrong_type(job)
+  if checked[job.queue] == nil then checked[job.queue] = check_types(job) or false end
+  return checked[job.queue]
+end
+
+local function refuse(group, wanted)
+  local before = used_before(group.key, group.fingerprint)
+  if before then return before end
+  for index, job in ipairs(group.jobs) do
+    local kind = kind_of(job_key(job.id))
+    if kind ~= 'none' and (kind ~= 'hash' or call('HEXISTS', job_key(job.id), 'status') == 1) then
+      return { 0 }
+    end
+    local wrong = wrong_type(job)
+    if wrong then return { -1, wrong } end
+    local parent = unknown_parent(job, group.only_by)
+    if parent then return { 4, index - 1, parent - 1 } end
+    local more = wanted[job.queue] or { 0, 0 }
+    wanted[job.queue] = { more[1] + 1, more[2] + job.size }
+  end
+  return over_budget(wanted, most_jobs, most_bytes)
+end
+
+local function undo(group)
+  for _, job in ipairs(group.jobs) do
+    pcall(call, 'LREM', queue_key(job.queue), 0, job.id)
+    pcall(remove, job.id)
+  end
+end
+
+local function accept_group(group)
+  local wanted = {}
+  local refusal = refuse(group, wanted)
+  if refusal then return refusal end
+  local answer, ids = { 1 }, {}
+  for i, job in ipairs(group.jobs) do
+    local ok, status = pcall(accept, job)
+    if not ok then
+      undo(group)
+      return { -1, cause_of(status) }
+    end
+    answer[i + 1], ids[i] = status, job.id
+  end
+  count_bytes(wanted)
+  if group.batch ~= '' then record_batch(group.batch, group.by, group.request, ids) end
+  use_key(group.key, group.fingerprint, group.batch ~= '' and group.batch or ids[1], group.request)
+  return answer
+end
+
+local answers = {}
+for i = 1, tonumber(ARGV[6]) do answers[i] = accept_group(read_group()) end
 call('SET', seen_key, cjson.encode({ seq, NOW_US, answers }), 'EX', 300)
 wake()
 return { NOW_US, answers }

@@ -1,0 +1,218 @@
+"""Lists of jobs: one index drives, records decide, and a page looks at so many at most."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import redis.asyncio as async_redis
+
+from app.queue import keys, scripts
+from app.queue.asking import ask
+from app.queue.calling import run_script
+from app.queue.connection import Lane, Reachability
+from app.queue.errors import BadCursorError
+from app.queue.reading import view_of
+from app.queue.records import BatchView, JobFilter, JobView, Page
+
+MOST_LOOKED_AT = 1000
+CHUNK = 200
+MOST_FAILURES = 10
+ENDED = {"finished", "failed", "canceled", "stopped"}
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_INDEXED_STATUS = {"scheduled", "deferred", "failed", "canceled", "stopped"}
+# All but the body, which may be large and is not shown.
+_FIELDS = (
+    "status", "origin", "x_type", "x_attempt", "x_max", "created_at", "enqueued_at", "started_at",
+    "ended_at", "x_at", "x_next", "x_result", "x_error", "x_trail", "x_reason", "dependency_ids",
+    "x_req", "x_by", "x_expires", "x_batch", "x_tags", "x_progress", "result_ttl",
+)  # fmt: skip
+
+
+class Lists:
+    """Every method raises QueueUnavailableError when Redis cannot be asked."""
+
+    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+        self._client = client
+        self._reachability = reachability
+        self._repair_lane = Lane(client, reachability)
+
+    async def jobs(self, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
+        """A page, newest first. It may be short, and still have more behind it.
+
+        Raises BadCursorError.
+        """
+        if cursor is not None and _CURSOR.fullmatch(cursor) is None:
+            raise BadCursorError
+        kind, value = _driver(wanted)
+        position, looked = cursor, 0
+        found: list[JobView] = []
+        while len(found) < limit and looked < MOST_LOOKED_AT:
+            ids = await self._ids(kind, value, wanted, position)
+            if not ids:
+                return await self._page(found, None)
+            stale = []
+            for job_id, record in zip(ids, await self._records(ids), strict=True):
+                looked, position = looked + 1, job_id
+                if not record or _is_stale(kind, value, record):
+                    stale.append(job_id)
+                    continue
+                view = view_of(job_id, record, None)
+                if _fits(view, wanted):
+                    found.append(view)
+                if len(found) == limit or looked == MOST_LOOKED_AT:
+                    break
+            if stale and kind != "batch":
+                await self._repair(kind, value, stale)
+        return await self._page(found, position)
+
+    async def batch(self, batch_id: str) -> BatchView | None:
+        """The batch as it stands, or None when there is none of that id."""
+        key = keys.batch(batch_id)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(key)
+            pipeline.lrange(f"{key}:jobs", 0, -1)
+            facts, ids = await ask(pipeline.execute(), self._reachability)
+        if not facts:
+            return None
+        job_ids = [each.decode() for each in ids]
+        states = await self._states(job_ids, facts)
+        statuses = [status for status, _ in states]
+        failed = [
+            each for each, status in zip(job_ids, statuses, strict=True) if status == "failed"
+        ]
+        ends = [at for _, at in states if at is not None]
+        created_at = view_of(batch_id, facts, None).created_at
+        return BatchView(
+            id=batch_id,
+            size=len(job_ids),
+            job_ids=job_ids,
+            counts={status: statuses.count(status) for status in sorted(set(statuses))},
+            failures=await self._views(failed[:MOST_FAILURES]),
+            created_at=created_at,
+            finished_at=max(ends, default=created_at) if ENDED.issuperset(statuses) else None,
+            submitted_by=facts.get(b"by", b"").decode() or None,
+        )
+
+    async def _views(self, ids: list[str]) -> list[JobView]:
+        records = await self._records(ids) if ids else []
+        return [
+            view_of(job_id, record, None)
+            for job_id, record in zip(ids, records, strict=True)
+            if record
+        ]
+
+    async def aclose(self) -> None:
+        await self._repair_lane.close()
+
+    async def _ids(self, kind: str, value: str, wanted: JobFilter, cursor: str | None) -> list[str]:
+        if kind == "batch":
+            return await self._ids_of_batch(value, cursor)
+        key = f"{keys.INDEX}{kind}" + (f":{value}" if value else "")
+        top = f"({cursor}" if cursor is not None else "+"
+        if wanted.created_before is not None:
+            bound = _bound(wanted.created_before)
+            top = f"({bound}" if cursor is None or bound < cursor else top
+        bottom = "-" if wanted.created_after is None else f"[{_bound(wanted.created_after)}"
+        asking = self._client.zrevrangebylex(key, top, bottom, start=0, num=CHUNK)
+        return [each.decode() for each in await ask(asking, self._reachability)]
+
+    async def _ids_of_batch(self, batch_id: str, cursor: str | None) -> list[str]:
+        asking = self._client.lrange(f"{keys.batch(batch_id)}:jobs", 0, -1)
+        ids = [each.decode() for each in await ask(asking, self._reachability)]
+        ids.sort(reverse=True)
+        return [each for each in ids if cursor is None or each < cursor][:CHUNK]
+
+    async def _records(self, ids: list[str]) -> list[dict[bytes, bytes]]:
+        """Their records without bodies; empty where there is none."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.hmget(keys.job(job_id), *_FIELDS)
+            rows = await ask(pipeline.execute(), self._reachability)
+        names = [name.encode() for name in _FIELDS]
+        return [
+            {name: each for name, each in zip(names, row, strict=True) if each is not None}
+            if row[0] is not None
+            else {}
+            for row in rows
+        ]
+
+    async def _page(self, found: list[JobView], cursor: str | None) -> Page:
+        """Finished jobs have their result elsewhere; fetched for these few only."""
+        finished = [view for view in found if view.status == "finished"]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for view in finished:
+                pipeline.xrevrange(keys.results(view.id), count=1)
+            results = await ask(pipeline.execute(), self._reachability) if finished else []
+        for view, result in zip(finished, results, strict=True):
+            if result:
+                view.result = view_of(view.id, {b"status": b"finished"}, result[0][1]).result
+        return Page(found, cursor)
+
+    async def _states(
+        self, ids: list[str], facts: dict[bytes, bytes]
+    ) -> list[tuple[str, datetime | None]]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.hmget(keys.job(job_id), "status", "ended_at")
+            rows = await ask(pipeline.execute(), self._reachability)
+        states = []
+        for job_id, (status, ended_at) in zip(ids, rows, strict=True):
+            gone = facts.get(b"gone:" + job_id.encode(), b"finished")
+            # Of a job that is still on its way in there is a record, and no status yet.
+            record = {b"status": status or gone, b"ended_at": ended_at or b""}
+            view = view_of(job_id, record, None)
+            states.append((str(view.status), view.ended_at))
+        return states
+
+    async def _repair(self, kind: str, value: str, stale: list[str]) -> None:
+        asking = run_script(self._repair_lane, scripts.REPAIR, kind, value, *stale)
+        await ask(asking, self._reachability)
+
+
+def _driver(wanted: JobFilter) -> tuple[str, str]:
+    """The index with the fewest other jobs in it, as far as one can tell."""
+    if wanted.batch_id is not None:
+        return "batch", wanted.batch_id
+    if wanted.tag is not None:
+        return "tag", f"{wanted.tag[0]}:{wanted.tag[1]}"
+    if wanted.error is not None:
+        return "error", wanted.error
+    if wanted.status in _INDEXED_STATUS:
+        return "status", str(wanted.status)
+    if wanted.submitted_by is not None:
+        return "by", wanted.submitted_by
+    if wanted.type is not None:
+        return "type", wanted.type
+    return "all", ""
+
+
+def _is_stale(kind: str, value: str, record: dict[bytes, bytes]) -> bool:
+    return kind == "status" and record.get(b"status", b"").decode() != value
+
+
+def _fits(view: JobView, wanted: JobFilter) -> bool:
+    error = view.error.code if view.error is not None else None
+    pairs: list[tuple[Any, Any]] = [
+        (wanted.status, view.status),
+        (wanted.type, view.type),
+        (wanted.queue, view.queue),
+        (wanted.error, error),
+        (wanted.batch_id, view.batch_id),
+        (wanted.submitted_by, view.submitted_by),
+    ]
+    if any(want is not None and want != have for want, have in pairs):
+        return False
+    if wanted.tag is not None and view.tags.get(wanted.tag[0]) != wanted.tag[1]:
+        return False
+    if wanted.created_after is not None and view.created_at < wanted.created_after:
+        return False
+    if wanted.created_before is not None and view.created_at >= wanted.created_before:
+        return False
+    return wanted.fingerprint is None
+
+
+def _bound(at: datetime) -> str:
+    """Where ids of that time begin; see new_job_id."""
+    return f"{max(0, round(at.timestamp() * 1_000_000)):013x}"

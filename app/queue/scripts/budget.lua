@@ -1,0 +1,48 @@
+-- Budgets and idempotency keys: what may refuse a submission as a whole.
+local IDEMPOTENCY_SECONDS = 86400
+local BATCH_SECONDS = 31 * 86400
+
+local function idempotency_key(id) return OURS .. 'idempotency:' .. id end
+
+-- An answer when the key was used before, or nil. {2, …}: the same request.
+local function used_before(id, fingerprint)
+  if id == '' then return nil end
+  local found = call('HMGET', idempotency_key(id), 'fingerprint', 'id', 'us', 'request', 'pending')
+  if not found[1] then return nil end
+  if found[1] ~= fingerprint then return { 3 } end
+  if found[5] and has(OURS .. 'batch:' .. found[2] .. ':todo') then return { 7 } end
+  return { 2, found[2], found[3], found[4] }
+end
+
+local function use_key(id, fingerprint, first, request, pending)
+  if id == '' then return end
+  local key = idempotency_key(id)
+  call('HSET', key, 'fingerprint', fingerprint, 'id', first, 'us', NOW_US, 'request', request)
+  if pending then call('HSET', key, 'pending', 1) end
+  call('EXPIRE', key, IDEMPOTENCY_SECONDS)
+end
+
+-- `wanted` is {queue = {count, bytes}}. {5, queue}: too deep; {6, queue}: too many bytes.
+local function over_budget(wanted, most_jobs, most_bytes)
+  for q, more in pairs(wanted) do
+    local depth = call('LLEN', queue_key(q)) + call('ZCARD', P .. ':scheduled:' .. q)
+      + call('ZCARD', P .. ':deferred:' .. q)
+    if depth + more[1] > most_jobs then return { 5, q } end
+    local bytes = tonumber(call('HGET', OURS .. 'bytes', base_queue(q)) or '') or 0
+    if bytes + more[2] > most_bytes then return { 6, q } end
+  end
+end
+
+local function count_bytes(wanted)
+  for q, more in pairs(wanted) do call('HINCRBY', OURS .. 'bytes', base_queue(q), more[2]) end
+end
+
+local function record_batch(id, by, request, ids)
+  local key = OURS .. 'batch:' .. id
+  call('HSET', key, 'size', #ids, 'by', by, 'request', request, 'created_at', NOW_ISO)
+  for from = 1, #ids, 500 do
+    call('RPUSH', key .. ':jobs', unpack(ids, from, math.min(from + 499, #ids)))
+  end
+  call('EXPIRE', key, BATCH_SECONDS)
+  call('EXPIRE', key .. ':jobs', BATCH_SECONDS)
+end

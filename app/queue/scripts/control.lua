@@ -1,0 +1,45 @@
+-- control: acts of clients and operators on one job or queue.
+-- ARGV: prefix, act (cancel delete pause resume), job id or queue, the acting key's name
+-- Answer: {'none'} | {'ended', status} | {'waiting', status} | {'done'} | {'stopping'}
+local act, target, by = ARGV[2], ARGV[3], ARGV[4]
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
+
+if act == 'pause' or act == 'resume' then
+  call(act == 'pause' and 'SADD' or 'SREM', OURS .. 'paused', target)
+  if act == 'resume' then
+    for _, q in ipairs({ target .. '.high', target, target .. '.low' }) do woken[q] = true end
+    wake()
+  end
+  return { 'done' }
+end
+
+local key = job_key(target)
+if call('TYPE', key).ok ~= 'hash' then return { 'none' } end
+local found = call('HMGET', key, 'status', 'origin', 'result_ttl')
+local job = { status = found[1], origin = found[2] or 'default', ttl = found[3] }
+if not job.status then return { 'none' } end
+
+if act == 'delete' then
+  if not ENDED[job.status] then return { 'waiting', job.status } end
+  for _, name in ipairs({ ':finished:', ':failed:', ':canceled:' }) do
+    call('ZREM', P .. name .. job.origin, target)
+  end
+  remove(target)
+  return { 'done' }
+end
+
+if ENDED[job.status] then return { 'ended', job.status } end
+local by_json = cjson.encode({ reason = 'requested', by = by })
+local ex = live_execution(target)
+if ex then
+  -- The worker learns of it at once, or with its next beat.
+  local execution = execution_key(target .. ':' .. ex)
+  if call('HSETNX', execution, 'x_stop', by) == 1 then note(target, 'stopping', by_json) end
+  call('PUBLISH', P .. ':pubsub:' .. (call('HGET', execution, 'worker_name') or ''),
+    cjson.encode({ command = 'stop-execution', job_id = target, execution_id = ex }))
+  return { 'stopping' }
+end
+cancel_waiting(target, job, 'requested', by_json)
+settle_just_ended()
+wake()
+return { 'done' }

@@ -1,0 +1,74 @@
+-- Sorted sets by id, which sorts by time of creation, so that lists need not look at every job.
+-- Stock tools know nothing of them: who reads checks each record, and says what was stale.
+local INDEX = OURS .. 'i:'
+-- States that jobs are rarely in; the others are found fast among all.
+local INDEXED = { scheduled = true, deferred = true, failed = true, canceled = true, stopped = true }
+-- An ended job's keys outlive its registry entry by this, so that upkeep can read what to tidy.
+local TIDY_SECONDS = 900
+
+local function index_status(id, status)
+  if INDEXED[status] then call('ZADD', INDEX .. 'status:' .. status, 0, id) end
+end
+
+local function unindex_status(id, status)
+  if INDEXED[status] then call('ZREM', INDEX .. 'status:' .. status, id) end
+end
+
+local function tags_of(text)
+  local ok, tags = pcall(cjson.decode, text or '')
+  return ok and type(tags) == 'table' and tags or {}
+end
+
+local known = {}
+local function index_job(id, by, type_name, tags)
+  local names = { INDEX .. 'type:' .. type_name }
+  if by and by ~= '' then names[2] = INDEX .. 'by:' .. by end
+  for _, name in ipairs(names) do
+    if not known[name] then
+      known[name] = true
+      call('SADD', OURS .. 'indexes', name)
+    end
+  end
+  call('ZADD', INDEX .. 'all', 0, id)
+  for _, name in ipairs(names) do call('ZADD', name, 0, id) end
+  for key, value in pairs(tags) do call('ZADD', INDEX .. 'tag:' .. key .. ':' .. value, 0, id) end
+end
+
+local function error_code(text)
+  local ok, found = pcall(cjson.decode, text or '')
+  return ok and type(found) == 'table' and type(found.code) == 'string' and found.code or nil
+end
+
+-- The job leaves every index. Of a job whose record is gone, what it was in is not known.
+local function unindex_job(id)
+  call('ZREM', INDEX .. 'all', id)
+  for status in pairs(INDEXED) do call('ZREM', INDEX .. 'status:' .. status, id) end
+  local job = { false, false, false, false }
+  if call('TYPE', job_key(id)).ok == 'hash' then
+    job = call('HMGET', job_key(id), 'x_type', 'x_by', 'x_tags', 'x_error')
+  end
+  if not job[1] then
+    for _, name in ipairs(call('SMEMBERS', OURS .. 'indexes')) do call('ZREM', name, id) end
+    return
+  end
+  call('ZREM', INDEX .. 'type:' .. job[1], id)
+  if job[2] then call('ZREM', INDEX .. 'by:' .. job[2], id) end
+  for key, value in pairs(tags_of(job[3])) do
+    call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), id)
+  end
+  local code = error_code(job[4])
+  if code then call('ZREM', INDEX .. 'error:' .. code, id) end
+end
+
+-- Nothing of the job remains, but its name in its batch, with how it ended.
+local function remove(id)
+  local key = job_key(id)
+  local job = { false, false }
+  if call('TYPE', key).ok == 'hash' then job = call('HMGET', key, 'x_batch', 'status') end
+  if job[1] and job[2] and has(OURS .. 'batch:' .. job[1]) then
+    call('HSET', OURS .. 'batch:' .. job[1], 'gone:' .. id, job[2])
+  end
+  unindex_job(id)
+  call('ZREM', OURS .. 'retained', id)
+  call('DEL', key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies', P .. ':results:' .. id)
+end

@@ -1,0 +1,297 @@
+"""Takes drafts from many callers to Redis, together; for the web process."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import redis.asyncio as async_redis
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from app.queue import scripts
+from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
+from app.queue.calling import BROKEN_EXC, run_script
+from app.queue.connection import Lane, Reachability, is_away
+from app.queue.errors import (
+    IdempotencyMismatchError,
+    IdempotencyPendingError,
+    JobIdTakenError,
+    QueueUnavailableError,
+    UnknownParentError,
+)
+from app.queue.packing import Packed, pack
+from app.queue.records import Idempotency, JobDraft
+
+SUBMIT_SECONDS = 4.0
+BATCH_SECONDS = 10.0
+STAGED_SECONDS = 60
+FULL_RETRY_SECONDS = 30
+# The rest is for what keeps accepted jobs alive: claims, outcomes, results.
+MEMORY_SHARE = 0.9
+MEMORY_LOOK_SECONDS = 1.0
+MOST_QUEUED = 1_000_000
+MOST_QUEUED_BYTES = 2 * 1024**3
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """One client's request: its jobs stand or fall together."""
+
+    jobs: list[Packed]
+    batch_id: str
+    idempotency: Idempotency | None
+
+    @property
+    def first(self) -> JobDraft:
+        return self.jobs[0].draft
+
+    @property
+    def weight(self) -> int:
+        # A job costs the server time beside its bytes.
+        per_job = MOST_BYTES // MOST_ITEMS
+        return (
+            sum(max(job.wire_bytes, per_job) for job in self.jobs)
+            if self.batch_id
+            else max(self.jobs[0].wire_bytes, 1)
+        )
+
+    def heading(self) -> list[Any]:
+        """Whose request it is, as `submit` and `commit` read it: by, only by, key, …"""
+        by = self.first.submitted_by or ""
+        key = self.idempotency
+        return [
+            by,
+            "" if self.first.sees_all else by,
+            "" if key is None else _idempotency_id(by, key.key),
+            "" if key is None else key.fingerprint,
+            self.first.request_id or "",
+        ]
+
+
+class Submitter:
+    """One for a process. Callers that arrive together share a call of the script."""
+
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        give_up_seconds: float = SUBMIT_SECONDS,
+        most_queued: int = MOST_QUEUED,
+        most_queued_bytes: int = MOST_QUEUED_BYTES,
+    ) -> None:
+        self._lane = Lane(client, reachability)
+        self._batch_lane = Lane(client, reachability)
+        self._name = os.urandom(9).hex()
+        self._seq = 0
+        self._give_up_seconds = give_up_seconds
+        self._budgets = (most_queued, most_queued_bytes)
+        self._batcher: Batcher[_Group, tuple[int, list[Any]]] = Batcher(
+            self._send, lambda group: group.weight
+        )
+        self._memory_looked_at = -MEMORY_LOOK_SECONDS
+        self._memory_is_short = False
+
+    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
+        """Return when Redis has acknowledged the job, and put its times on the draft.
+
+        True: the idempotency key was used before for the same request; the draft now carries
+        the first job's id, times and request id. Raises QueueUnavailableError when Redis did
+        not answer within the limit (the job may stand all the same if only the reply was
+        lost), IdempotencyMismatchError, UnknownParentError.
+        """
+        now_us, answer = await self._batcher.put(_Group([pack(draft)], "", idempotency))
+        if answer[0] == 2:
+            _become(draft, answer)
+            return True
+        if answer[0] == 0:
+            raise JobIdTakenError(draft.id)
+        _check(answer)
+        _stamp(draft, now_us, answer[1].decode())
+        return False
+
+    async def submit_batch(
+        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
+    ) -> str | None:
+        """Accept all drafts, or none. The first batch's id when the key was used before.
+
+        Raises as `submit` does, and IdempotencyPendingError.
+        """
+        for draft in drafts:
+            draft.batch_id = batch_id
+        group = _Group([pack(draft) for draft in drafts], batch_id, idempotency)
+        bodies = any(job.body is not None for job in group.jobs)
+        if bodies or group.weight > MOST_BYTES:
+            return await self._submit_large(group)
+        now_us, answer = await self._batcher.put(group)
+        if answer[0] == 2:
+            return str(answer[1].decode())
+        _check(answer)
+        for draft, status in zip(drafts, answer[1:], strict=True):
+            _stamp(draft, now_us, status.decode())
+        return None
+
+    async def aclose(self) -> None:
+        await self._batcher.aclose()
+        await self._lane.close()
+        await self._batch_lane.close()
+
+    async def _send(self, groups: Sequence[_Group]) -> Sequence[tuple[int, list[Any]]]:
+        self._seq += 1
+        arguments: list[Any] = [self._name, self._seq, *self._budgets, len(groups)]
+        for group in groups:
+            arguments += [len(group.jobs), *group.heading(), group.batch_id]
+            for job in group.jobs:
+                arguments += job.arguments()
+        bodies = [job for group in groups for job in group.jobs if job.body is not None]
+
+        async def send() -> Any:
+            await self._check_memory()
+            for job in bodies:
+                await run_script(
+                    self._lane, scripts.STAGE, STAGED_SECONDS, 1, job.draft.id, 2, "data", job.body
+                )
+            return await run_script(self._lane, scripts.SUBMIT, *arguments)
+
+        now_us, answers = await _within(self._give_up_seconds, send)
+        return [(int(now_us), answer) for answer in answers]
+
+    async def _submit_large(self, group: _Group) -> str | None:
+        """Records first, with a TTL, then one script that makes them count."""
+        lane = self._batch_lane
+        commit = [
+            *self._budgets, group.batch_id, *group.heading(),
+            *(job.draft.id for job in group.jobs),
+        ]  # fmt: skip
+
+        async def send() -> Any:
+            await self._check_memory()
+            for chunk in _chunks(group.jobs):
+                records = [part for job in chunk for part in job.record(group.batch_id)]
+                await run_script(lane, scripts.STAGE, STAGED_SECONDS, len(chunk), *records)
+            return await run_script(lane, scripts.COMMIT, *commit)
+
+        now_us, answer = await _within(BATCH_SECONDS, send)
+        if answer[0] == 2:
+            return str(answer[1].decode())
+        _check(answer)
+        for job in group.jobs:
+            _stamp(job.draft, int(now_us), "queued")
+        await self._activate(group.batch_id)
+        return None
+
+    async def _activate(self, batch_id: str) -> None:
+        """The batch is accepted; should Redis go away now, upkeep goes on with it."""
+        try:
+            while await run_script(
+                self._batch_lane, scripts.ACTIVATE, batch_id, MOST_ITEMS, BROKEN_EXC
+            ):
+                pass
+        except (RedisError, OSError, TimeoutError) as error:
+            if isinstance(error, RedisError) and not is_away(error):
+                raise
+
+    async def _check_memory(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._memory_looked_at >= MEMORY_LOOK_SECONDS:
+            self._memory_looked_at = now
+            facts = _facts(await self._lane.call(b"INFO", b"memory"))
+            most = int(facts.get("maxmemory", 0))
+            used = int(facts.get("used_memory", 0))
+            self._memory_is_short = most > 0 and used > most * MEMORY_SHARE
+        if self._memory_is_short:
+            raise QueueUnavailableError("Redis is nearly full", FULL_RETRY_SECONDS)
+
+
+async def _within(seconds: float, send: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call that is safe to repeat, for so long. Raises QueueUnavailableError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = 0.02
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await send()
+        except OutOfMemoryError as error:
+            raise QueueUnavailableError("Redis is full", FULL_RETRY_SECONDS) from error
+        except (RedisError, OSError, TimeoutError) as error:
+            if isinstance(error, RedisError) and not is_away(error):
+                raise
+            if loop.time() + pause >= deadline:
+                raise QueueUnavailableError("Redis does not answer") from error
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.5)
+
+
+def _check(answer: list[Any]) -> None:
+    """Raise what a refusal means; see submit.lua for the codes."""
+    code = answer[0]
+    if code == 0:
+        raise JobIdTakenError
+    if code == 3:
+        raise IdempotencyMismatchError
+    if code == 4:
+        raise UnknownParentError(answer[1], answer[2])
+    if code in {5, 6}:
+        what = "too many jobs wait" if code == 5 else "too many bytes wait"
+        name = answer[1].decode()
+        raise QueueUnavailableError(f"{what} in queue {name}", FULL_RETRY_SECONDS)
+    if code == 7:
+        raise IdempotencyPendingError
+    if code == 8:
+        raise QueueUnavailableError("Redis was too slow for a batch of this size")
+    if code != 1:
+        raise QueueUnavailableError("a key of this queue holds something else")
+
+
+def _stamp(draft: JobDraft, now_us: int, status: str) -> None:
+    draft.created_at = _from_us(now_us)
+    if draft.delay_seconds is not None:
+        draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
+    if status == "canceled":
+        draft.status, draft.reason = "canceled", "parent_failed"
+    elif status == "deferred" or (status == "queued" and draft.scheduled_at is None):
+        draft.status = "deferred" if status == "deferred" else "queued"
+        draft.enqueued_at = draft.created_at if status == "queued" else None
+    else:
+        draft.status = "scheduled"
+
+
+def _become(draft: JobDraft, answer: list[Any]) -> None:
+    """The draft of a repeated request becomes the job that the first one made."""
+    draft.id, request_id = answer[1].decode(), answer[3].decode()
+    draft.request_id = request_id or None
+    status = "deferred" if draft.depends_on else "queued"
+    _stamp(draft, int(answer[2]), status)
+
+
+def _idempotency_id(by: str, key: str) -> str:
+    return hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()[:40]
+
+
+def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
+    chunks: list[list[Packed]] = [[]]
+    room = MOST_BYTES
+    for job in jobs:
+        if chunks[-1] and (len(chunks[-1]) >= MOST_ITEMS or job.size_bytes > room):
+            chunks.append([])
+            room = MOST_BYTES
+        chunks[-1].append(job)
+        room -= job.size_bytes
+    return chunks
+
+
+def _facts(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, separator, value in lines if separator}
+
+
+def _from_us(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
+        microsecond=microseconds % 1_000_000
+    )
