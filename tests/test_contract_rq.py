@@ -15,7 +15,8 @@ from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
 from tests.conftest import ValkeyServer, poll_until
-from tests.harness import TIDY_SECONDS, (
+from tests.harness import (
+    TIDY_SECONDS,
     WorkerProcess,
     draft,
     journal,
