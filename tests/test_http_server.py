@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ import sys
 from app.http import server
 from tests.http_doubles import MemoryQueue, app_over
 server.HEADERS_SECONDS = 0.3
+server.MAX_CONNECTIONS = 4
 sock = server.listen("127.0.0.1", 0)
 print(sock.getsockname()[1], flush=True)
 server.serve(app_over(MemoryQueue()), sock)
@@ -62,6 +66,15 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
+def assert_problem(received: bytes, status: int, slug: str) -> None:
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), head
+    assert b"content-type: application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["type"] == f"/problems/{slug}"
+    assert f"x-request-id: {problem['request_id']}".encode() in head
+
+
 def test_job_is_submitted_over_a_socket(served: Served) -> None:
     connection = http.client.HTTPConnection("localhost", served.port, timeout=15)
     connection.request("POST", "/v1/jobs", BODY, {"Content-Type": "application/json"})
@@ -96,7 +109,46 @@ def test_endless_head_is_cut_off(served: Served) -> None:
     with served.connect() as client:
         client.sendall(HEAD + b"X-Long: " + b"x" * 65_600)
 
-        assert read_all(client).startswith(b"HTTP/1.1 400 ")
+        assert_problem(read_all(client), 400, "malformed-request")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x00\xff\r\n\r\n", b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_what_is_not_http_is_answered_with_a_problem(served: Served, request_: bytes) -> None:
+    with served.connect() as client:
+        client.sendall(request_)
+
+        assert_problem(read_all(client), 400, "malformed-request")
+
+
+def test_garbage_behind_requests_leaves_no_trace_in_the_log(served: Served) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with served.connect() as client, served.connect() as leaving:
+        client.sendall(one * 20 + b"\x00garbage\r\n\r\n")
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.sendall(one * 500)
+        leaving.close()  # with a reset
+        assert_problem(read_all(client), 400, "malformed-request")
+    served.process.send_signal(signal.SIGTERM)
+
+    _, errors = served.process.communicate(timeout=15)
+    assert (served.process.returncode, errors) == (0, "Invalid HTTP request received.\n")
+
+
+def test_one_connection_too_many_is_told_when_to_come_back(served: Served) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(served.connect())
+            client.sendall(ask)
+            assert client.recv(1024).startswith(b"HTTP/1.1 200 ")
+        client = stack.enter_context(served.connect())
+        client.sendall(ask)
+        received = read_all(client)
+
+    assert_problem(received, 503, "overloaded")
+    assert b"retry-after: 2\r\n" in received
 
 
 def test_client_that_leaves_half_way_leaves_no_trace(served: Served) -> None:

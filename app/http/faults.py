@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+class MalformedRequestError(ValueError):
+    """What arrived is not HTTP, or its head is too large."""
+
+
+class OverloadedError(Exception):
+    """As many connections as this process takes are open."""
+
+
 class MalformedJsonError(ValueError):
     """The body is not JSON; the message says where."""
 

@@ -25,6 +25,10 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
+def new_request_id() -> bytes:
+    return os.urandom(12).hex().encode()
+
+
 class RequestId:
     """Gives each request an id, the client's own when it is sane, and sends it back."""
 
@@ -36,11 +40,7 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = header(scope, b"x-request-id")
-        raw = (
-            given
-            if given is not None and _SANE_ID.fullmatch(given)
-            else os.urandom(12).hex().encode()
-        )
+        raw = given if given is not None and _SANE_ID.fullmatch(given) else new_request_id()
         request_id = raw.decode()
         scope[REQUEST_ID] = request_id
 

@@ -15,9 +15,11 @@ from app.http.faults import (
     ForeignRequestError,
     InvalidRequestError,
     MalformedJsonError,
+    MalformedRequestError,
     MethodNotAllowedError,
     MissingScopeError,
     NotFoundError,
+    OverloadedError,
     SlowBodyError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
@@ -36,6 +38,10 @@ class ProblemType:
 
 
 _LIST = [
+    ProblemType(
+        "malformed-request", 400, "This is not HTTP",
+        "The head of the request cannot be read as HTTP/1.1, or has more than 64 KiB.",
+    ),
     ProblemType(
         "malformed-json", 400, "The body is not JSON",
         "The body must be one JSON value in UTF-8, without NaN, Infinity or numbers too large"
@@ -89,6 +95,11 @@ _LIST = [
         "It has been logged under `request_id`. A job may or may not have been made.",
     ),
     ProblemType(
+        "overloaded", 503, "Too many connections",
+        "As many connections as this process takes are open. Try again after `Retry-After`"
+        " seconds, and keep few connections open.",
+    ),
+    ProblemType(
         "queue-unavailable", 503, "The queue cannot take the job now",
         "Redis is down, full or too slow. Try again after `Retry-After` seconds.",
     ),
@@ -114,6 +125,12 @@ _CLOSE = (b"connection", b"close")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="recado"')
 
 TABLE: dict[type[Exception], _Row] = {
+    MalformedRequestError: _Row("malformed-request", headers=lambda _: [_CLOSE]),
+    OverloadedError: _Row(
+        "overloaded",
+        lambda _: "Too many connections are open.",
+        lambda _: [(b"retry-after", b"2"), _CLOSE],
+    ),
     MalformedJsonError: _Row("malformed-json"),
     UnauthenticatedError: _Row("unauthenticated", headers=lambda _: [_CHALLENGE]),
     MissingScopeError: _Row("missing-scope"),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http
 import signal
 import socket
 from typing import Any
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.http.faults import MalformedRequestError, OverloadedError
+from app.http.middleware import Errors, RequestId, new_request_id
+from app.http.problems import problem_answer
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 10
@@ -26,14 +31,17 @@ class CannotListenError(Exception):
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's, with a bound on the time and the size of a request's head.
+    """uvicorn's, with a bound on the time and the size of a request's head, and with problems.
 
-    uvicorn 0.54 has neither for httptools: half-sent heads stay open for ever and count as
-    connections. To be dropped when it has them.
+    uvicorn 0.54 has neither bound for httptools: half-sent heads stay open for ever and count
+    as connections. Its own refusals are plain text without a request id, and an answer to the
+    first of several pipelined requests, written when the connection is closed, is logged as
+    an error of ours, twice. To be dropped when it has them.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _cycles: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -41,6 +49,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        self._answer_no_more()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -58,10 +67,30 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
-        super().on_headers_complete()
+        app = self.app
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.app = _OVERLOADED
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
+        self._cycles = tuple(each for each in self._cycles if not each.response_complete)
+        if self.cycle is not None:
+            self._cycles += (self.cycle,)
+
+    def send_400_response(self, msg: str) -> None:
+        if not any(each.response_started for each in self._cycles if not each.response_complete):
+            self.transport.write(_refusal(msg))
+        self._answer_no_more()
+        self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Whoever asks for WebSocket gets plain HTTP, which is no news to an operator."""
+
+    def _answer_no_more(self) -> None:
+        for each in self._cycles:
+            each.disconnected = True
+            each.message_event.set()
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
@@ -76,6 +105,28 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    raise OverloadedError
+
+
+_OVERLOADED: Any = RequestId(Errors(_overloaded))
+
+
+def _refusal(reason: str) -> bytes:
+    """The answer to what is no request, and so has no path to route it by."""
+    request_id = new_request_id()
+    answer = problem_answer(MalformedRequestError(reason), {"path": ""}, request_id.decode())
+    headers = [
+        *answer.headers,
+        (b"x-request-id", request_id),
+        (b"content-length", b"%d" % len(answer.body)),
+    ]
+    status = http.HTTPStatus(answer.status)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, b"", answer.body])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -112,7 +163,6 @@ def serve(app: ASGIApp, sock: socket.socket) -> None:
             # Nothing here depends on the client's address, but for keyless local use, where
             # a proxy's word must not be taken.
             proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
