@@ -48,6 +48,10 @@ _AUTHENTICATION = """\
 in, `read` sees everything, `operate` acts on everything. Without configured keys the service
 answers its own machine only, and no key is needed.
 """
+# Bodies that are a job type's params with `options` among them.
+FLAT_SUBMISSIONS = {"EmailSubmission": "email.send"}
+# No job type, no job: what cannot be submitted.
+_NOTHING: Json = {"not": {}}
 # Keywords of JSON Schema under which data stands, not schemas.
 _VALUES = {"default", "const", "enum", "examples", "example"}
 _BODY_PROBLEMS = (
@@ -258,8 +262,9 @@ def _schemas(catalog: Catalog) -> dict[str, Json]:
     """Every schema that is referred to. What comes in is as its own model says it."""
     submissions = [_submission(job_type) for job_type in catalog]
     incoming: list[type[BaseModel]] = [*submissions]
-    if "email.send" in catalog:
-        incoming.append(_flat_submission("EmailSubmission", catalog.get("email.send")))
+    for name, type_name in FLAT_SUBMISSIONS.items():
+        if type_name in catalog:
+            incoming.append(_flat_submission(name, catalog.get(type_name)))
     outgoing = {
         reply.model
         for described in DESCRIPTIONS.values()
@@ -275,12 +280,17 @@ def _schemas(catalog: Catalog) -> dict[str, Json]:
         job_type.name: names[(model, "validation")]["$ref"]
         for job_type, model in zip(catalog, submissions, strict=True)
     }
-    schemas["JobSubmission"] = {
-        "title": "JobSubmission",
-        "description": "A job: which type, with what params, and how it is to be run.",
-        "oneOf": [{"$ref": reference} for reference in references.values()],
-        "discriminator": {"propertyName": "type", "mapping": references},
-    }
+    for name in FLAT_SUBMISSIONS:
+        schemas.setdefault(name, _NOTHING)
+    schemas["JobSubmission"] = (
+        _NOTHING
+        if not references
+        else {
+            "description": "A job: which type, with what params, and how it is to be run.",
+            "oneOf": [{"$ref": reference} for reference in references.values()],
+            "discriminator": {"propertyName": "type", "mapping": references},
+        }
+    )
     return {name: _without_titles(schema) for name, schema in schemas.items()}
 
 
