@@ -67,13 +67,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
-        app = self.app
-        if len(self.connections) > MAX_CONNECTIONS:
+        app, limit = self.app, self.limit_concurrency
+        if limit is not None and len(self.connections) > limit:
             self.app = _OVERLOADED
+        self.limit_concurrency = None  # uvicorn's own answer
         try:
             super().on_headers_complete()
         finally:
-            self.app = app
+            self.app, self.limit_concurrency = app, limit
         self._cycles = tuple(each for each in self._cycles if not each.response_complete)
         if self.cycle is not None:
             self._cycles += (self.cycle,)
@@ -163,6 +164,7 @@ def serve(app: ASGIApp, sock: socket.socket) -> None:
             # Nothing here depends on the client's address, but for keyless local use, where
             # a proxy's word must not be taken.
             proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
