@@ -42,7 +42,8 @@ THREADS = 8
 LISTED_AT_ONCE = 500
 # Begins with a dot, as no part of a key does.
 DRAFTS = ".drafts"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+# EFBIG: a limit on the size of files, set for the process or by the file system.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FolderStorage:

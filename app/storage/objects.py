@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 # Parts that begin with a dot are the storage's own; that bars `.` and `..` too.
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_ONE_PART = re.compile(_PART)
 _KEY = re.compile(rf"{_PART}(/{_PART}){{1,4}}")
 
 
@@ -108,14 +109,20 @@ def check_key(key: str) -> str:
 
 
 def upload_key(upload_id: str) -> str:
-    return check_key(f"uploads/{upload_id}")
+    return f"uploads/{_part(upload_id)}"
 
 
 def artifacts_prefix(job_id: str) -> str:
     """What the keys of all artifacts of a job begin with."""
-    return check_key(f"artifacts/{job_id}") + "/"
+    return f"artifacts/{_part(job_id)}/"
 
 
 def artifact_key(job_id: str, attempt: int, name: str) -> str:
     """Of one run: a late run must not replace what another has reported."""
-    return check_key(f"artifacts/{job_id}/{attempt}/{name}")
+    return f"artifacts/{_part(job_id)}/{attempt}/{_part(name)}"
+
+
+def _part(name: str) -> str:
+    if _ONE_PART.fullmatch(name) is None:
+        raise ValueError("this is no storage key")
+    return name
