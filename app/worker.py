@@ -9,15 +9,18 @@ import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 from app import logs
+from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
 from app.queue.connection import connect
 from app.queue.perform import check_result, validate
 from app.queue.worker import Worker, WorkerOptions
 from app.settings import Settings, child_environment, load, refuse
+from app.storage import open_storage
 from jobs import catalog
 from jobs.catalog import QUEUE_PATTERN, Catalog
 from jobs.context import JobContext, MailSender, NoMail
@@ -38,30 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def perform(job_type: str, params: dict[str, Any]) -> Any:
     """Run one job here and now, once: what a stock `rq worker --serializer json` calls.
 
-    Our own worker never calls it; it reads the type's name and runs it with retry and trail.
+    Our own worker never calls it; it reads the type's name and runs it with retry and trail,
+    and keeps artifacts, which are thrown away here: RQ's record has no place for them.
     Raises what the job raises.
     """
     settings = load()
     job_types = catalog.load(settings.job_modules)
     found = job_types.get(job_type)
     checked = validate(found, params, _params_defaults(settings))
-    context = JobContext(job_id=_stock_job_id(), job_type=job_type)
-    if not found.is_async:
-        return check_result(found.function(checked, context))
+    with tempfile.TemporaryDirectory(prefix="recado-run-") as folder:
+        context = JobContext(job_id=_stock_job_id(), job_type=job_type, artifacts_folder=folder)
+        if not found.is_async:
+            return check_result(found.function(checked, context))
 
-    async def run() -> Any:
-        context.mail = _mail(settings)
-        try:
-            return await found.function(checked, context)
-        finally:
-            await _close(context.mail)
+        async def run() -> Any:
+            context.mail = _mail(settings)
+            try:
+                return await found.function(checked, context)
+            finally:
+                await _close(context.mail)
 
-    return check_result(asyncio.run(run()))
+        return check_result(asyncio.run(run()))
 
 
 async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) -> None:
     client = connect(settings.redis_location)
     mail = _mail(settings)
+    storage = open_storage(settings.storage_location)
+    workspace = Workspace()
     children = Children(
         {
             "job_modules": settings.job_modules,
@@ -76,11 +83,16 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         client, settings.redis_location, job_types, options,
         mail=mail,
         children=children,
+        workspace=workspace,
+        artifacts=ArtifactKeeper(storage, settings.max_artifact_bytes),
         probe_mail=getattr(mail, "probe", None) if "email" in options.queues else None,
     )  # fmt: skip
     try:
+        await asyncio.to_thread(workspace.open)
         await worker.run()
     finally:
+        workspace.close()
+        await storage.aclose()
         await _close(mail)
         await client.aclose()
     await _leave_stragglers()

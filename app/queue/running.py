@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.queue.children import ChildDiedError, ChildKilledError, Children
 from app.queue.claimed import Call
 from app.queue.outcomes import Ended
 from app.queue.perform import check_result, validate
+from app.queue.progress import ProgressReporter
 from app.queue.retry import Failure
 from app.queue.transitions import Claimed
 from app.storage import StorageError
@@ -23,7 +25,7 @@ from jobs.errors import PermanentError
 log = logging.getLogger("recado.worker")
 
 # A coroutine that was cancelled has so long to put its things away.
-CANCEL_SECONDS = 5.0
+CANCEL_SECONDS = 3.0
 # For storing what a job has written; counts beside its time-out, not in it.
 KEEP_SECONDS = 300.0
 
@@ -39,8 +41,10 @@ class Runner:
         *,
         workspace: Workspace,
         artifacts: ArtifactKeeper,
+        progress: ProgressReporter,
     ) -> None:
         self._mail = mail
+        self._progress = progress
         self._children = children
         self._defaults = defaults
         self._workspace = workspace
@@ -59,6 +63,7 @@ class Runner:
                 return ended
             return await self._keep(claimed, ended, folder, stop)
         finally:
+            self._progress.forget(claimed)
             await self._workspace.remove(folder)
 
     async def _run(
@@ -106,7 +111,11 @@ class Runner:
     async def _in_loop(self, claimed: Claimed, call: Call, folder: Path) -> Ended:
         try:
             params = validate(call.job_type, call.params, self._defaults)
-            context = JobContext(**context_fields(claimed, call, folder), mail=self._mail)
+            context = JobContext(
+                **context_fields(claimed, call, folder),
+                mail=self._mail,
+                report_progress=partial(self._progress.note, claimed),
+            )
             value = check_result(await call.job_type.function(params, context))
             return Ended("result", value=value, call=call, declared=context.artifacts)
         except asyncio.CancelledError:
@@ -123,7 +132,7 @@ class Runner:
             "context": context_fields(claimed, call, folder),
         }
         try:
-            frame = await self._children.run(order, lambda _progress: None)
+            frame = await self._children.run(order, partial(self._hear_progress, claimed))
         except ChildKilledError:
             return Ended("abandoned", call=call)
         except ChildDiedError as error:
@@ -133,6 +142,11 @@ class Runner:
             declared = [Artifact(name, kind) for name, kind in frame["artifacts"]]
             return Ended("result", value=frame["value"], call=call, declared=declared)
         return Ended("error", failure=Failure.described(frame), call=call)
+
+    def _hear_progress(self, claimed: Claimed, frame: dict[str, Any]) -> None:
+        self._progress.note(
+            claimed, frame["current"], frame["total"], str(frame["unit"]), str(frame["message"])
+        )
 
 
 def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:

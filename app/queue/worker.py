@@ -29,8 +29,9 @@ from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
 from app.queue.claimed import Call, read_call
-from app.queue.connection import Reachability, is_away
+from app.queue.connection import Lane, Reachability, is_away
 from app.queue.outcomes import Ended, Limits, outcome_of
+from app.queue.progress import ProgressReporter
 from app.queue.records import PRIORITIES, queue_name, split_queue_name
 from app.queue.retry import Failure
 from app.queue.running import Runner
@@ -115,9 +116,11 @@ class Worker:
         self._transitions = WorkerTransitions(
             client, self._reachability, name=self.name, queues=self._queues
         )
+        self._progress = ProgressReporter(Lane(client, self._reachability), self.name)
         self._runner = Runner(
-            mail, children, options.params_defaults, workspace=workspace, artifacts=artifacts
-        )
+            mail, children, options.params_defaults,
+            workspace=workspace, artifacts=artifacts, progress=self._progress,
+        )  # fmt: skip
         self._upkeep = Upkeep(
             Caretaker(
                 client, self._reachability,
@@ -199,6 +202,7 @@ class Worker:
             async with asyncio.timeout(DEATH_SECONDS):
                 await self._transitions.death()
         await self._transitions.aclose()
+        await self._progress.aclose()
         self._children.close()
         event(log, "worker_stopped", worker=self.name)
 
