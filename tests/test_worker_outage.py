@@ -140,6 +140,25 @@ def test_worker_that_must_leave_during_an_outage_does(valkey: ValkeyServer, tmp_
     assert [each.outcome for each in job.attempts] == ["abandoned", "finished"]
 
 
+def test_outcome_is_reported_when_redis_is_back_before_the_worker_has_left(
+    valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    with worker(valkey.url, tmp_path) as process:
+        (job_id,) = submit(valkey.url, waiting("test.wait", tmp_path))
+        wait_for_journal(tmp_path / "journal", "began")
+        valkey.kill()
+        wait_until_said(process, "redis_unreachable")
+        process.process.send_signal(signal.SIGTERM)
+        poll_until(lambda: "worker_stopping" in process.log.read_text(), what="it is leaving")
+        (tmp_path / "gate").touch()
+        wait_for_journal(tmp_path / "journal", "ran")
+        valkey.start()
+
+        assert process.process.wait(timeout=30) == 0
+
+    assert [each.outcome for each in view(valkey.url, job_id).attempts] == ["finished"]
+
+
 def test_worker_leaves_beside_a_redis_that_hangs(valkey: ValkeyServer, tmp_path: Path) -> None:
     assert valkey.process is not None
     with worker(valkey.url, tmp_path, "--grace", "0.5") as process:
