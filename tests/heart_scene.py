@@ -259,6 +259,7 @@ class Scene:
             await actor.transitions.aclose()
         await self.caretaker.aclose()
         await self.submitter.aclose()
+        await self.views.aclose()
         await self.lane.close()
         await self.client.aclose()
         self.redis.close()
