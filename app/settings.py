@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     max_artifact_bytes: Annotated[int, Field(ge=1024)] = 512 * MIB
     upload_retention_seconds: Annotated[int, Field(ge=60, le=366 * 24 * 3600)] = 24 * 3600
     submit_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 4.0
+    max_queue_jobs: Annotated[int, Field(ge=1)] = 1_000_000
+    max_queue_bytes: Annotated[int, Field(ge=MIB)] = 2 * 1024 * MIB
     worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 20.0
@@ -173,6 +175,14 @@ class Settings(BaseSettings):
     @cached_property
     def keyring(self) -> Keyring:
         return Keyring(self.api_keys)
+
+    @property
+    def rate(self) -> tuple[int, int] | None:
+        """Requests, and the seconds in which a key may send so many; None: any number."""
+        if self.rate_limit is None:
+            return None
+        requests, _, seconds = self.rate_limit.partition("/")
+        return int(requests), int(seconds)
 
     @property
     def mail_server_url(self) -> str | None:
