@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import resource
 import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from app.storage import (
     open_storage,
     upload_key,
 )
+from tests.file_doubles import files_end_at
 
 KEY = "uploads/0123456789abcdef0123"
 MIB = 1024 * 1024
@@ -241,17 +240,6 @@ async def test_only_drafts_that_nobody_writes_any_more_are_removed(
 
     assert removed == 1
     assert files(root) == [".drafts/new"]
-
-
-@contextmanager
-def files_end_at(size_bytes: int) -> Iterator[None]:
-    """As a full disk does to a writer: no byte more than this."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_full_disk_is_told_and_leaves_nothing(storage: Storage, root: Path) -> None:

@@ -1,0 +1,49 @@
+"""Records of uploads in memory, and a disk that is full."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from app.queue.errors import QueueUnavailableError
+from app.queue.records import Upload
+
+
+@dataclass
+class MemoryUploads:
+    """Keeps to `app.http.ports.UploadRecords`. `fails_on` names the methods that find no Redis."""
+
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    fails_on: set[str] = field(default_factory=set)
+
+    async def check(self) -> None:
+        self._fail("check")
+
+    async def add(self, upload: Upload) -> None:
+        self._fail("add")
+        self.uploads[upload.id] = upload
+
+    async def get(self, upload_id: str) -> Upload | None:
+        self._fail("get")
+        return self.uploads.get(upload_id)
+
+    async def remove(self, upload_id: str) -> None:
+        self._fail("remove")
+        self.uploads.pop(upload_id, None)
+
+    def _fail(self, method: str) -> None:
+        if method in self.fails_on:
+            raise QueueUnavailableError("Redis does not answer", retry_after_seconds=7)
+
+
+@contextmanager
+def files_end_at(size_bytes: int) -> Iterator[None]:
+    """As a full disk does to a writer: no byte more than this."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
