@@ -11,19 +11,16 @@ from starlette.types import ASGIApp
 
 from app import logs
 from app.http.answers import Answer, RawHeaders
-from app.http.auth import acting_key, may_see
 from app.http.bodies import header
 from app.http.faults import ArtifactNotFoundError
-from app.http.ports import Reader
+from app.http.lookup import Lookup
 from app.http.ranges import none_match_holds, wanted_range
 from app.http.streams import StreamAnswer
-from app.queue.errors import JobNotFoundError
 from app.queue.records import JobView
 from app.storage import ObjectNotFoundError, Storage
 
 log = logging.getLogger("recado.http")
 
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SAFE_TYPE = re.compile(r"[\x20-\x7e]{1,255}")
 # A report is HTML made from somebody's data: opened all the same, it runs and loads nothing.
@@ -36,12 +33,12 @@ _POLICY = (
 class Artifacts:
     """GET /v1/jobs/{id}/artifacts/{name}: whose the job is, his are its artifacts."""
 
-    def __init__(self, storage: Storage, views: Reader) -> None:
+    def __init__(self, storage: Storage, lookup: Lookup) -> None:
         self._storage = storage
-        self._views = views
+        self._lookup = lookup
 
     async def download(self, request: Request) -> ASGIApp:
-        view = await self._visible_job(request)
+        view = await self._lookup.visible(request)
         artifact = _named(view, request.path_params["name"])
         size_bytes: int = artifact["size"]
         etag = f'"{artifact["sha256"]}"'.encode("ascii", "replace")
@@ -63,15 +60,6 @@ class Artifacts:
             return StreamAnswer(200, headers, size_bytes, contents)
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size_bytes)))
         return StreamAnswer(206, headers, end - start, contents)
-
-    async def _visible_job(self, request: Request) -> JobView:
-        job_id: str = request.path_params["id"]
-        if _JOB_ID.fullmatch(job_id) is None:
-            raise JobNotFoundError(job_id)
-        view = await self._views.job(job_id)
-        if view is None or not may_see(acting_key(request), view.submitted_by):
-            raise JobNotFoundError(job_id)
-        return view
 
     async def _check(self, view: JobView, artifact: dict[str, Any]) -> None:
         try:
