@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from app import logs
 from app.http import dashboard, inbox
+from app.http.artifacts import Artifacts
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
 from app.http.events import Events
@@ -29,24 +30,28 @@ from app.http.jobs import Jobs
 from app.http.lookup import Lookup
 from app.http.middleware import Errors, RequestId, RequestIdFilter
 from app.http.openapi import OpenApi
-from app.http.ports import Control, RateLimiter, Reader, Submitter, Watcher
+from app.http.ports import Control, RateLimiter, Reader, Submitter, UploadRecords, Watcher
 from app.http.problems import from_starlette
 from app.http.queues import Queues
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
+from app.http.uploads import Uploads
 from app.http.waiting import Closing
 from app.keyring import LOCAL_KEY
 from app.queue.connection import Reachability, connect
 from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
+from app.queue.file_keeper import FileKeeper
 from app.queue.rates import RateLimiter as QueueRateLimiter
 from app.queue.records import Idempotency, JobDraft
 from app.queue.submitting import Submitter as QueueSubmitter
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
+from app.queue.uploads import UploadRecords as QueueUploadRecords
 from app.queue.views import Views
 from app.settings import Settings, load, refuse
+from app.storage import Storage, open_storage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
 
@@ -73,6 +78,8 @@ def create_app(
     control: Control,
     watcher: Watcher,
     catalog: Catalog,
+    storage: Storage,
+    uploads: UploadRecords,
     limiter: RateLimiter | None = None,
     closing: Closing | None = None,
     beside: Mapping[str, Sequence[BaseRoute]] | None = None,
@@ -100,11 +107,34 @@ def create_app(
             *table(
                 Authority(settings.keyring, limiter),
                 Endpoints(
-                    jobs=Jobs(terms, intake, lookup, transitions, control, watcher, closing),
+                    jobs=Jobs(
+                        terms=terms,
+                        intake=intake,
+                        lookup=lookup,
+                        transitions=transitions,
+                        control=control,
+                        watcher=watcher,
+                        closing=closing,
+                    ),
                     job_list=JobList(views, lookup),
-                    batches=Batches(terms, intake, lookup, transitions, views, watcher, closing),
+                    batches=Batches(
+                        terms=terms,
+                        intake=intake,
+                        lookup=lookup,
+                        transitions=transitions,
+                        views=views,
+                        watcher=watcher,
+                        closing=closing,
+                    ),
                     events=Events(lookup, views, watcher, closing),
                     queues=Queues(control, catalog.queues()),
+                    uploads=Uploads(
+                        storage,
+                        uploads,
+                        settings.max_upload_bytes,
+                        settings.upload_retention_seconds,
+                    ),
+                    artifacts=Artifacts(storage, lookup),
                     health=Health(views, catalog.queues(), links),
                     openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
                 ),
@@ -150,7 +180,13 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     """The application over the Redis of the settings, which it first calls when it must."""
     client = connect(settings.redis_location)
     reachability = Reachability()
-    submitter = QueueSubmitter(client, reachability, settings.submit_timeout_seconds)
+    submitter = QueueSubmitter(
+        client,
+        reachability,
+        settings.submit_timeout_seconds,
+        settings.max_queue_jobs,
+        settings.max_queue_bytes,
+    )
     views = Views(client, reachability)
     caretaker = Caretaker(
         client,
@@ -161,13 +197,19 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     upkeep = Upkeep(caretaker)
     control = QueueControl(client, reachability)
     watcher = QueueWatcher(client, reachability)
-    limiter = _limiter(settings, client, reachability)
+    limiter = None
+    if settings.rate is not None:
+        limiter = QueueRateLimiter(client, reachability, *settings.rate)
+    storage = open_storage(settings.storage_location)
+    uploads = QueueUploadRecords(client, reachability)
+    keeper = FileKeeper(storage, uploads, settings.upload_retention_seconds)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         running = [
             asyncio.create_task(_keep_up("upkeep", upkeep.run)),
             asyncio.create_task(_keep_up("watcher", watcher.run)),
+            asyncio.create_task(_keep_up("file_keeper", keeper.run)),
         ]
         try:
             yield
@@ -178,6 +220,7 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
             for part in (submitter, caretaker, control, views, limiter):
                 if part is not None:
                     await part.aclose()
+            await storage.aclose()
             await client.aclose()
 
     beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
@@ -190,19 +233,13 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         control=control,
         watcher=watcher,
         catalog=catalog,
+        storage=storage,
+        uploads=uploads,
         limiter=limiter,
         closing=closing,
         beside=beside,
         lifespan=lifespan,
     )
-
-
-def _limiter(
-    settings: Settings, client: Redis, reachability: Reachability
-) -> QueueRateLimiter | None:
-    if settings.rate is None:
-        return None
-    return QueueRateLimiter(client, reachability, *settings.rate)
 
 
 async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -4,52 +4,201 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import httpx2
 from starlette.applications import Starlette
 
 from app.http.submissions import view_of
+from app.http.waiting import ENDED, Closing
 from app.keyring import ApiKey
 from app.main import create_app
-from app.queue.errors import QueueUnavailableError
-from app.queue.records import JobDraft, JobView
+from app.queue.errors import (
+    BadCursorError,
+    IdempotencyMismatchError,
+    IdempotencyPendingError,
+    JobEndedError,
+    JobNotEndedError,
+    JobNotFoundError,
+    QueueUnavailableError,
+    UnknownParentError,
+)
+from app.queue.records import (
+    Allowance,
+    BatchView,
+    Event,
+    Idempotency,
+    JobDraft,
+    JobFilter,
+    JobView,
+    Page,
+    Status,
+)
 from app.settings import Settings
+from app.storage import Storage, UnsupportedStorage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
+from tests.file_doubles import MemoryUploads
 
 HOST = "http://localhost"
+Heard = asyncio.Queue[Event | None]
 
 
 @dataclass
 class MemoryQueue:
-    """Submitter and Reader in one: what is submitted can be looked at."""
+    """Every port in one: what is submitted can be looked at, and is ended by the test."""
 
     drafts: list[JobDraft] = field(default_factory=list)
     views: dict[str, JobView] = field(default_factory=dict)
+    trails: dict[str, list[Event]] = field(default_factory=dict)
+    batches: dict[str, BatchView] = field(default_factory=dict)
     unavailable: str | None = None
     not_ready: list[str] = field(default_factory=list)
     capacity_warnings: list[str] = field(default_factory=list)
     failure: Exception | None = None
+    paused: set[str] = field(default_factory=set)
+    acts: list[tuple[str, str, str]] = field(default_factory=list)
+    filters: list[tuple[JobFilter, int, str | None]] = field(default_factory=list)
+    pending_keys: set[str] = field(default_factory=set)
+    allowances: list[Allowance] = field(default_factory=list)
+    listeners: dict[str, list[Heard]] = field(default_factory=lambda: defaultdict(list))
+    # Runs when a job has just been accepted, as fast as a worker could be.
+    on_submit: Callable[[JobDraft], None] | None = None
+    _used: dict[tuple[str | None, str], tuple[str, JobDraft | str]] = field(default_factory=dict)
 
-    async def submit(self, draft: JobDraft) -> None:
+    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
         self._check()
         await asyncio.sleep(0)
+        first = self._before([draft], idempotency)
+        if isinstance(first, JobDraft):
+            draft.id, draft.request_id = first.id, first.request_id
+            draft.created_at, draft.enqueued_at = first.created_at, first.enqueued_at
+            draft.scheduled_at, draft.status = first.scheduled_at, first.status
+            return True
+        self._accept(draft)
+        if idempotency is not None:
+            self._used[draft.submitted_by, idempotency.key] = (idempotency.fingerprint, draft)
+        return False
+
+    async def submit_batch(
+        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
+    ) -> str | None:
+        self._check()
+        await asyncio.sleep(0)
+        if idempotency is not None and idempotency.key in self.pending_keys:
+            raise IdempotencyPendingError
+        first = self._before(drafts, idempotency)
+        if isinstance(first, str):
+            return first
+        by = drafts[0].submitted_by
+        for draft in drafts:
+            assert (draft.batch_id, draft.submitted_by) == (batch_id, by)
+            self._accept(draft)
+        self.batches[batch_id] = BatchView(
+            id=batch_id, size=len(drafts), job_ids=[draft.id for draft in drafts], counts={},
+            failures=[], created_at=drafts[0].created_at, finished_at=None, submitted_by=by,
+        )  # fmt: skip
+        if idempotency is not None:
+            self._used[by, idempotency.key] = (idempotency.fingerprint, batch_id)
+        return None
+
+    def _before(
+        self, drafts: Sequence[JobDraft], idempotency: Idempotency | None
+    ) -> JobDraft | str | None:
+        if idempotency is not None:
+            used = self._used.get((drafts[0].submitted_by, idempotency.key))
+            if used is not None:
+                if used[0] != idempotency.fingerprint:
+                    raise IdempotencyMismatchError
+                return used[1]
+        for job_index, draft in enumerate(drafts):
+            for parent_index, parent_id in enumerate(draft.depends_on):
+                parent = self.views.get(parent_id)
+                if parent is None or not (
+                    draft.sees_all or parent.submitted_by == draft.submitted_by
+                ):
+                    raise UnknownParentError(job_index, parent_index)
+        return None
+
+    def _accept(self, draft: JobDraft) -> None:
         if draft.delay_seconds is not None:
             draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
+        elif draft.depends_on:
+            draft.status = "deferred"
         elif draft.scheduled_at is None:
             draft.enqueued_at = draft.created_at
         self.drafts.append(draft)
         view = view_of(draft)
-        view.params = draft.params
+        view.params, view.backoff, view.timeout_seconds = (
+            draft.params, draft.backoff, draft.timeout_seconds,
+        )  # fmt: skip
+        view.dry_run, view.concurrency = draft.dry_run, draft.concurrency
+        view.allow_failure = draft.allow_failure
         self.views[draft.id] = view
+        self.happen(draft.id, view.status)
+        if self.on_submit is not None:
+            self.on_submit(draft)
+
+    def happen(self, job_id: str, name: str, **detail: Any) -> Event:
+        """Something that a trail keeps, and that listeners hear."""
+        trail = self.trails.setdefault(job_id, [])
+        event = Event(str(len(trail) + 1), name, datetime.now(UTC), detail)
+        trail.append(event)
+        self.tell(job_id, event)
+        return event
+
+    def tell(self, job_id: str, event: Event | None) -> None:
+        """Only to listeners; None: the subscription is lost."""
+        for heard in list(self.listeners[job_id]):
+            heard.put_nowait(event)
+
+    def end(self, job_id: str, status: Status = "finished", result: Any = None) -> None:
+        """The job ends; with a retention of 0 it is gone at once."""
+        view = self.views[job_id]
+        view.status, view.result, view.ended_at = status, result, datetime.now(UTC)
+        if view.retention_seconds == 0:
+            del self.views[job_id]
+        batch = self.batches.get(view.batch_id or "")
+        if batch is not None and all(
+            each not in self.views or self.views[each].status in ENDED for each in batch.job_ids
+        ):
+            batch.finished_at = view.ended_at
+        self.happen(job_id, status, attempt=1)
 
     async def job(self, job_id: str) -> JobView | None:
         self._check()
         return self.views.get(job_id)
+
+    async def jobs(self, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
+        self._check()
+        self.filters.append((wanted, limit, cursor))
+        if cursor is not None and not cursor.isdigit():
+            raise BadCursorError
+        start = int(cursor) if cursor is not None else 0
+        found = [view for view in reversed(self.views.values()) if _fits(view, wanted)]
+        page = found[start : start + limit]
+        more = len(found) > start + limit
+        return Page(page, str(start + limit) if more else None)
+
+    async def batch(self, batch_id: str) -> BatchView | None:
+        self._check()
+        view = self.batches.get(batch_id)
+        if view is not None:
+            view.counts = defaultdict(int)
+            for job_id in view.job_ids:
+                view.counts[self.views[job_id].status] += 1
+            jobs = [self.views[job_id] for job_id in view.job_ids]
+            view.failures = [each for each in jobs if each.status == "failed"][:10]
+        return view
+
+    async def trail(self, job_id: str) -> list[Event] | None:
+        self._check()
+        return None if job_id not in self.views else [*self.trails.get(job_id, [])]
 
     async def readiness(self, queues: list[str]) -> list[str]:
         self._check()
@@ -63,11 +212,117 @@ class MemoryQueue:
         self._check()
         return [*self.capacity_warnings]
 
+    async def cancel(self, job_id: str, by: str) -> Literal["canceled", "stopping"]:
+        self._check()
+        view = self.views.get(job_id)
+        if view is None:
+            raise JobNotFoundError(job_id)
+        if view.status in ENDED:
+            raise JobEndedError(view.status)
+        self.acts.append(("cancel", job_id, by))
+        if view.status == "started":
+            return "stopping"
+        view.reason = "requested"
+        self.end(job_id, "canceled")
+        return "canceled"
+
+    async def delete(self, job_id: str, by: str) -> None:
+        self._check()
+        view = self.views.get(job_id)
+        if view is None:
+            raise JobNotFoundError(job_id)
+        if view.status not in ENDED:
+            raise JobNotEndedError(view.status)
+        self.acts.append(("delete", job_id, by))
+        del self.views[job_id]
+
+    async def pause(self, queue: str, by: str) -> None:
+        self._check()
+        self.acts.append(("pause", queue, by))
+        self.paused.add(queue)
+
+    async def resume(self, queue: str, by: str) -> None:
+        self._check()
+        self.acts.append(("resume", queue, by))
+        self.paused.discard(queue)
+
+    async def paused_queues(self) -> list[str]:
+        return sorted(self.paused)
+
+    @asynccontextmanager
+    async def events(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
+        self._check()
+        heard: Heard = asyncio.Queue()
+        self.listeners[job_id].append(heard)
+        try:
+            yield _heard(heard)
+        finally:
+            self.listeners[job_id].remove(heard)
+
+    @asynccontextmanager
+    async def ended(self, job_ids: Iterable[str]) -> AsyncIterator[MemoryWaiting]:
+        self._check()
+        ids = list(job_ids)
+        heard: Heard = asyncio.Queue()
+        waiting = MemoryWaiting(set(ids), heard)
+        for job_id in ids:
+            self.listeners[job_id].append(heard)
+        try:
+            yield waiting
+        finally:
+            for job_id in ids:
+                self.listeners[job_id].remove(heard)
+
+    def is_watched(self, job_id: str) -> bool:
+        return bool(self.listeners[job_id])
+
+    async def take(self, key_name: str) -> Allowance:
+        """As a rate limiter; the test says what is left."""
+        self._check()
+        return self.allowances.pop(0)
+
     def _check(self) -> None:
         if self.failure is not None:
             raise self.failure
         if self.unavailable is not None:
             raise QueueUnavailableError(self.unavailable, retry_after_seconds=7)
+
+
+class MemoryWaiting:
+    """Counts down as the events of ended jobs come; see `app.http.ports.Waiting`."""
+
+    def __init__(self, left: set[str], heard: Heard) -> None:
+        self._left = left
+        self._heard = heard
+        self._ended = 0
+
+    async def wait(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                while self._ended < len(self._left):
+                    event = await self._heard.get()
+                    if event is None:
+                        return False
+                    self._ended += event.is_last
+        except TimeoutError:
+            return False
+        return True
+
+    def settle(self, job_id: str) -> None:
+        self._left.discard(job_id)
+
+
+async def _heard(heard: Heard) -> AsyncIterator[Event]:
+    while (event := await heard.get()) is not None:
+        yield event
+
+
+def _fits(view: JobView, wanted: JobFilter) -> bool:
+    return (
+        (wanted.status is None or view.status == wanted.status)
+        and (wanted.batch_id is None or view.batch_id == wanted.batch_id)
+        and (wanted.submitted_by is None or view.submitted_by == wanted.submitted_by)
+    )
 
 
 def settings_with(keys: Iterable[ApiKey] = (), **values: Any) -> Settings:
@@ -85,13 +340,27 @@ def bearer(name: str) -> dict[str, str]:
 
 
 def app_over(
-    queue: MemoryQueue, settings: Settings | None = None, catalog: Catalog | None = None
+    queue: MemoryQueue,
+    settings: Settings | None = None,
+    catalog: Catalog | None = None,
+    *,
+    storage: Storage | None = None,
+    uploads: MemoryUploads | None = None,
+    closing: Closing | None = None,
 ) -> Starlette:
+    """The application over the queue in memory; it limits rates when the settings do."""
+    settings = settings if settings is not None else settings_with()
     return create_app(
-        settings if settings is not None else settings_with(),
+        settings,
         transitions=queue,
         views=queue,
+        control=queue,
+        watcher=queue,
+        limiter=queue if settings.rate is not None else None,
         catalog=catalog if catalog is not None else load_catalog(),
+        storage=storage if storage is not None else UnsupportedStorage("memory:"),
+        uploads=uploads if uploads is not None else MemoryUploads(),
+        closing=closing,
     )
 
 

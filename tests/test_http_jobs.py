@@ -150,7 +150,6 @@ class TestSubmitting:
             ({"timeout": 86401}, "/options/timeout"),
             ({"retention": 31 * 86400}, "/options/retention"),
             ({"dry_run": "yes"}, "/options/dry_run"),
-            ({"tags": {"a": "b"}}, "/options/tags"),
         ],
     )
     async def test_bad_option_is_named(

@@ -47,11 +47,11 @@ async def test_unknown_path_is_a_problem(client: httpx2.AsyncClient, path: str) 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/v1/jobs", "POST"),
+        ("GET", "/v1/jobs/x/cancel", "POST"),
         ("DELETE", "/v1/emails", "POST"),
         ("POST", "/v1/job-types", "GET, HEAD"),
         ("BREW", "/healthz", "GET, HEAD"),
-        ("OPTIONS", "/v1/jobs", "POST"),
+        ("OPTIONS", "/v1/jobs", "GET, HEAD, POST"),
     ],
 )
 async def test_wrong_method_is_405_with_those_that_work(

@@ -11,28 +11,51 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.bodies import header
-from app.http.faults import ForeignRequestError, MissingScopeError, UnauthenticatedError
+from app.http.faults import (
+    ForeignRequestError,
+    MissingScopeError,
+    RateLimitedError,
+    UnauthenticatedError,
+)
+from app.http.ports import RateLimiter
 from app.keyring import LOCAL_KEY, ApiKey, Keyring
 from app.keyring import Scope as KeyScope
+from app.queue.errors import QueueUnavailableError
+from app.queue.records import Allowance
 
 KEY = "recado.key"
+# In the scope of a limited key's request: what the headers of its answer tell.
+ALLOWANCE = "recado.allowance"
 _LOCAL_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _PROXIES = {b"x-forwarded-for", b"forwarded"}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 class Authority:
-    """Decides whose request it is and whether that key may do it."""
+    """Decides whose request it is, whether that key may do it, and whether it asks too often."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, limiter: RateLimiter | None = None) -> None:
         self._keyring = keyring
+        self._limiter = limiter
 
-    def authorize(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
-        """The acting key. Raises UnauthenticatedError or MissingScopeError."""
+    async def admit(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
+        """The acting key. Raises UnauthenticatedError, RateLimitedError or MissingScopeError."""
         key = self._identify(scope)
+        if self._limiter is not None:
+            await self._count(self._limiter, scope, key)
         if key.scopes.isdisjoint(any_of):
             raise MissingScopeError(" or ".join(any_of))
         return key
+
+    async def _count(self, limiter: RateLimiter, scope: Scope, key: ApiKey) -> None:
+        try:
+            allowance = await limiter.take(key.name)
+        except QueueUnavailableError:
+            # Whatever needs Redis will say so itself; the rest need not wait for it.
+            return
+        scope[ALLOWANCE] = allowance
+        if not allowance.is_allowed:
+            raise RateLimitedError(allowance)
 
     def _identify(self, scope: Scope) -> ApiKey:
         if not self._keyring:
@@ -53,6 +76,18 @@ def acting_key(request: Request) -> ApiKey:
     """The key that `authorize` found for this request."""
     key: ApiKey = request.scope[KEY]
     return key
+
+
+def rate_headers(allowance: Allowance) -> list[tuple[bytes, bytes]]:
+    """What remains of a key's rate (draft-ietf-httpapi-ratelimit-headers-10)."""
+    policy = f'"default";q={allowance.limit};w={allowance.window_seconds}'
+    left = f'"default";r={allowance.remaining};t={allowance.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+
+
+def may_act(key: ApiKey, submitted_by: str | None) -> bool:
+    """Cancel and delete: the key that submitted, or `operate`."""
+    return "operate" in key.scopes or ("submit" in key.scopes and submitted_by == key.name)
 
 
 def may_see(key: ApiKey, submitted_by: str | None) -> bool:

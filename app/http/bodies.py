@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope
 
 from app.http.faults import (
     BodyTooLargeError,
+    Fault,
+    InvalidRequestError,
     MalformedJsonError,
     SlowBodyError,
     UnsupportedMediaTypeError,
@@ -20,6 +22,11 @@ from app.http.faults import (
 
 # A client that sends nothing for so long holds a connection for nothing.
 SILENCE_SECONDS = 30.0
+# Nor may it drip for ever: after the first 30 s it must have kept up this pace.
+LEAST_BYTES_PER_SECOND = 1024
+# In the scope, once the whole body has arrived: who is refused then may keep the connection.
+BODY_READ = "recado.body_read"
+_SMALL_BYTES = 1024 * 1024
 # Digits of a Content-Length: int() refuses thousands of them.
 _LONGEST_LENGTH = 18
 
@@ -50,7 +57,24 @@ async def read_json_text(
     when the client went away before the end.
     """
     _check_media_type(scope)
-    return await _read(receive, limit_bytes, silence_seconds)
+    text = await _read(receive, limit_bytes, silence_seconds)
+    scope[BODY_READ] = True
+    return text
+
+
+async def require_no_fields(scope: Scope, receive: Receive) -> None:
+    """For what takes no fields: the body must be absent, or an empty object."""
+    text = await _read(receive, _SMALL_BYTES, SILENCE_SECONDS)
+    scope[BODY_READ] = True
+    if not text.strip():
+        return
+    _check_media_type(scope)
+    body = parse_json(text)
+    if not isinstance(body, dict):
+        raise InvalidRequestError([Fault("", "must be an object")])
+    if body:
+        pointers = ("/" + name.replace("~", "~0").replace("/", "~1") for name in body)
+        raise InvalidRequestError([Fault(each, "there is no such field") for each in pointers])
 
 
 def parse_json(body: bytes) -> Any:
@@ -86,6 +110,7 @@ def _has_infinity(value: Any) -> bool:
 
 async def _read(receive: Receive, limit_bytes: int, silence_seconds: float) -> bytes:
     loop = asyncio.get_running_loop()
+    started = loop.time()
     chunks: list[bytes] = []
     size_bytes = 0
     try:
@@ -102,9 +127,10 @@ async def _read(receive: Receive, limit_bytes: int, silence_seconds: float) -> b
                 if not message.get("more_body", False):
                     return b"".join(chunks)
                 if chunk:
-                    patience.reschedule(loop.time() + silence_seconds)
+                    allowed = silence_seconds + size_bytes / LEAST_BYTES_PER_SECOND
+                    patience.reschedule(min(loop.time() + silence_seconds, started + allowed))
     except TimeoutError:
-        raise SlowBodyError(silence_seconds) from None
+        raise SlowBodyError(round(loop.time() - started), size_bytes) from None
 
 
 def _check_media_type(scope: Scope) -> None:

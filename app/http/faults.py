@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.queue.records import Allowance
+
+# As many as a person reads; the rest is counted.
+MAX_FAULTS = 50
+
 
 class MalformedRequestError(ValueError):
     """What arrived is not HTTP, or its head is too large."""
@@ -16,6 +21,26 @@ class OverloadedError(Exception):
 
 class MalformedJsonError(ValueError):
     """The body is not JSON; the message says where."""
+
+
+class MalformedFormError(ValueError):
+    """The body is not a multipart form; the message says why."""
+
+
+class UploadNotFoundError(LookupError):
+    """No upload of that id, or not one that the asking key may see."""
+
+
+class ArtifactNotFoundError(LookupError):
+    """The job has no artifact of that name, or storage has lost it."""
+
+
+class RangeNotSatisfiableError(ValueError):
+    """The range begins behind the end."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"There are only {size_bytes} bytes.")
+        self.size_bytes = size_bytes
 
 
 class UnauthenticatedError(Exception):
@@ -46,11 +71,29 @@ class MethodNotAllowedError(Exception):
         self.allowed = allowed
 
 
-class SlowBodyError(TimeoutError):
-    """The body stopped arriving."""
+class RateLimitedError(Exception):
+    """The key has used up what it may ask in its window."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"Nothing arrived for {seconds:g} seconds.")
+    def __init__(self, allowance: Allowance) -> None:
+        super().__init__(
+            f"This key may send {allowance.limit} requests in {allowance.window_seconds} seconds."
+        )
+        self.allowance = allowance
+
+
+class InvalidHeaderError(ValueError):
+    """A header that changes what the request means cannot be understood."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"The header {name} {detail}.")
+
+
+class SlowBodyError(TimeoutError):
+    """The body stopped arriving, or only dripped: `size_bytes` in so many seconds."""
+
+    def __init__(self, seconds: float, size_bytes: int | None = None) -> None:
+        what = "Nothing" if size_bytes is None else f"Only {size_bytes} bytes"
+        super().__init__(f"{what} arrived in {seconds:g} seconds.")
 
 
 class BodyTooLargeError(ValueError):
@@ -62,7 +105,11 @@ class BodyTooLargeError(ValueError):
 
 
 class UnsupportedMediaTypeError(ValueError):
-    """Not JSON, by its own header."""
+    """Not what this path takes, by its own header."""
+
+    def __init__(self, message: str, accepted: str | None = "application/json") -> None:
+        super().__init__(message)
+        self.accepted = accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +130,25 @@ class InvalidRequestError(ValueError):
     """Well-formed, but not what this path takes."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        first = faults[0]
+        first, listed = faults[0], faults[:MAX_FAULTS]
         where = first.parameter if first.parameter is not None else first.pointer
-        more = f" ({len(faults) - 1} more in errors)" if len(faults) > 1 else ""
+        notes = []
+        if len(listed) > 1:
+            notes.append(f"{len(listed) - 1} more in errors")
+        if len(faults) > len(listed):
+            notes.append(f"{len(faults) - len(listed)} more not listed")
+        more = f" ({', '.join(notes)})" if notes else ""
         super().__init__(f"{where or 'body'}: {first.detail}{more}")
         self.faults = faults
+
+    @property
+    def listed(self) -> Sequence[Fault]:
+        """The first of them, as many as a client is told."""
+        return self.faults[:MAX_FAULTS]
+
+    def below(self, base: str) -> list[Fault]:
+        """The faults, for whom the body stands at `base` in a larger one."""
+        return [Fault(base + fault.pointer, fault.detail) for fault in self.faults]
 
     @classmethod
     def parameter(cls, name: str, detail: str) -> InvalidRequestError:

@@ -1,58 +1,73 @@
-"""Submitting jobs and watching one: the endpoints under /v1/jobs, and the sugar for e-mails."""
+"""Submitting jobs, watching one and ending it: the endpoints under /v1/jobs, and e-mails."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, json_answer, revalidated
-from app.http.auth import acting_key, may_see
-from app.http.bodies import parse_json, read_json_text
+from app.http.answers import Answer, RawHeaders, json_answer, revalidated
+from app.http.auth import acting_key
+from app.http.bodies import require_no_fields
 from app.http.faults import InvalidRequestError, MissingScopeError, NotFoundError
-from app.http.middleware import REQUEST_ID
-from app.http.ports import Reader, Submitter
-from app.http.schemas import show_job, show_job_type
-from app.http.submissions import Origin, Terms, draft_flat_job, draft_job, view_of
-from app.queue.errors import JobNotFoundError, QueueUnavailableError
-from app.queue.records import JobDraft
+from app.http.idempotency import REPLAYED
+from app.http.intake import Intake, Received
+from app.http.lookup import Lookup
+from app.http.ports import Control, Submitter, Watcher
+from app.http.prefer import applied, asked_wait
+from app.http.showing import show_job, show_job_type
+from app.http.submissions import (
+    Origin,
+    Terms,
+    draft_flat_job,
+    draft_job,
+    unknown_parent,
+    view_of,
+)
+from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
+from app.queue.errors import JobNotFoundError, UnknownParentError
+from app.queue.records import JobDraft, JobView
 from jobs.catalog import UnknownJobTypeError
 
 log = logging.getLogger("recado.http")
 
-# Above this a body is checked in a thread: one of 25 MiB of small numbers takes ten seconds,
-# during which nobody else would be answered (measured in a thread: 0.2 s at a time).
-LARGE_BODY_BYTES = 256 * 1024
 INCLUDABLE = ("params", "options", "traceback")
-# Wide enough for the ids that stock RQ producers make up.
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_POLL_SECONDS = b"1"
+RETRY_AFTER = (b"retry-after", b"1")
+NOT_KEPT = "the job is no longer kept, nor its result: its retention was 0"
+
+# A job, and what is to be said of it; None in its place: it is gone, how is not known.
+Seen = tuple[JobView, list[str]]
 
 
 class Jobs:
     """The endpoints; each takes a request whose key has been checked."""
 
     def __init__(
-        self, terms: Terms, transitions: Submitter, views: Reader, max_body_bytes: int
+        self,
+        *,
+        terms: Terms,
+        intake: Intake,
+        lookup: Lookup,
+        transitions: Submitter,
+        control: Control,
+        watcher: Watcher,
+        closing: Closing,
     ) -> None:
         self._terms = terms
+        self._intake = intake
+        self._lookup = lookup
         self._transitions = transitions
-        self._views = views
-        self._max_body_bytes = max_body_bytes
-        self._large_bodies = asyncio.Semaphore(2)
+        self._control = control
+        self._watcher = watcher
+        self._closing = closing
         self._types: list[dict[str, Any]] | None = None
 
     async def submit(self, request: Request) -> Answer:
         """POST /v1/jobs."""
-        return await self._accept(
-            await self._draft(request, lambda body, origin: draft_job(body, self._terms, origin))
-        )
+        return await self._take(request, lambda body, origin: draft_job(body, self._terms, origin))
 
     async def submit_email(self, request: Request) -> Answer:
         """POST /v1/emails."""
@@ -60,27 +75,50 @@ class Jobs:
             job_type = self._terms.catalog.get("email.send")
         except UnknownJobTypeError:
             raise NotFoundError from None
-        return await self._accept(
-            await self._draft(
-                request,
-                lambda body, origin: draft_flat_job(job_type, body, self._terms, origin),
-            )
+        return await self._take(
+            request, lambda body, origin: draft_flat_job(job_type, body, self._terms, origin)
         )
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/jobs/{id}."""
-        key = acting_key(request)
         include = _included(request)
-        if "traceback" in include and "operate" not in key.scopes:
+        if "traceback" in include and "operate" not in acting_key(request).scopes:
             raise MissingScopeError("operate")
-        job_id: str = request.path_params["id"]
-        if _JOB_ID.fullmatch(job_id) is None:
-            raise JobNotFoundError(job_id)
-        view = await self._views.job(job_id)
-        if view is None or not may_see(key, view.submitted_by):
-            raise JobNotFoundError(job_id)
-        warnings = await self._warnings(view.queue) if view.ended_at is None else []
-        return revalidated(request, json_answer(show_job(view, warnings, include)))
+        view = await self._lookup.visible(request)
+        seconds = asked_wait(request.scope)
+        warnings: list[str] = []
+        headers: RawHeaders = []
+        if seconds is not None:
+            headers.append(applied(seconds))
+            if view.status not in ENDED:
+                seen = await self._follow(request, view, seconds)
+                if seen is None:
+                    raise JobNotFoundError(view.id)
+                view, warnings = seen
+        if view.status not in ENDED:
+            warnings = await self._lookup.warnings(view.queue)
+        shown = json_answer(show_job(view, warnings, include), headers=headers)
+        return revalidated(request, shown)
+
+    async def cancel(self, request: Request) -> Answer:
+        """POST /v1/jobs/{id}/cancel."""
+        await require_no_fields(request.scope, request.receive)
+        view = await self._lookup.actionable(request)
+        done = await self._control.cancel(view.id, acting_key(request).name)
+        self._report("job_canceled" if done == "canceled" else "job_stopping", view, request)
+        now = await self._lookup.again(view.id)
+        if now is None:
+            # Its retention is 0. It is gone, in the way that was asked for.
+            now, view.status, view.reason = view, "canceled", "requested"
+        warnings = await self._lookup.warnings(now.queue) if now.status not in ENDED else []
+        return json_answer(show_job(now, warnings), 200 if done == "canceled" else 202)
+
+    async def delete(self, request: Request) -> Answer:
+        """DELETE /v1/jobs/{id}."""
+        view = await self._lookup.actionable(request)
+        await self._control.delete(view.id, acting_key(request).name)
+        self._report("job_deleted", view, request)
+        return Answer(204)
 
     async def types(self, _: Request) -> Answer:
         """GET /v1/job-types."""
@@ -88,38 +126,77 @@ class Jobs:
             self._types = [show_job_type(job_type) for job_type in self._terms.catalog]
         return json_answer({"data": self._types})
 
-    async def _draft(self, request: Request, draft: Callable[[Any, Origin], JobDraft]) -> JobDraft:
-        text = await read_json_text(request.scope, request.receive, self._max_body_bytes)
-        origin = Origin(acting_key(request).name, request.scope[REQUEST_ID], datetime.now(UTC))
-        if len(text) < LARGE_BODY_BYTES:
-            return draft(parse_json(text), origin)
-        async with self._large_bodies:
-            return await asyncio.to_thread(lambda: draft(parse_json(text), origin))
+    async def _take(self, request: Request, make: Callable[[Any, Origin], JobDraft]) -> Answer:
+        received = await self._intake.read(request, make)
+        seconds = asked_wait(request.scope)
+        draft = received.made
+        if seconds is None:
+            headers = await self._submit(received)
+            return await self._accepted(view_of(draft), headers)
+        kept = draft.retention_seconds > 0
+        async with following(self._watcher, draft.id, is_kept=kept) as awaited:
+            first_id = draft.id
+            headers = await self._submit(received)
+            del received  # a body may be large, and a wait long
+            if draft.id == first_id:
+                seen = await self._await(request, awaited, view_of(draft), seconds)
+                return await self._told(seen, draft, [applied(seconds), *headers])
+        # A repeated request: the first one's job is waited for.
+        seen = await self._follow(request, view_of(draft), seconds)
+        return await self._told(seen, draft, [applied(seconds), *headers])
 
-    async def _accept(self, draft: JobDraft) -> Answer:
-        await self._transitions.submit(draft)
+    async def _submit(self, received: Received[JobDraft]) -> RawHeaders:
+        draft = received.made
+        try:
+            replayed = await self._transitions.submit(draft, received.idempotency)
+        except UnknownParentError as error:
+            parent_id = draft.depends_on[error.parent_index]
+            raise InvalidRequestError([unknown_parent(parent_id, received.body)]) from None
         logs.event(
             log,
-            "job_submitted",
+            "submission_repeated" if replayed else "job_submitted",
             job_id=draft.id,
             type=draft.type,
             queue=draft.rq_queue,
             request_id=draft.request_id,
             key=draft.submitted_by,
         )
-        location = b"/v1/jobs/" + draft.id.encode()
-        return json_answer(
-            show_job(view_of(draft), await self._warnings(draft.queue)),
-            202,
-            [(b"location", location), (b"retry-after", _POLL_SECONDS)],
-        )
+        return [REPLAYED] if replayed else []
 
-    async def _warnings(self, queue: str) -> list[str]:
-        try:
-            return await self._views.warnings(queue)
-        except QueueUnavailableError:
-            # The job is known; that its queue cannot be looked at now must not hide it.
-            return []
+    async def _accepted(self, view: JobView, headers: RawHeaders) -> Answer:
+        location = (b"location", b"/v1/jobs/" + view.id.encode())
+        warnings = await self._lookup.warnings(view.queue)
+        return json_answer(show_job(view, warnings), 202, [location, RETRY_AFTER, *headers])
+
+    async def _told(self, seen: Seen | None, draft: JobDraft, headers: RawHeaders) -> Answer:
+        """What a client that would wait is told: the ended job, or 202 when it has not ended."""
+        view, warnings = seen if seen is not None else (view_of(draft), [])
+        if view.status not in ENDED:
+            return await self._accepted(view, headers)
+        location = (b"location", b"/v1/jobs/" + view.id.encode())
+        return json_answer(show_job(view, warnings), 200, [location, *headers])
+
+    async def _follow(self, request: Request, view: JobView, seconds: int) -> Seen | None:
+        """A job that stands already, once it has ended or the time is up."""
+        kept = view.retention_seconds != 0
+        async with following(self._watcher, view.id, is_kept=kept) as awaited:
+            now = await self._lookup.again(view.id)
+            if now is None or now.status in ENDED:
+                return None if now is None else (now, [])
+            return await self._await(request, awaited, now, seconds)
+
+    async def _await(
+        self, request: Request, awaited: Awaited | LastEvent, view: JobView, seconds: int
+    ) -> Seen | None:
+        await stay(request.receive, awaited.wait(seconds), self._closing)
+        now = await self._lookup.again(view.id)
+        if now is not None:
+            return now, []
+        ended = awaited.as_ended(view) if isinstance(awaited, LastEvent) else None
+        return (ended, [NOT_KEPT]) if ended is not None else None
+
+    def _report(self, event: str, view: JobView, request: Request) -> None:
+        logs.event(log, event, job_id=view.id, type=view.type, key=acting_key(request).name)
 
 
 def _included(request: Request) -> frozenset[str]:

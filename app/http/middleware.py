@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
-from app.http.auth import KEY
+from app.http.auth import ALLOWANCE, KEY, rate_headers
 from app.http.bodies import header
 from app.http.problems import instance, problem_answer
+from app.http.streams import has_unread_body, refuse
 
 log = logging.getLogger("recado.http")
 
@@ -48,6 +49,9 @@ class RequestId:
             if message["type"] == "http.response.start":
                 headers = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
                 headers.append((b"x-request-id", raw))
+                allowance = scope.get(ALLOWANCE)
+                if allowance is not None:
+                    headers += rate_headers(allowance)
                 message["headers"] = headers
             await send(message)
 
@@ -85,7 +89,10 @@ class Errors:
             if started:
                 # Too late for another status: a cut connection says that it is not whole.
                 raise
-            await answer(scope, receive, send)
+            if has_unread_body(scope):
+                await refuse(answer, receive, send)
+            else:
+                await answer(scope, receive, send)
 
 
 def _report(error: Exception, status: int, scope: Scope) -> None:

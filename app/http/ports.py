@@ -15,11 +15,12 @@ from app.queue.records import (
     JobFilter,
     JobView,
     Page,
+    Upload,
 )
 
 
 class Submitter(Protocol):
-    """Takes jobs. The real one is `app.queue.transitions.Submitter`."""
+    """Takes jobs. The real one is `app.queue.submitting.Submitter`."""
 
     async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
         """Return when Redis has acknowledged the job, never earlier.
@@ -125,6 +126,27 @@ class Waiting(Protocol):
     def settle(self, job_id: str) -> None:
         """This one has ended, as somebody who looked has seen."""
         ...
+
+
+class UploadRecords(Protocol):
+    """What is known of uploads. The real one is `app.queue.uploads.UploadRecords`.
+
+    Every method raises QueueUnavailableError when Redis cannot be asked.
+    """
+
+    async def check(self) -> None:
+        """Return when a record could be added now."""
+        ...
+
+    async def add(self, upload: Upload) -> None:
+        """Return when Redis has acknowledged it."""
+        ...
+
+    async def get(self, upload_id: str) -> Upload | None:
+        """The record, expired or not."""
+        ...
+
+    async def remove(self, upload_id: str) -> None: ...
 
 
 class RateLimiter(Protocol):

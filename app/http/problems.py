@@ -11,20 +11,34 @@ from starlette.types import Scope
 
 from app.http.answers import Answer, RawHeaders, render
 from app.http.faults import (
+    ArtifactNotFoundError,
     BodyTooLargeError,
     ForeignRequestError,
+    InvalidHeaderError,
     InvalidRequestError,
+    MalformedFormError,
     MalformedJsonError,
     MalformedRequestError,
     MethodNotAllowedError,
     MissingScopeError,
     NotFoundError,
     OverloadedError,
+    RangeNotSatisfiableError,
+    RateLimitedError,
     SlowBodyError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
+    UploadNotFoundError,
 )
-from app.queue.errors import JobNotFoundError, QueueUnavailableError
+from app.queue.errors import (
+    IdempotencyMismatchError,
+    IdempotencyPendingError,
+    JobEndedError,
+    JobNotEndedError,
+    JobNotFoundError,
+    QueueUnavailableError,
+)
+from app.storage import StorageFullError, StorageUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,16 @@ _LIST = [
         " for a double, and not nested deeper than 200 levels. `detail` says where it broke.",
     ),
     ProblemType(
+        "invalid-header", 400, "A header cannot be understood",
+        "`detail` names it. `Idempotency-Key` has 1 to 255 printable ASCII characters, quoted or"
+        " bare, and stands once.",
+    ),
+    ProblemType(
+        "malformed-form", 400, "The body is not a form",
+        "A `multipart/form-data` body (RFC 7578) must name its boundary in `Content-Type` and end"
+        " with it. `detail` says where it broke.",
+    ),
+    ProblemType(
         "unauthenticated", 401, "No valid API key",
         "Send the header `Authorization: Bearer <key>`. Keys are configured by whoever runs"
         " this service, who keeps only their digests.",
@@ -65,8 +89,13 @@ _LIST = [
     ),
     ProblemType(
         "not-found", 404, "Nothing is here",
-        "No such path, or no such job. A key with only the scope `submit` sees only the jobs"
-        " that it submitted.",
+        "No such path, or no such job, upload or artifact. A key with only the scope `submit`"
+        " sees only what it submitted. Uploads and ended jobs are kept for a time only.",
+    ),
+    ProblemType(
+        "overloaded", 503, "Too many connections",
+        "As many connections as this process takes are open. Try again after `Retry-After`"
+        " seconds, and keep few connections open.",
     ),
     ProblemType(
         "method-not-allowed", 405, "The method does not work here",
@@ -74,7 +103,21 @@ _LIST = [
     ),
     ProblemType(
         "slow-body", 408, "The body did not arrive",
-        "The body stopped arriving before it was complete. No job was made. Send it again.",
+        "The body stopped arriving, or only dripped, before it was complete. No job was made."
+        " Send it again.",
+    ),
+    ProblemType(
+        "idempotency-pending", 409, "The first request is still being accepted",
+        "Another request with this `Idempotency-Key` has come first and has no answer yet. Send"
+        " it again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "job-ended", 409, "The job has ended already",
+        "A job that is finished, failed, canceled or stopped cannot be canceled.",
+    ),
+    ProblemType(
+        "job-not-ended", 409, "The job has not ended yet",
+        "Only a finished, failed, canceled or stopped job can be deleted; cancel it first.",
     ),
     ProblemType(
         "body-too-large", 413, "The body is too large",
@@ -82,7 +125,13 @@ _LIST = [
     ),
     ProblemType(
         "unsupported-media-type", 415, "The content type is not taken",
-        "Send `Content-Type: application/json`, in UTF-8 and not compressed.",
+        "Send `Content-Type: application/json`, in UTF-8 and not compressed; an upload under"
+        " any `type/subtype`.",
+    ),
+    ProblemType(
+        "range-not-satisfiable", 416, "The range is not in the file",
+        "The header `Range` asks for bytes behind the end; `Content-Range` says how many there"
+        " are.",
     ),
     ProblemType(
         "invalid-request", 422, "The request does not fit",
@@ -91,17 +140,33 @@ _LIST = [
         " are refused, so that a typo never passes silently.",
     ),
     ProblemType(
+        "idempotency-mismatch", 422, "The idempotency key was used for another request",
+        "The same `Idempotency-Key` came with another method, path or body within 24 hours. Take"
+        " a new key for each new request, and send a repeated one unchanged.",
+    ),
+    ProblemType(
+        "rate-limited", 429, "Too many requests",
+        "The API key has sent more requests than it may. Wait for `Retry-After` seconds;"
+        " `RateLimit-Policy` says how many are allowed, `RateLimit` how many remain.",
+    ),
+    ProblemType(
         "internal-error", 500, "Something broke on our side",
         "It has been logged under `request_id`. A job may or may not have been made.",
     ),
     ProblemType(
-        "overloaded", 503, "Too many connections",
-        "As many connections as this process takes are open. Try again after `Retry-After`"
-        " seconds, and keep few connections open.",
+        "storage-unavailable", 503, "Files cannot be stored or read now",
+        "The storage that is configured does not answer, cannot be written, or is of a kind that"
+        " this release does not support; `detail` says which. Nothing was kept.",
+    ),
+    ProblemType(
+        "storage-full", 507, "There is no room for this file",
+        "The disk of the storage is full. Nothing was kept. Whoever runs this service has to make"
+        " room; expired uploads make some by themselves.",
     ),
     ProblemType(
         "queue-unavailable", 503, "The queue cannot take the job now",
-        "Redis is down, full or too slow. Try again after `Retry-After` seconds.",
+        "Redis is down, full or too slow, or the queue is as deep as it may become. Try again"
+        " after `Retry-After` seconds.",
     ),
 ]  # fmt: skip
 TYPES: dict[str, ProblemType] = {kind.slug: kind for kind in _LIST}
@@ -109,6 +174,10 @@ TYPES: dict[str, ProblemType] = {kind.slug: kind for kind in _LIST}
 
 def _nothing(_: Any) -> RawHeaders:
     return []
+
+
+def _retry_after(seconds: int) -> tuple[bytes, bytes]:
+    return b"retry-after", b"%d" % max(1, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +201,14 @@ TABLE: dict[type[Exception], _Row] = {
         lambda _: [(b"retry-after", b"2"), _CLOSE],
     ),
     MalformedJsonError: _Row("malformed-json"),
+    MalformedFormError: _Row("malformed-form"),
     UnauthenticatedError: _Row("unauthenticated", headers=lambda _: [_CHALLENGE]),
     MissingScopeError: _Row("missing-scope"),
     ForeignRequestError: _Row("local-only"),
     NotFoundError: _Row("not-found", lambda error: str(error) or "There is nothing at this path."),
     JobNotFoundError: _Row("not-found", lambda _: "There is no job of this id."),
+    UploadNotFoundError: _Row("not-found", lambda _: "There is no upload of this id."),
+    ArtifactNotFoundError: _Row("not-found", lambda _: "The job has no artifact of this name."),
     MethodNotAllowedError: _Row(
         "method-not-allowed",
         headers=lambda error: [(b"allow", ", ".join(error.allowed).encode())],
@@ -144,15 +216,39 @@ TABLE: dict[type[Exception], _Row] = {
     SlowBodyError: _Row("slow-body", headers=lambda _: [_CLOSE]),
     BodyTooLargeError: _Row("body-too-large"),
     UnsupportedMediaTypeError: _Row(
-        "unsupported-media-type", headers=lambda _: [(b"accept", b"application/json")]
+        "unsupported-media-type",
+        headers=lambda error: [(b"accept", error.accepted.encode())] if error.accepted else [],
+    ),
+    RangeNotSatisfiableError: _Row(
+        "range-not-satisfiable",
+        headers=lambda error: [(b"content-range", b"bytes */%d" % error.size_bytes)],
+    ),
+    StorageFullError: _Row("storage-full"),
+    StorageUnavailableError: _Row(
+        "storage-unavailable", headers=lambda _: [(b"retry-after", b"10")]
     ),
     InvalidRequestError: _Row(
-        "invalid-request", errors=lambda error: [fault.as_json() for fault in error.faults]
+        "invalid-request", errors=lambda error: [fault.as_json() for fault in error.listed]
+    ),
+    InvalidHeaderError: _Row("invalid-header"),
+    IdempotencyMismatchError: _Row(
+        "idempotency-mismatch",
+        lambda _: "This Idempotency-Key was used for another request; nothing was accepted.",
+    ),
+    IdempotencyPendingError: _Row(
+        "idempotency-pending",
+        lambda _: "The first request with this Idempotency-Key has no answer yet.",
+        lambda _: [_retry_after(1)],
+    ),
+    JobEndedError: _Row("job-ended", lambda error: f"The job is {error.status}."),
+    JobNotEndedError: _Row("job-not-ended", lambda error: f"The job is {error.status}."),
+    RateLimitedError: _Row(
+        "rate-limited", headers=lambda error: [_retry_after(error.allowance.reset_seconds)]
     ),
     QueueUnavailableError: _Row(
         "queue-unavailable",
         lambda error: error.reason,
-        lambda error: [(b"retry-after", b"%d" % error.retry_after_seconds)],
+        lambda error: [_retry_after(error.retry_after_seconds)],
     ),
 }
 _UNEXPECTED = _Row("internal-error", lambda _: "The service failed to answer this request.")
@@ -160,6 +256,18 @@ _UNEXPECTED = _Row("internal-error", lambda _: "The service failed to answer thi
 
 def problem_answer(error: Exception, scope: Scope, request_id: str) -> Answer:
     """The response for any error; one that is in no table is a 500 that tells nothing."""
+    row = _row(error)
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *row.headers(error),
+    ]
+    return Answer(TYPES[row.slug].status, render(problem(error, scope, request_id)), headers)
+
+
+def problem(error: Exception, scope: Scope, request_id: str) -> dict[str, Any]:
+    """The error as RFC 9457 has it."""
     row = _row(error)
     kind = TYPES[row.slug]
     content: dict[str, Any] = {
@@ -173,13 +281,7 @@ def problem_answer(error: Exception, scope: Scope, request_id: str) -> Answer:
     errors = row.errors(error)
     if errors:
         content["errors"] = errors
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        *row.headers(error),
-    ]
-    return Answer(kind.status, render(content), headers)
+    return content
 
 
 def _row(error: Exception) -> _Row:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.answers import Answer
 from app.http.auth import KEY, Authority
 from app.http.bodies import check_declared_length
 from app.http.faults import InvalidRequestError, MethodNotAllowedError
@@ -17,7 +16,7 @@ from app.keyring import Scope as KeyScope
 
 MIB = 1024 * 1024
 
-Endpoint = Callable[[Request], Awaitable[Answer]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Resource:
         if operation is None:
             raise MethodNotAllowedError(self.allowed)
         if operation.scopes:
-            scope[KEY] = self._authority.authorize(scope, operation.scopes)
+            scope[KEY] = await self._authority.admit(scope, operation.scopes)
         check_declared_length(scope, operation.max_body_bytes)
         request = Request(scope, receive)
         if scope["query_string"] and operation.parameters is not None:

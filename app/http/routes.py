@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.routing import BaseRoute
 
 from app.http import docs
+from app.http.artifacts import Artifacts
 from app.http.auth import Authority
+from app.http.batches import Batches
+from app.http.events import Events
 from app.http.health import Health
+from app.http.job_list import PARAMETERS as LIST_PARAMETERS
+from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.openapi import OpenApi
 from app.http.problem_pages import explain_problem, list_problems
+from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
+from app.http.uploads import Uploads
 from app.keyring import Scope
 
 SUBMIT: tuple[Scope, ...] = ("submit",)
 ANY_KEY: tuple[Scope, ...] = ("submit", "read", "operate")
+OPERATE: tuple[Scope, ...] = ("operate",)
 OPEN: tuple[Scope, ...] = ()
 
 
-def table(
-    authority: Authority, jobs: Jobs, health: Health, openapi: OpenApi, max_body_bytes: int
-) -> list[BaseRoute]:
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Who answers."""
+
+    jobs: Jobs
+    job_list: JobList
+    batches: Batches
+    events: Events
+    queues: Queues
+    uploads: Uploads
+    artifacts: Artifacts
+    health: Health
+    openapi: OpenApi
+
+
+def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> list[BaseRoute]:
     """Every route of the API; what is asked most stands first."""
+    jobs, batches, queues = endpoints.jobs, endpoints.batches, endpoints.queues
+    listed, events = endpoints.job_list, endpoints.events
+    health, openapi = endpoints.health, endpoints.openapi
+    uploads, artifacts = endpoints.uploads, endpoints.artifacts
 
     def large(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, SUBMIT, max_body_bytes)
@@ -32,20 +59,36 @@ def table(
     def watching(endpoint: Endpoint, *parameters: str) -> Operation:
         return Operation(endpoint, ANY_KEY, parameters=frozenset(parameters))
 
+    def operating(endpoint: Endpoint) -> Operation:
+        return Operation(endpoint, OPERATE)
+
     # fmt: off
     routes: list[BaseRoute] = [
-        resource("/v1/jobs",         authority, post=large(jobs.submit)),
-        resource("/v1/jobs/{id}",    authority, get=watching(jobs.show, "include")),
-        resource("/v1/emails",       authority, post=large(jobs.submit_email)),
-        resource("/v1/job-types",    authority, get=watching(jobs.types)),
-        resource("/openapi.json",    authority, get=free(openapi.show)),
-        resource("/docs",            authority, get=free(docs.page)),
-        resource("/docs/{name}",     authority, get=free(docs.asset)),
-        resource("/healthz",         authority, get=free(health.alive)),
-        resource("/readyz",          authority, get=free(health.ready)),
-        resource("/problems",        authority, get=free(list_problems)),
-        resource("/problems/{slug}", authority, get=free(explain_problem)),
-        resource("/",                authority, get=free(health.index)),
+        resource("/v1/jobs",                 authority, post=large(jobs.submit),
+                                              get=watching(listed.show, *LIST_PARAMETERS)),
+        resource("/v1/jobs/{id}",            authority, get=watching(jobs.show, "include"),
+                                              delete=watching(jobs.delete)),
+        resource("/v1/jobs/{id}/events",     authority, get=watching(events.show)),
+        resource("/v1/jobs/{id}/cancel",     authority, post=watching(jobs.cancel)),
+        resource("/v1/jobs/{id}/artifacts/{name}", authority, get=watching(artifacts.download)),
+        resource("/v1/emails",               authority, post=large(jobs.submit_email)),
+        resource("/v1/uploads",              authority,
+                 post=Operation(uploads.create, SUBMIT, uploads.max_body_bytes)),
+        resource("/v1/uploads/{id}",         authority, get=watching(uploads.show),
+                                              delete=watching(uploads.delete)),
+        resource("/v1/batches",              authority, post=large(batches.submit)),
+        resource("/v1/batches/{id}",         authority, get=watching(batches.show)),
+        resource("/v1/queues/{name}/pause",  authority, post=operating(queues.pause)),
+        resource("/v1/queues/{name}/resume", authority, post=operating(queues.resume)),
+        resource("/v1/job-types",            authority, get=watching(jobs.types)),
+        resource("/openapi.json",            authority, get=free(openapi.show)),
+        resource("/docs",                    authority, get=free(docs.page)),
+        resource("/docs/{name}",             authority, get=free(docs.asset)),
+        resource("/healthz",                 authority, get=free(health.alive)),
+        resource("/readyz",                  authority, get=free(health.ready)),
+        resource("/problems",                authority, get=free(list_problems)),
+        resource("/problems/{slug}",         authority, get=free(explain_problem)),
+        resource("/",                        authority, get=free(health.index)),
     ]
     # fmt: on
     openapi.describe(routes)

@@ -1,29 +1,38 @@
-"""The wire format, in and out: what a submission may say, and how a job is shown."""
+"""The wire format of what comes in: what a submission may say, and how its faults are told."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from app.http.faults import Fault
-from app.queue.records import Attempt, JobError, JobView
-from jobs.catalog import Backoff, JobType
+from jobs.catalog import Backoff
 
 DAY_SECONDS = 24 * 3600
 YEAR_SECONDS = 365 * DAY_SECONDS
-MAX_FAULTS = 50
 
+MAX_PARENTS = 100
+MAX_TAGS = 20
+MAX_BATCH = 1000
+# Wide enough for the ids that stock RQ producers make up.
+JOB_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
+
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -46,8 +55,55 @@ def _require_rfc3339(value: object) -> object:
     return value
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339, json_schema_input_type=str)]
+_ShownTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Time = Annotated[
+    AwareDatetime, BeforeValidator(_require_rfc3339, json_schema_input_type=_ShownTime)
+]
 Number = Annotated[float, Field(strict=True)]
+
+
+def _accept_whole(value: object) -> object:
+    # In JSON 10.0 is an integer (JSON Schema 2020-12, 6.1.1); "10" and true are not.
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Whole = BeforeValidator(_accept_whole)
+
+
+def _require_printable(value: str) -> str:
+    if _CONTROL_CHARACTER.search(value) is not None:
+        raise ValueError("has a line break or a control character")
+    return value
+
+
+def _require_findable(value: str) -> str:
+    # A list is filtered with `tag=key:value`.
+    if ":" in value:
+        raise ValueError("must not have a colon")
+    return value
+
+
+Printable = AfterValidator(_require_printable)
+JobIdText = Annotated[str, Field(strict=True, pattern=JOB_ID_PATTERN)]
+# JSON Schema's own words for what these checks say.
+_SHOWN_PRINTABLE: JsonDict = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
+_SHOWN_KEYS: JsonDict = {
+    "propertyNames": {
+        "pattern": r"^[^:\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
+        "minLength": 1,
+        "maxLength": 50,
+    }
+}
+TagKey = Annotated[
+    str,
+    Field(strict=True, min_length=1, max_length=50),
+    Printable,
+    AfterValidator(_require_findable),
+]
+TagValue = Annotated[
+    str, Field(strict=True, max_length=200, json_schema_extra=_SHOWN_PRINTABLE), Printable
+]
+Tags = Annotated[dict[TagKey, TagValue], Field(max_length=MAX_TAGS, json_schema_extra=_SHOWN_KEYS)]
 
 
 class BackoffOptions(BaseModel):
@@ -69,19 +125,58 @@ class BackoffOptions(BaseModel):
         )
 
 
+class ConcurrencyOptions(BaseModel):
+    """At most `limit` jobs of this key run at once, among those of one API key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Annotated[
+        str,
+        Field(strict=True, min_length=1, max_length=100, json_schema_extra=_SHOWN_PRINTABLE),
+        Printable,
+    ]
+    limit: Annotated[int, Field(strict=True, ge=1, le=1000), Whole]
+
+
+# What the validators of Options say of two fields together.
+_SHOWN_TOGETHER: JsonDict = {
+    "not": {
+        "required": ["delay", "scheduled_at"],
+        "properties": {"delay": {"type": "number"}, "scheduled_at": {"type": "string"}},
+    },
+    "if": {"required": ["allow_failure"], "properties": {"allow_failure": {"const": True}}},
+    "then": {"required": ["depends_on"], "properties": {"depends_on": {"type": "array"}}},
+}
+
+
 class Options(BaseModel):
     """How a job is run; null is the same as absent. Durations are seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_SHOWN_TOGETHER)
 
     delay: Annotated[Number | None, Field(ge=0, le=YEAR_SECONDS)] = None
     scheduled_at: Time | None = None
     priority: Literal["high", "default", "low"] | None = None
-    max_attempts: Annotated[int | None, Field(strict=True, ge=1, le=25)] = None
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=25), Whole] | None = None
     backoff: BackoffOptions | None = None
     timeout: Annotated[Number | None, Field(gt=0, le=DAY_SECONDS)] = None
     retention: Annotated[Number | None, Field(ge=0, le=30 * DAY_SECONDS)] = None
     dry_run: Annotated[bool | None, Field(strict=True)] = None
+    expires_at: Time | None = None
+    depends_on: Annotated[list[JobIdText] | None, Field(min_length=1, max_length=MAX_PARENTS)] = (
+        None
+    )
+    allow_failure: Annotated[bool | None, Field(strict=True)] = None
+    concurrency: ConcurrencyOptions | None = None
+    tags: Tags | None = None
+
+    @field_validator("allow_failure", mode="after")
+    @classmethod
+    def _need_parents(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        # Faulty parents are not in `data`, and are fault enough.
+        if value and info.data.get("depends_on", "") is None:
+            raise ValueError("means nothing without depends_on")
+        return value
 
     @model_validator(mode="after")
     def _check_start(self) -> Options:
@@ -103,6 +198,15 @@ class JobSubmission(BaseModel):
     options: Options = NO_OPTIONS
 
 
+class BatchSubmission(BaseModel):
+    """The body of POST /v1/batches. Each of `jobs` is checked by itself, as a JobSubmission."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
+    mode: Literal["strict", "permissive"] = "strict"
+
+
 def faults_of(error: ValidationError, raw: object, base: str = "") -> list[Fault]:
     """A validation error as pointers into what the client sent; never its values.
 
@@ -114,7 +218,7 @@ def faults_of(error: ValidationError, raw: object, base: str = "") -> list[Fault
             base + _pointer(fault["loc"], raw),
             _WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, ")[:300]),
         )
-        for fault in found[:MAX_FAULTS]
+        for fault in found
     ]
 
 
@@ -139,117 +243,3 @@ def _child(raw: Any, part: int | str) -> list[Any]:
     if isinstance(raw, dict) and part in raw:
         return [raw[part]]
     return []
-
-
-def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) -> dict[str, Any]:
-    """A job as the API shows it. Every field is there, null or empty where nothing is known."""
-    path = f"/v1/jobs/{view.id}"
-    shown: dict[str, Any] = {
-        "id": view.id,
-        "type": view.type,
-        "queue": view.queue,
-        "status": view.status,
-        "priority": view.priority,
-        "attempt": view.attempt,
-        "max_attempts": view.max_attempts,
-        "created_at": view.created_at,
-        "scheduled_at": view.scheduled_at,
-        "enqueued_at": view.enqueued_at,
-        "started_at": view.started_at,
-        "ended_at": view.ended_at,
-        "expires_at": view.expires_at,
-        "next_attempt_at": view.next_attempt_at,
-        "position": None,
-        "eta_seconds": None,
-        "progress": None,
-        "result": view.result,
-        "artifacts": [_show_artifact(path, each) for each in view.artifacts],
-        "error": show_error(view.error),
-        "attempts": [_show_attempt(attempt) for attempt in view.attempts],
-        "reason": view.reason,
-        "batch_id": None,
-        "parent_ids": view.parent_ids,
-        "tags": {},
-        "request_id": view.request_id,
-        "submitted_by": view.submitted_by,
-        "warnings": warnings,
-        "links": {
-            "self": path,
-            "events": f"{path}/events",
-            "cancel": f"{path}/cancel",
-            "retry": f"{path}/retry",
-        },
-    }
-    if include:
-        shown |= _show_included(view, include)
-    return shown
-
-
-def _show_artifact(path: str, artifact: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: artifact[name] for name in ("name", "size", "content_type", "sha256")}
-    return shown | {"href": f"{path}/artifacts/{artifact['name']}"}
-
-
-def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    if "params" in include:
-        shown["params"] = view.params
-    if "options" in include:
-        shown["options"] = {
-            "scheduled_at": view.scheduled_at,
-            "expires_at": view.expires_at,
-            "priority": view.priority,
-            "max_attempts": view.max_attempts,
-            "backoff": _show_backoff(view.backoff) if view.backoff is not None else None,
-            "timeout": view.timeout_seconds,
-            "retention": view.retention_seconds,
-            "dry_run": view.dry_run,
-        }
-    if "traceback" in include:
-        shown["traceback"] = view.traceback
-    return shown
-
-
-def show_error(error: JobError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "code": error.code,
-        "message": error.message,
-        "class": error.error_class,
-        "retryable": error.retryable,
-        "fingerprint": None,
-    }
-
-
-def _show_attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "worker": attempt.worker,
-        "started_at": attempt.started_at,
-        "ended_at": attempt.ended_at,
-        "outcome": attempt.outcome,
-        "error": show_error(attempt.error),
-    }
-
-
-def show_job_type(job_type: JobType) -> dict[str, Any]:
-    """A job type with its defaults and the JSON Schema of its params."""
-    return {
-        "name": job_type.name,
-        "description": job_type.description,
-        "queue": job_type.queue,
-        "max_attempts": job_type.max_attempts,
-        "timeout": job_type.timeout_seconds,
-        "backoff": _show_backoff(job_type.backoff),
-        "params": job_type.params.model_json_schema(),
-    }
-
-
-def _show_backoff(backoff: Backoff) -> dict[str, float]:
-    return {
-        "initial": backoff.initial,
-        "factor": backoff.factor,
-        "max": backoff.maximum,
-        "jitter": backoff.jitter,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import http
+import resource
 import signal
 import socket
 from typing import Any
@@ -17,11 +18,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.http.faults import MalformedRequestError, OverloadedError
 from app.http.middleware import Errors, RequestId, new_request_id
 from app.http.problems import problem_answer
+from app.http.waiting import Closing
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 10
-# Each holds a file descriptor, of which many hosts give 1,024.
-MAX_CONNECTIONS = 900
+# 1,000 clients that wait for their jobs, as many that follow events, and those in between.
+MAX_CONNECTIONS = 4000
+# Each holds a file descriptor, of which many hosts give 1,024 unless asked for more.
+MAX_DESCRIPTORS = 65_536
+SPARE_DESCRIPTORS = 124
 HEADERS_SECONDS = 10.0
 MAX_HEADER_BYTES = 64 * 1024
 
@@ -149,9 +154,36 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: ASGIApp, sock: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish those under way."""
-    server = uvicorn.Server(
+class ClosingServer(uvicorn.Server):
+    """uvicorn's, which says that it is about to end before it waits for requests under way."""
+
+    def __init__(self, config: uvicorn.Config, closing: Closing) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.begin()
+        await super().shutdown(sockets)
+
+
+def connections_allowed() -> int:
+    """As many as there may be file descriptors for, after asking for all that we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, soft - SPARE_DESCRIPTORS))
+
+
+def serve(app: ASGIApp, sock: socket.socket, closing: Closing | None = None) -> None:
+    """Answer requests until SIGTERM or SIGINT, then finish those under way.
+
+    Those that only wait are told by `closing` to stop waiting.
+    """
+    server = ClosingServer(
         uvicorn.Config(
             app,
             http=PatientProtocol,
@@ -164,10 +196,11 @@ def serve(app: ASGIApp, sock: socket.socket) -> None:
             # Nothing here depends on the client's address, but for keyless local use, where
             # a proxy's word must not be taken.
             proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
+            limit_concurrency=connections_allowed(),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        closing if closing is not None else Closing(),
     )
 
     def stop(*_: Any) -> None:

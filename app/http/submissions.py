@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import NO_OPTIONS, YEAR_SECONDS, JobSubmission, Options, faults_of
-from app.queue.records import JobDraft, JobView
+from app.queue.records import Concurrency, JobDraft, JobView, Status
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 
 
@@ -32,6 +32,8 @@ class Origin:
     key_name: str
     request_id: str
     at: datetime
+    # False: `depends_on` may name only what the same key submitted.
+    sees_all: bool = True
 
 
 def draft_job(body: Any, terms: Terms, origin: Origin) -> JobDraft:
@@ -73,6 +75,12 @@ def draft_flat_job(job_type: JobType, body: Any, terms: Terms, origin: Origin) -
     return _draft(job_type, params, options, terms, origin)
 
 
+def unknown_parent(parent_id: str, body: Any, base: str = "") -> Fault:
+    """Where a submission, whose body stands at `base`, names a job that is not there."""
+    index = body["options"]["depends_on"].index(parent_id)
+    return Fault(f"{base}/options/depends_on/{index}", "there is no such job")
+
+
 def view_of(draft: JobDraft) -> JobView:
     """A job as it stands when Redis has just acknowledged it."""
     return JobView(
@@ -80,21 +88,35 @@ def view_of(draft: JobDraft) -> JobView:
         type=draft.type,
         queue=draft.queue,
         priority=draft.priority,
-        status="scheduled" if draft.scheduled_at is not None else "queued",
+        status=_status(draft),
         attempt=0,
         max_attempts=draft.max_attempts,
         created_at=draft.created_at,
         enqueued_at=draft.enqueued_at,
         scheduled_at=draft.scheduled_at,
+        ended_at=draft.created_at if draft.status == "canceled" else None,
+        expires_at=draft.expires_at,
+        reason=draft.reason,
+        parent_ids=draft.depends_on,
+        batch_id=draft.batch_id,
+        tags=draft.tags,
         request_id=draft.request_id,
         submitted_by=draft.submitted_by,
+        retention_seconds=draft.retention_seconds,
     )
+
+
+def _status(draft: JobDraft) -> Status:
+    if draft.status == "queued" and draft.scheduled_at is not None:
+        return "scheduled"
+    return draft.status
 
 
 def _draft(
     job_type: JobType, params: BaseModel, options: Options, terms: Terms, origin: Origin
 ) -> JobDraft:
     backoff = job_type.backoff
+    concurrency = options.concurrency
     return JobDraft(
         type=job_type.name,
         params=params.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -116,9 +138,17 @@ def _draft(
         priority=options.priority if options.priority is not None else "default",
         scheduled_at=_start(options.scheduled_at, origin.at),
         delay_seconds=options.delay if options.delay else None,
+        expires_at=_expiry(options, origin.at) if options.expires_at is not None else None,
+        depends_on=list(dict.fromkeys(options.depends_on)) if options.depends_on else [],
+        allow_failure=options.allow_failure is True,
+        concurrency=(
+            Concurrency(concurrency.key, concurrency.limit) if concurrency is not None else None
+        ),
+        tags=dict(options.tags) if options.tags else {},
         dry_run=options.dry_run is True,
         request_id=origin.request_id,
         submitted_by=origin.key_name,
+        sees_all=origin.sees_all,
     )
 
 
@@ -129,6 +159,25 @@ def _start(at: datetime | None, now: datetime) -> datetime | None:
     if at - now > timedelta(seconds=YEAR_SECONDS):
         fault = Fault("/options/scheduled_at", "must be at most 1 year ahead")
         raise InvalidRequestError([fault])
+    return at.astimezone(UTC)
+
+
+def _expiry(options: Options, now: datetime) -> datetime:
+    """When it is too late to start."""
+    at = options.expires_at
+    assert at is not None
+    start = options.scheduled_at
+    if options.delay is not None:
+        start = now + timedelta(seconds=options.delay)
+    detail = None
+    if at <= now:
+        detail = "is in the past"
+    elif start is not None and at <= start:
+        detail = "must be after the job's start"
+    elif at - now > timedelta(seconds=2 * YEAR_SECONDS):
+        detail = "must be at most 2 years ahead"
+    if detail is not None:
+        raise InvalidRequestError([Fault("/options/expires_at", detail)])
     return at.astimezone(UTC)
 
 

@@ -1,0 +1,69 @@
+"""Taking a submission in: its headers, its body, whose it is, and what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from starlette.requests import Request
+
+from app.http.auth import acting_key
+from app.http.bodies import parse_json, read_json_text
+from app.http.idempotency import asked_key, idempotency
+from app.http.middleware import REQUEST_ID
+from app.http.submissions import Origin
+from app.queue.records import Idempotency
+
+T = TypeVar("T")
+
+# Above this a body is checked in a thread: one of 25 MiB of small numbers takes ten seconds,
+# during which nobody else would be answered (measured in a thread: 0.2 s at a time).
+LARGE_BODY_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Received(Generic[T]):
+    """What was made of a body, and the body, which faults found later point into."""
+
+    made: T
+    body: Any
+    idempotency: Idempotency | None
+
+
+class Intake:
+    """Reads bodies, of which few large ones at a time."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._large_bodies = asyncio.Semaphore(2)
+
+    async def read(
+        self,
+        request: Request,
+        make: Callable[[Any, Origin], T],
+        large_body_bytes: int = LARGE_BODY_BYTES,
+    ) -> Received[T]:
+        """The body, checked by `make`. Raises what bodies.py, idempotency.py and `make` raise."""
+        scope = request.scope
+        key = asked_key(scope)
+        text = await read_json_text(scope, request.receive, self._max_body_bytes)
+        acting = acting_key(request)
+        origin = Origin(
+            acting.name,
+            scope[REQUEST_ID],
+            datetime.now(UTC),
+            sees_all="read" in acting.scopes or "operate" in acting.scopes,
+        )
+
+        def check() -> Received[T]:
+            body = parse_json(text)
+            made = make(body, origin)
+            return Received(made, body, None if key is None else idempotency(scope, key, body))
+
+        if len(text) < large_body_bytes:
+            return check()
+        async with self._large_bodies:
+            return await asyncio.to_thread(check)

@@ -1,0 +1,151 @@
+"""The wire format of what goes out: how jobs, batches, events and job types are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from app.queue.records import Attempt, BatchView, Concurrency, Event, JobError, JobView
+from jobs.catalog import Backoff, JobType
+
+
+def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) -> dict[str, Any]:
+    """A job as the API shows it. Every field is there, null or empty where nothing is known."""
+    path = f"/v1/jobs/{view.id}"
+    shown: dict[str, Any] = {
+        "id": view.id,
+        "type": view.type,
+        "queue": view.queue,
+        "status": view.status,
+        "priority": view.priority,
+        "attempt": view.attempt,
+        "max_attempts": view.max_attempts,
+        "created_at": view.created_at,
+        "scheduled_at": view.scheduled_at,
+        "enqueued_at": view.enqueued_at,
+        "started_at": view.started_at,
+        "ended_at": view.ended_at,
+        "expires_at": view.expires_at,
+        "next_attempt_at": view.next_attempt_at,
+        "position": view.position,
+        "eta_seconds": view.eta_seconds,
+        "progress": view.progress,
+        "result": view.result,
+        "artifacts": [_show_artifact(path, each) for each in view.artifacts],
+        "error": show_error(view.error),
+        "attempts": [_show_attempt(attempt) for attempt in view.attempts],
+        "reason": view.reason,
+        "batch_id": view.batch_id,
+        "parent_ids": view.parent_ids,
+        "tags": view.tags,
+        "request_id": view.request_id,
+        "submitted_by": view.submitted_by,
+        "warnings": warnings,
+        "links": {
+            "self": path,
+            "events": f"{path}/events",
+            "cancel": f"{path}/cancel",
+            "retry": f"{path}/retry",
+        },
+    }
+    if include:
+        shown |= _show_included(view, include)
+    return shown
+
+
+def _show_artifact(path: str, artifact: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: artifact[name] for name in ("name", "size", "content_type", "sha256")}
+    return shown | {"href": f"{path}/artifacts/{artifact['name']}"}
+
+
+def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if "params" in include:
+        shown["params"] = view.params
+    if "options" in include:
+        shown["options"] = {
+            "scheduled_at": view.scheduled_at,
+            "expires_at": view.expires_at,
+            "priority": view.priority,
+            "max_attempts": view.max_attempts,
+            "backoff": _show_backoff(view.backoff) if view.backoff is not None else None,
+            "timeout": view.timeout_seconds,
+            "retention": view.retention_seconds,
+            "dry_run": view.dry_run,
+            "depends_on": view.parent_ids,
+            "allow_failure": view.allow_failure,
+            "concurrency": _show_concurrency(view.concurrency),
+            "tags": view.tags,
+        }
+    if "traceback" in include:
+        shown["traceback"] = view.traceback
+    return shown
+
+
+def _show_concurrency(concurrency: Concurrency | None) -> dict[str, Any] | None:
+    return None if concurrency is None else {"key": concurrency.key, "limit": concurrency.limit}
+
+
+def show_batch(view: BatchView) -> dict[str, Any]:
+    """A batch as the API shows it, with the first ten of its jobs that failed."""
+    return {
+        "id": view.id,
+        "size": view.size,
+        "counts": {status: count for status, count in view.counts.items() if count},
+        "failures": [show_job(failed, []) for failed in view.failures],
+        "created_at": view.created_at,
+        "finished_at": view.finished_at,
+        "submitted_by": view.submitted_by,
+        "job_ids": view.job_ids,
+        "links": {"self": f"/v1/batches/{view.id}", "jobs": f"/v1/jobs?batch_id={view.id}"},
+    }
+
+
+def show_event(event: Event) -> dict[str, Any]:
+    """A line of a job's trail."""
+    return {"id": event.id, "event": event.name, "at": event.at, "detail": event.detail}
+
+
+def show_error(error: JobError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "code": error.code,
+        "message": error.message,
+        "class": error.error_class,
+        "retryable": error.retryable,
+        "fingerprint": None,
+    }
+
+
+def _show_attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "worker": attempt.worker,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.outcome,
+        "error": show_error(attempt.error),
+    }
+
+
+def show_job_type(job_type: JobType) -> dict[str, Any]:
+    """A job type with its defaults and the JSON Schema of its params."""
+    return {
+        "name": job_type.name,
+        "description": job_type.description,
+        "queue": job_type.queue,
+        "max_attempts": job_type.max_attempts,
+        "timeout": job_type.timeout_seconds,
+        "backoff": _show_backoff(job_type.backoff),
+        "params": job_type.params.model_json_schema(),
+    }
+
+
+def _show_backoff(backoff: Backoff) -> dict[str, float]:
+    return {
+        "initial": backoff.initial,
+        "factor": backoff.factor,
+        "max": backoff.maximum,
+        "jitter": backoff.jitter,
+    }
