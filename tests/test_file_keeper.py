@@ -1,0 +1,207 @@
+"""Records of uploads in a real Redis, and the keeper that removes what nobody may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio as async_redis
+
+from app.queue.connection import Reachability, connect
+from app.queue.errors import QueueUnavailableError
+from app.queue.file_keeper import FileKeeper
+from app.queue.records import Upload, new_job_id
+from app.queue.uploads import UploadRecords
+from app.storage import FolderStorage, Storage, artifact_key, upload_key
+from tests.conftest import ValkeyServer
+
+NOW = datetime.now(UTC)
+RETENTION = timedelta(days=1)
+
+
+@dataclass
+class Scene:
+    client: async_redis.Redis
+    records: UploadRecords
+    storage: Storage
+    root: Path
+    keeper: FileKeeper
+
+    async def store(self, key: str, age: timedelta = timedelta()) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        await self.storage.put(key, chunks(), 10)
+        then = (NOW - age).timestamp()
+        os.utime(self.root / key, (then, then))
+
+    async def upload(self, *, expires_in: timedelta) -> Upload:
+        upload = an_upload(expires_at=NOW + expires_in)
+        await self.store(upload_key(upload.id))
+        await self.records.add(upload)
+        return upload
+
+    def files(self) -> list[str]:
+        return sorted(
+            path.relative_to(self.root).as_posix()
+            for path in self.root.rglob("*")
+            if path.is_file()
+        )
+
+
+def an_upload(**fields: object) -> Upload:
+    values: dict[str, object] = {
+        "id": new_job_id(), "size_bytes": 1, "sha256": "ab" * 32, "content_type": "text/csv",
+        "filename": "größe.csv", "owner": "shop", "created_at": NOW,
+        "expires_at": NOW + RETENTION,
+    }  # fmt: skip
+    return Upload(**(values | fields))  # type: ignore[arg-type]
+
+
+async def scene_on(url: str, root: Path) -> AsyncIterator[Scene]:
+    client = connect(url)
+    records = UploadRecords(client, Reachability())
+    storage = FolderStorage(root)
+    keeper = FileKeeper(storage, records, int(RETENTION.total_seconds()))
+    yield Scene(client, records, storage, root, keeper)
+    await storage.aclose()
+    await client.aclose()
+
+
+@pytest.fixture
+async def scene(redis_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    async for scene in scene_on(redis_url, tmp_path / "storage"):
+        yield scene
+
+
+@pytest.mark.parametrize("filename", ["größe.csv", None])
+async def test_record_is_read_as_it_was_written(scene: Scene, filename: str | None) -> None:
+    upload = an_upload(filename=filename)
+
+    await scene.records.add(upload)
+
+    assert await scene.records.get(upload.id) == upload
+    assert await scene.records.get("unknown") is None
+
+
+async def test_record_goes_by_itself_soon_after_its_time(scene: Scene) -> None:
+    upload = an_upload()
+    await scene.records.add(upload)
+
+    lives = await scene.client.ttl(f"rq:recado:upload:{upload.id}")
+
+    assert RETENTION.total_seconds() < lives <= RETENTION.total_seconds() + 3600
+
+
+async def test_removed_record_leaves_nothing_in_redis(scene: Scene) -> None:
+    upload = an_upload()
+    await scene.records.add(upload)
+
+    await scene.records.remove(upload.id)
+    await scene.records.remove(upload.id)
+
+    assert await scene.client.keys("*") == []
+
+
+async def test_record_that_cannot_be_read_is_no_upload(scene: Scene) -> None:
+    await scene.client.hset("rq:recado:upload:broken", mapping={"size": "many", "sha256": "x"})
+
+    assert await scene.records.get("broken") is None
+
+
+async def test_full_redis_is_told(valkey: ValkeyServer, tmp_path: Path) -> None:
+    async for scene in scene_on(valkey.url, tmp_path / "storage"):
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("maxmemory", "1")
+        with pytest.raises(QueueUnavailableError, match="Redis is full"):
+            await scene.records.add(an_upload())
+
+
+async def test_redis_that_is_away_is_told(valkey: ValkeyServer, tmp_path: Path) -> None:
+    valkey.kill()
+    async for scene in scene_on(valkey.url, tmp_path / "storage"):
+        for asking in (scene.records.check(), scene.records.add(an_upload()),
+                       scene.records.get("x"), scene.keeper.remove_expired(NOW)):  # fmt: skip
+            with pytest.raises(QueueUnavailableError, match="does not answer"):
+                await asking
+
+
+async def test_expired_uploads_are_removed_and_no_others(scene: Scene) -> None:
+    for _ in range(3):
+        await scene.upload(expires_in=timedelta(seconds=-1))
+    kept = await scene.upload(expires_in=timedelta(seconds=60))
+
+    await scene.keeper.remove_expired(NOW)
+
+    assert scene.files() == [upload_key(kept.id)]
+    assert sorted(await scene.client.keys("*")) == sorted(
+        [b"rq:recado:uploads", f"rq:recado:upload:{kept.id}".encode()]
+    )
+
+
+async def test_several_keepers_do_no_harm(scene: Scene) -> None:
+    for _ in range(20):
+        await scene.upload(expires_in=timedelta(seconds=-1))
+    kept = await scene.upload(expires_in=timedelta(seconds=60))
+
+    await asyncio.gather(*(scene.keeper.remove_expired(NOW) for _ in range(4)))
+    await asyncio.gather(*(scene.keeper.tidy(NOW) for _ in range(4)))
+
+    assert scene.files() == [upload_key(kept.id)]
+
+
+async def test_upload_without_a_record_is_removed_after_its_time(scene: Scene) -> None:
+    known = await scene.upload(expires_in=timedelta(days=5))
+    os.utime(scene.root / upload_key(known.id), (0, 0))
+    young, lost = new_job_id(), new_job_id()
+    await scene.store(upload_key(young), age=RETENTION)
+    await scene.store(upload_key(lost), age=RETENTION + timedelta(hours=2))
+
+    await scene.keeper.tidy(NOW)
+
+    assert scene.files() == sorted([upload_key(known.id), upload_key(young)])
+
+
+async def test_artifacts_go_with_their_job(scene: Scene) -> None:
+    await scene.client.hset("rq:job:kept", "status", "finished")
+    old = timedelta(hours=2)
+    for job_id in ("kept", "gone"):
+        for attempt, name in ((1, "a.csv"), (2, "a.csv"), (2, "b.csv")):
+            await scene.store(artifact_key(job_id, attempt, name), age=old)
+    await scene.store(artifact_key("running", 1, "a.csv"))
+
+    await scene.keeper.tidy(NOW)
+
+    assert {key.split("/")[1] for key in scene.files()} == {"kept", "running"}
+    assert len(scene.files()) == 4
+
+
+async def test_more_than_one_batch_is_tidied(scene: Scene) -> None:
+    for number in range(450):
+        path = scene.root / f"artifacts/job-{number}/1/a"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    await scene.client.hset("rq:job:job-7", "status", "finished")
+
+    await scene.keeper.tidy(NOW)
+
+    assert scene.files() == ["artifacts/job-7/1/a"]
+
+
+async def test_drafts_of_dead_writers_are_removed(scene: Scene) -> None:
+    await scene.storage.check()
+    for name, hours in (("dead", 30), ("alive", 1)):
+        (scene.root / ".drafts" / name).write_bytes(b"half")
+        then = (NOW - timedelta(hours=hours)).timestamp()
+        os.utime(scene.root / ".drafts" / name, (then, then))
+
+    await scene.keeper.tidy(NOW)
+
+    assert scene.files() == [".drafts/alive"]
