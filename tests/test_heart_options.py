@@ -340,7 +340,8 @@ async def test_batch_whose_web_process_died_is_queued_by_upkeep(scene: Scene) ->
     assert scene.queued() == []
     found = await scene.views.batch(batch_id)
     assert found is not None
-    assert found.size == 150
+    assert (found.size, found.counts, found.finished_at) == (150, {"queued": 150}, None)
+    assert await statuses(scene, drafts[0].id, drafts[149].id) == ["queued", "queued"]
 
     await scene.caretaker.recover()
     more = True

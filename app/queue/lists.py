@@ -155,12 +155,12 @@ class Lists:
     ) -> list[tuple[str, datetime | None]]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for job_id in ids:
-                pipeline.hmget(keys.job(job_id), "status", "ended_at")
+                pipeline.hmget(keys.job(job_id), "status", "ended_at", "x_batch")
             rows = await ask(pipeline.execute(), self._reachability)
         states = []
-        for job_id, (status, ended_at) in zip(ids, rows, strict=True):
-            gone = facts.get(b"gone:" + job_id.encode(), b"finished")
+        for job_id, (status, ended_at, batch) in zip(ids, rows, strict=True):
             # Of a job that is still on its way in there is a record, and no status yet.
+            gone = b"queued" if batch else facts.get(b"gone:" + job_id.encode(), b"finished")
             record = {b"status": status or gone, b"ended_at": ended_at or b""}
             view = view_of(job_id, record, None)
             states.append((str(view.status), view.ended_at))

@@ -53,8 +53,9 @@ class Views:
             pipeline.hgetall(keys.job(job_id))
             pipeline.xrevrange(keys.results(job_id), count=1)
             record, results = await self._ask(pipeline.execute())
-        # Without a status it is a record ahead of its job, which may never be accepted.
-        if b"status" not in record:
+        # Without a status it is a record ahead of its job, which may never be accepted;
+        # unless its batch has been, and it is about to be queued.
+        if b"status" not in record and b"x_batch" not in record:
             return None
         view = view_of(job_id, record, results[0][1] if results else None)
         if view.status == "scheduled" and not (view.scheduled_at or view.next_attempt_at):

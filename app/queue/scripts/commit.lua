@@ -32,7 +32,10 @@ end
 
 local refusal = refuse()
 if refusal then return { NOW_US, refusal } end
-for _, id in ipairs(ids) do call('PERSIST', job_key(id)) end
+for _, id in ipairs(ids) do
+  call('PERSIST', job_key(id))
+  call('HSET', job_key(id), 'x_batch', batch) -- from here on it is a job, if not queued yet
+end
 record_batch(batch, by, request, ids)
 for from = 1, #ids, 500 do
   call('RPUSH', key .. ':todo', unpack(ids, from, math.min(from + 499, #ids)))
