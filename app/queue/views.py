@@ -66,8 +66,10 @@ class Views:
 
     async def trail(self, job_id: str) -> list[Event] | None:
         """The job's events so far, oldest first; None when there is no such job."""
-        status, trail = await self._ask(self._client.hmget(keys.job(job_id), "status", "x_trail"))
-        return None if status is None else events_of(trail or b"")
+        status, batch, trail = await self._ask(
+            self._client.hmget(keys.job(job_id), "status", "x_batch", "x_trail")
+        )
+        return None if status is None and batch is None else events_of(trail or b"")
 
     async def _place(self, view: JobView) -> None:
         """Position, and how long until then at the rate of the last minutes; else None."""
