@@ -14,8 +14,9 @@ from jsonschema_rs import Draft202012Validator, meta
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.applications import Starlette
 
+from app.http.descriptions import DESCRIPTIONS
+from app.http.descriptions.parts import PARAMETERS, PROBLEM_HEADERS
 from app.http.openapi import operations
-from app.http.operations import DESCRIPTIONS, PARAMETERS, PROBLEM_HEADERS
 from app.http.problems import TYPES
 from app.http.resources import Operation
 from jobs.catalog import Catalog

@@ -4,37 +4,32 @@ validate, and the job types; built once, when first asked for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
 
-from pydantic import BaseModel, Field, create_model
-from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
 from app.http.answers import Answer, json_answer, revalidated
-from app.http.operations import (
-    DESCRIPTIONS,
+from app.http.descriptions import DESCRIPTIONS, TAGS, UNDESCRIBED
+from app.http.descriptions.parts import (
+    ALIASES,
     HEADERS,
+    JSON,
     LINKS,
     PARAMETERS,
     PROBLEM_HEADERS,
-    TAGS,
-    UNDESCRIBED,
+    RATE_HEADERS,
     Description,
     Json,
     Reply,
 )
+from app.http.openapi_schemas import REFERENCE, camel, schemas_of
 from app.http.problems import TYPES
 from app.http.resources import Operation, Resource
-from app.http.schemas import Options
-from app.http.shapes import Problem
-from jobs.catalog import Catalog, JobType
+from jobs.catalog import Catalog
 
 VERSION = "0.1.0"
 CACHE_SECONDS = 60
-_REFERENCE = "#/components/schemas/{model}"
 _ABOUT = """\
 A job queue behind HTTP. `POST` an e-mail or any other job and get `202` once Redis holds it;
 workers run it, retry it, and keep what failed where you can find the cause.
@@ -48,15 +43,6 @@ _AUTHENTICATION = """\
 in, `read` sees everything, `operate` acts on everything. Without configured keys the service
 answers its own machine only, and no key is needed.
 """
-# Bodies that are a job type's params with `options` among them.
-FLAT_SUBMISSIONS = {"EmailSubmission": "email.send"}
-# No job type, no job: what cannot be submitted.
-_NOTHING: Json = {"not": {}}
-# Keywords of JSON Schema under which data stands, not schemas.
-_VALUES = {"default", "const", "enum", "examples", "example"}
-_BODY_PROBLEMS = (
-    "malformed-json", "slow-body", "body-too-large", "unsupported-media-type", "invalid-request",
-)  # fmt: skip
 
 
 class OpenApi:
@@ -81,13 +67,13 @@ class OpenApi:
 
     def document(self) -> Json:
         """The whole document. Raises LookupError for a route that nothing describes."""
-        schemas = _schemas(self._catalog)
+        schemas = schemas_of(self._catalog)
         paths: dict[str, Json] = {}
         replies = _ProblemReplies()
         for method, path, operation in operations(self._routes):
             described = DESCRIPTIONS.get((method, path))
             if described is None:
-                raise LookupError(f"{method} {path} is not described in app/http/operations.py")
+                raise LookupError(f"{method} {path} is not described in app/http/descriptions")
             shown = self._operation(described, operation, replies)
             paths.setdefault(path, {})[method.lower()] = shown
         return {
@@ -126,7 +112,10 @@ class OpenApi:
                 for name in (*described.parameters, "request_id")
             ],
             "responses": {
-                **{str(status): _reply(reply) for status, reply in described.replies.items()},
+                **{
+                    str(status): _reply(reply, operation)
+                    for status, reply in described.replies.items()
+                },
                 **replies.references(_problems(described, operation), described.replies),
             },
             "security": self._security(operation),
@@ -167,7 +156,7 @@ class _ProblemReplies:
         }
 
     def _component(self, slugs: list[str]) -> str:
-        name = "Or".join(_camel(slug) for slug in sorted(slugs))
+        name = "Or".join(camel(slug) for slug in sorted(slugs))
         if name not in self.components:
             kinds = [TYPES[slug] for slug in slugs]
             headers = {header for slug in slugs for header in PROBLEM_HEADERS.get(slug, ())}
@@ -179,7 +168,7 @@ class _ProblemReplies:
                 "headers": _headers(sorted(headers)),
                 "content": {
                     "application/problem+json": {
-                        "schema": {"$ref": _REFERENCE.format(model="Problem")},
+                        "schema": {"$ref": REFERENCE.format(model="Problem")},
                         "examples": {kind.slug: _problem_example(kind.slug) for kind in kinds},
                     }
                 },
@@ -209,7 +198,7 @@ def _problems(described: Description, operation: Operation) -> Iterator[str]:
             yield "rate-limited"
     yield "local-only"
     if described.body is not None:
-        yield from _BODY_PROBLEMS
+        yield from described.body.problems
     if operation.parameters is not None:
         yield "invalid-request"
     if any(PARAMETERS[name]["in"] == "path" for name in described.parameters):
@@ -225,115 +214,37 @@ def _scopes_sentence(operation: Operation) -> str:
     return f"\n\nNeeds a key with the scope {scopes}."
 
 
-def _reply(reply: Reply) -> Json:
-    shown: Json = {"description": reply.text, "headers": _headers(reply.headers)}
-    schema: Json = {"type": "object"}
+def _reply(reply: Reply, operation: Operation) -> Json:
+    limited = RATE_HEADERS if operation.scopes else ()
+    shown: Json = {"description": reply.text, "headers": _headers((*reply.headers, *limited))}
+    content: Json = {}
     if reply.model is not None:
-        schema = {"$ref": _REFERENCE.format(model=reply.model.__name__)}
-    if reply.media_types:
-        shown["content"] = {
-            media_type: {"schema": schema if "json" in media_type else {"type": "string"}}
-            for media_type in reply.media_types
-        }
+        content[JSON] = {"schema": {"$ref": REFERENCE.format(model=reply.model.__name__)}}
+    content |= {media_type: {"schema": schema} for media_type, schema in reply.besides.items()}
+    if content:
+        shown["content"] = content
     if reply.links:
         shown["links"] = {name: LINKS[name] for name in reply.links}
     return shown
 
 
 def _headers(names: Iterable[str]) -> dict[str, Json]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}
+    return {
+        ALIASES.get(name, name): {"$ref": f"#/components/headers/{name}"}
+        for name in (*names, "X-Request-Id")
+    }
 
 
 def _body(described: Description, operation: Operation) -> Json:
-    assert described.body is not None
+    body = described.body
+    assert body is not None
+    content: dict[str, Json] = {
+        media_type: {"schema": schema} for media_type, schema in body.content.items()
+    }
+    if body.examples:
+        content[JSON]["examples"] = dict(body.examples)
     return {
-        "required": True,
+        "required": body.required,
         "description": f"At most {operation.max_body_bytes:,} bytes.",
-        "content": {
-            "application/json": {
-                "schema": {"$ref": _REFERENCE.format(model=described.body)},
-                "examples": dict(described.examples),
-            }
-        },
+        "content": content,
     }
-
-
-def _schemas(catalog: Catalog) -> dict[str, Json]:
-    """Every schema that is referred to. What comes in is as its own model says it."""
-    submissions = [_submission(job_type) for job_type in catalog]
-    incoming: list[type[BaseModel]] = [*submissions]
-    for name, type_name in FLAT_SUBMISSIONS.items():
-        if type_name in catalog:
-            incoming.append(_flat_submission(name, catalog.get(type_name)))
-    outgoing = {
-        reply.model
-        for described in DESCRIPTIONS.values()
-        for reply in described.replies.values()
-        if reply.model is not None
-    } | {Problem}
-    ordered = [*incoming, *sorted(outgoing, key=lambda model: model.__name__)]
-    names, found = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template=_REFERENCE
-    )
-    schemas: dict[str, Json] = found["$defs"]
-    references = {
-        job_type.name: names[(model, "validation")]["$ref"]
-        for job_type, model in zip(catalog, submissions, strict=True)
-    }
-    for name in FLAT_SUBMISSIONS:
-        schemas.setdefault(name, _NOTHING)
-    schemas["JobSubmission"] = (
-        _NOTHING
-        if not references
-        else {
-            "description": "A job: which type, with what params, and how it is to be run.",
-            "oneOf": [{"$ref": reference} for reference in references.values()],
-            "discriminator": {"propertyName": "type", "mapping": references},
-        }
-    )
-    return {name: _without_titles(schema) for name, schema in schemas.items()}
-
-
-def _submission(job_type: JobType) -> type[BaseModel]:
-    """`{type, params, options}` for one job type, as `draft_job` takes it."""
-    needs_params = any(each.is_required() for each in job_type.params.model_fields.values())
-    fields: dict[str, Any] = {
-        "type": Literal[job_type.name],
-        "params": (job_type.params, ... if needs_params else Field(default_factory=dict)),
-        "options": (Options, Field(default_factory=Options)),
-    }
-    return create_model(
-        f"{_camel(job_type.name)}Job",
-        __config__={"extra": "forbid"},
-        __module__=__name__,
-        __doc__=job_type.description,
-        **fields,
-    )
-
-
-def _flat_submission(name: str, job_type: JobType) -> type[BaseModel]:
-    """The params of one job type with `options` among them, as `draft_flat_job` takes it."""
-    return create_model(
-        name,
-        __base__=job_type.params,
-        __module__=__name__,
-        __doc__=job_type.description,
-        options=(Options, Field(default_factory=Options)),
-    )
-
-
-def _without_titles(value: Any) -> Any:
-    """pydantic titles every field with its own name over again."""
-    if isinstance(value, list):
-        return [_without_titles(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: item if name in _VALUES else _without_titles(item)
-        for name, item in value.items()
-        if name != "title" or not isinstance(item, str)
-    }
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in re.split(r"[._-]", name))

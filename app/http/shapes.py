@@ -33,6 +33,30 @@ class Shape(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
 
+class ProblemFault(Shape):
+    """One bad field, or one bad query parameter."""
+
+    pointer: Annotated[
+        str, Field(default_factory=str, description="A JSON Pointer (RFC 6901) into the body.")
+    ]
+    parameter: Annotated[str, Field(default_factory=str)]
+    detail: str
+
+
+class Problem(Shape):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[Path, Field(description="Stable; the page there explains it.")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: Annotated[str, Field(description="The path of the request.")]
+    request_id: Annotated[str, Field(description="The same as in the header X-Request-Id.")]
+    errors: Annotated[
+        list[ProblemFault], Field(default_factory=list, description="Every bad field at once.")
+    ]
+
+
 class JobError(Shape):
     """Why a run, or the job, failed."""
 
@@ -103,10 +127,15 @@ class Backoff(Shape):
     jitter: float
 
 
-class ShownOptions(BaseModel):
-    """The options in force, with `?include=options`."""
+class ShownConcurrency(Shape):
+    """At most `limit` jobs of this key run at once."""
 
-    model_config = ConfigDict(extra="allow")
+    key: str
+    limit: int
+
+
+class ShownOptions(Shape):
+    """The options in force, with `?include=options`."""
 
     scheduled_at: datetime | None
     expires_at: datetime | None
@@ -116,6 +145,10 @@ class ShownOptions(BaseModel):
     timeout: Annotated[float | None, Field(description="Seconds one run may take.")]
     retention: Annotated[float | None, Field(description="Seconds a finished job is kept.")]
     dry_run: bool
+    depends_on: list[str]
+    allow_failure: bool
+    concurrency: ShownConcurrency | None
+    tags: dict[str, str]
 
 
 class Job(Shape):
@@ -180,6 +213,96 @@ class Job(Shape):
     ]
 
 
+class JobPage(Shape):
+    """Jobs, newest first."""
+
+    data: list[Job]
+    next_cursor: Annotated[str | None, Field(description="null: there are no more.")]
+
+
+class Event(Shape):
+    """Something that happened to a job. `detail` has the facts, and who did it."""
+
+    id: Annotated[str, Field(description="In order, for each job.")]
+    event: Annotated[
+        Literal[
+            "queued", "scheduled", "deferred", "started", "progress", "retry_scheduled",
+            "interrupted", "recovered", "finished", "failed", "canceled", "stopped", "late",
+        ],
+        Field(description="`late`: a run told its outcome after another had taken over."),
+    ]  # fmt: skip
+    at: datetime
+    detail: dict[str, JsonValue]
+
+
+class EventList(Shape):
+    """A job's trail, oldest first."""
+
+    data: list[Event]
+
+
+class BatchLinks(Shape):
+    """Where to go on from here."""
+
+    self: Path
+    jobs: Path
+
+
+class Batch(Shape):
+    """A batch as it stands."""
+
+    id: JobId
+    size: Annotated[int, Field(ge=1, le=1000)]
+    counts: Annotated[
+        dict[Status, Count], Field(description="Jobs by status; a status without any is absent.")
+    ]
+    failures: Annotated[list[Job], Field(max_length=10, description="The first that failed.")]
+    created_at: datetime
+    finished_at: Annotated[datetime | None, Field(description="When the last job ended.")]
+    submitted_by: str | None
+    job_ids: list[AnyJobId]
+    links: BatchLinks
+
+
+class AcceptedResult(Shape):
+    """A job of a permissive batch that was accepted; `status` 200 when it has ended."""
+
+    status: Literal[200, 202]
+    job: Job
+
+
+class RefusedResult(Shape):
+    """A job of a permissive batch that was not."""
+
+    status: Literal[422]
+    problem: Problem
+
+
+class BatchResults(Shape):
+    """What became of each job, in order."""
+
+    id: Annotated[JobId | None, Field(description="null: nothing was accepted.")]
+    results: list[AcceptedResult | RefusedResult]
+
+
+class Upload(Shape):
+    """A file that was handed in."""
+
+    id: JobId
+    size: Annotated[int, Field(ge=0, description="Bytes.")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    content_type: str
+    filename: str | None
+    expires_at: Annotated[datetime, Field(description="Until then it is kept.")]
+
+
+class QueueState(Shape):
+    """Whether a queue is paused."""
+
+    name: str
+    paused: bool
+
+
 class ShownJobType(Shape):
     """A kind of work, its defaults, and the JSON Schema of its params."""
 
@@ -196,30 +319,6 @@ class JobTypeList(Shape):
     """Every job type, in order of name."""
 
     data: list[ShownJobType]
-
-
-class ProblemFault(Shape):
-    """One bad field, or one bad query parameter."""
-
-    pointer: Annotated[
-        str, Field(default_factory=str, description="A JSON Pointer (RFC 6901) into the body.")
-    ]
-    parameter: Annotated[str, Field(default_factory=str)]
-    detail: str
-
-
-class Problem(Shape):
-    """What went wrong, as RFC 9457 has it."""
-
-    type: Annotated[Path, Field(description="Stable; the page there explains it.")]
-    title: str
-    status: Annotated[int, Field(ge=400, le=599)]
-    detail: str
-    instance: Annotated[str, Field(description="The path of the request.")]
-    request_id: Annotated[str, Field(description="The same as in the header X-Request-Id.")]
-    errors: Annotated[
-        list[ProblemFault], Field(default_factory=list, description="Every bad field at once.")
-    ]
 
 
 class ProblemKind(Shape):

@@ -1,0 +1,23 @@
+"""What each operation is for, in words, and what it answers: one entry for each line of
+`routes.py`, which a test compares. `openapi.py` makes the document of both.
+
+What can be read off the route is not said here: scopes, the problems that come with them,
+how large a body may be, and that unknown query parameters are refused.
+"""
+
+from app.http.descriptions.files import FILES
+from app.http.descriptions.jobs import JOBS
+from app.http.descriptions.parts import Description
+from app.http.descriptions.service import SERVICE
+
+TAGS = {
+    "jobs": "Hand work in, and watch it.",
+    "batches": "Up to 1,000 jobs in one request.",
+    "files": "What jobs read, and what they leave behind.",
+    "queues": "Hold them, and let them go on.",
+    "service": "Is it up, is it ready, and what is here.",
+    "problems": "What the `type` of a problem means.",
+}
+DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | SERVICE
+# Pages for people, which a program has no use for.
+UNDESCRIBED = {"/docs", "/docs/{name}"}

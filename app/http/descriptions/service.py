@@ -1,0 +1,63 @@
+"""Queues, and what stands around the jobs: health, problems, this description."""
+
+from __future__ import annotations
+
+from app.http import shapes
+from app.http.descriptions.parts import NO_FIELDS, NOT_CHANGED, QUEUE, TEXT, Description, Reply
+
+_PAGE = {"text/html": TEXT}
+
+SERVICE: dict[tuple[str, str], Description] = {
+    ("POST", "/v1/queues/{name}/pause"): Description(
+        "pauseQueue", "queues", "Pause a queue",
+        "What runs goes on, nothing more is started, and jobs are still accepted.",
+        {200: Reply("It is paused.", shapes.QueueState)},
+        parameters=("queue_name",), problems=QUEUE, body=NO_FIELDS,
+    ),
+    ("POST", "/v1/queues/{name}/resume"): Description(
+        "resumeQueue", "queues", "Resume a queue",
+        "Workers take up what waits.",
+        {200: Reply("It is not paused.", shapes.QueueState)},
+        parameters=("queue_name",), problems=QUEUE, body=NO_FIELDS,
+    ),
+    ("GET", "/healthz"): Description(
+        "health", "service", "Is the process up?",
+        "Asks nobody else: route traffic on this one.",
+        {200: Reply("It is.", shapes.Alive)},
+    ),
+    ("GET", "/readyz"): Description(
+        "readiness", "service", "Are jobs taken and run?",
+        "Whether Redis answers, workers live for every queue, and the mail server can be"
+        " reached, as the workers report it: for alerts and deploys.",
+        {
+            200: Reply("They are.", shapes.Readiness),
+            503: Reply("They are not, for these reasons.", shapes.Readiness),
+        },
+    ),
+    ("GET", "/problems"): Description(
+        "listProblems", "problems", "List the problems",
+        "Every kind of problem that this service answers with; a page for browsers.",
+        {200: Reply("All of them.", shapes.ProblemKindList, besides=_PAGE)},
+    ),
+    ("GET", "/problems/{slug}"): Description(
+        "explainProblem", "problems", "Explain a problem",
+        "What the `type` of a problem points at; a page for browsers.",
+        {200: Reply("What it means.", shapes.ProblemKind, besides=_PAGE)},
+        parameters=("slug",),
+    ),
+    ("GET", "/openapi.json"): Description(
+        "describe", "service", "This description",
+        "OpenAPI 3.1, made from the models that check what comes in.",
+        {
+            200: Reply("The document.", headers=("ETag",),
+                       besides={"application/json": {"type": "object"}}),
+            304: NOT_CHANGED,
+        },
+        parameters=("if_none_match",),
+    ),
+    ("GET", "/"): Description(
+        "index", "service", "What is here",
+        "The addresses of the rest.",
+        {200: Reply("The addresses.", shapes.Index)},
+    ),
+}  # fmt: skip

@@ -1,0 +1,50 @@
+"""The running service obeys /openapi.json: schemathesis, all its checks on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT
+from tests.http_doubles import bearer
+from tests.running_service import MASTER, RunningService, running_service
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with running_service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> None:
+    """All checks over every operation; a failure is told as schemathesis tells it."""
+    job = service.client.post("/v1/jobs", json={"type": "log.write", "params": {"message": "x"}})
+    variables = {
+        "RECADO_KEY": bearer(MASTER)["Authorization"].removeprefix("Bearer "),
+        "RECADO_JOB": service.ended(job.json())["id"],
+        "PYTHONPATH": str(ROOT),
+    }
+    configuration = ROOT / "tests" / "schemathesis.toml"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration),
+            "run", f"{service.url}/openapi.json", "--no-color", *arguments,
+        ],
+        cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+
+
+def test_service_obeys_its_description(service: RunningService, tmp_path: Path) -> None:
+    run_schemathesis(service, tmp_path, "--max-examples", "5")
+
+
+@pytest.mark.slow
+def test_service_obeys_its_description_for_long(service: RunningService, tmp_path: Path) -> None:
+    run_schemathesis(service, tmp_path, "--max-examples", "200")
