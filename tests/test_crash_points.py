@@ -199,13 +199,22 @@ def check_places(stage: Stage, job_ids: set[str], life: Life) -> None:
             assert not key.endswith(":executions"), key
             for job_id, holders in places.items():
                 if _holds(client, key, job_id):
-                    holders.append(key.split(":")[1])
-        assert set(map(tuple, places.values())) == {(life.status,)}, places
+                    holders.append(key)
+        for holders in places.values():
+            assert {_state_of(key) for key in holders} - {None} == {life.status}, holders
+        assert set(client.hvals("rq:recado:bytes")) <= {b"0"}
         assert client.smembers("rq:workers") == set()
         assert client.zcard("rq:recado:beats") == 0
         assert list(client.scan_iter("rq:workers:*")) == []
         for worker in client.scan_iter("rq:worker:*"):
             assert 0 < client.ttl(worker) <= 60, worker
+
+
+def _state_of(key: str) -> str | None:
+    """The state that standing in this key means; None where it is the same in any state."""
+    if key.startswith("rq:recado:i:status:"):
+        return key.removeprefix("rq:recado:i:status:")
+    return None if key.startswith("rq:recado:i:") else key.split(":")[1]
 
 
 def _holds(client: redis.Redis, key: str, job_id: str) -> bool:
