@@ -374,3 +374,64 @@ def connect(app: Starlette, **options: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=app, client=peer), base_url=base_url, **options
     )
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Ask until true, while the application goes on; fail when time is up."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+class Exchange:
+    """One request driven by hand: the client reads as the answer comes, and may leave."""
+
+    def __init__(self, app: Starlette, method: str, path: str, **headers: str) -> None:
+        path, _, query = path.partition("?")
+        lines = {"host": "localhost", **headers}
+        self._scope = {
+            "type": "http", "client": ("127.0.0.1", 40000), "root_path": "", "path": path,
+            "raw_path": path.encode(), "query_string": query.encode(), "method": method,
+            "headers": [
+                (name.replace("_", "-").encode(), value.encode()) for name, value in lines.items()
+            ],
+        }  # fmt: skip
+        self._app = app
+        self._coming: asyncio.Queue[Any] = asyncio.Queue()
+        self._answer: asyncio.Queue[Any] = asyncio.Queue()
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Exchange:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.task is not None:
+            self.leave()
+            await self.task
+
+    def start(self, body: bytes = b"") -> Exchange:
+        self._coming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self.task = asyncio.create_task(
+            self._app(self._scope, self._coming.get, self._answer.put)  # type: ignore[arg-type]
+        )
+        return self
+
+    def leave(self) -> None:
+        self._coming.put_nowait({"type": "http.disconnect"})
+
+    async def read(self, *, to: bytes | None = None, seconds: float = 10.0) -> bytes:
+        """What has come, until these bytes or the end of the answer."""
+        async with asyncio.timeout(seconds):
+            while to is None or to not in self.body:
+                message = await self._answer.get()
+                if message["type"] == "http.response.start":
+                    self.status = message["status"]
+                    self.headers = {k.decode(): v.decode() for k, v in message["headers"]}
+                    continue
+                self.body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    break
+        return self.body

@@ -14,6 +14,9 @@ from app.http.schemas import NO_OPTIONS, YEAR_SECONDS, JobSubmission, Options, f
 from app.queue.records import Concurrency, JobDraft, JobView, Status
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 
+# The last day is left to other time zones.
+_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -174,8 +177,8 @@ def _expiry(options: Options, now: datetime) -> datetime:
         detail = "is in the past"
     elif start is not None and at <= start:
         detail = "must be after the job's start"
-    elif at - now > timedelta(seconds=2 * YEAR_SECONDS):
-        detail = "must be at most 2 years ahead"
+    elif at > _END_OF_TIME:
+        detail = "is too far ahead"
     if detail is not None:
         raise InvalidRequestError([Fault("/options/expires_at", detail)])
     return at.astimezone(UTC)
