@@ -47,4 +47,4 @@ def test_service_obeys_its_description(service: RunningService, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_service_obeys_its_description_for_long(service: RunningService, tmp_path: Path) -> None:
-    run_schemathesis(service, tmp_path, "--max-examples", "200")
+    run_schemathesis(service, tmp_path, "--max-examples", "100")
