@@ -98,6 +98,7 @@ def create_app(
         retention_failed_seconds=settings.retention_failed_seconds,
     )
     intake, lookup = Intake(settings.max_body_bytes), Lookup(views)
+    artifacts = Artifacts(storage, lookup)
     beside = beside if beside is not None else {}
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
@@ -114,6 +115,7 @@ def create_app(
                         transitions=transitions,
                         control=control,
                         watcher=watcher,
+                        artifacts=artifacts,
                         closing=closing,
                     ),
                     job_list=JobList(views, lookup),
@@ -134,7 +136,7 @@ def create_app(
                         settings.max_upload_bytes,
                         settings.upload_retention_seconds,
                     ),
-                    artifacts=Artifacts(storage, lookup),
+                    artifacts=artifacts,
                     health=Health(views, catalog.queues(), links),
                     openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
                 ),

@@ -215,6 +215,12 @@ async def test_name_that_is_not_there_is_404(client: httpx2.AsyncClient, name: s
     assert response.headers["content-type"] == "application/problem+json"
 
 
+async def test_artifacts_go_with_a_deleted_job(client: httpx2.AsyncClient, tmp_path: Path) -> None:
+    assert (await client.delete(f"/v1/jobs/{JOB}", headers=bearer("a"))).status_code == 204
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 async def test_bytes_that_storage_has_lost_are_404(
     client: httpx2.AsyncClient, storage: Storage
 ) -> None:

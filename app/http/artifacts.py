@@ -17,7 +17,7 @@ from app.http.lookup import Lookup
 from app.http.ranges import none_match_holds, wanted_range
 from app.http.streams import StreamAnswer
 from app.queue.records import JobView
-from app.storage import ObjectNotFoundError, Storage
+from app.storage import ObjectNotFoundError, Storage, StorageError, artifacts_prefix
 
 log = logging.getLogger("recado.http")
 
@@ -60,6 +60,17 @@ class Artifacts:
             return StreamAnswer(200, headers, size_bytes, contents)
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size_bytes)))
         return StreamAnswer(206, headers, end - start, contents)
+
+    async def forget(self, view: JobView) -> None:
+        """The job has just been deleted, and with it what it left behind."""
+        if not view.artifacts:
+            return
+        try:
+            await self._storage.delete_under(artifacts_prefix(view.id))
+        except StorageError as error:
+            # They can no longer be asked for, and the keeper of files finds them.
+            logs.event(log, "artifacts_not_removed", logging.WARNING, job_id=view.id,
+                       reason=str(error))  # fmt: skip
 
     async def _check(self, view: JobView, artifact: dict[str, Any]) -> None:
         try:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from app import logs
 from app.http.answers import Answer, RawHeaders, json_answer, revalidated
+from app.http.artifacts import Artifacts
 from app.http.auth import acting_key
 from app.http.bodies import require_no_fields
 from app.http.faults import InvalidRequestError, MissingScopeError, NotFoundError
@@ -54,6 +55,7 @@ class Jobs:
         transitions: Submitter,
         control: Control,
         watcher: Watcher,
+        artifacts: Artifacts,
         closing: Closing,
     ) -> None:
         self._terms = terms
@@ -62,6 +64,7 @@ class Jobs:
         self._transitions = transitions
         self._control = control
         self._watcher = watcher
+        self._artifacts = artifacts
         self._closing = closing
         self._types: list[dict[str, Any]] | None = None
 
@@ -117,6 +120,7 @@ class Jobs:
         """DELETE /v1/jobs/{id}."""
         view = await self._lookup.actionable(request)
         await self._control.delete(view.id, acting_key(request).name)
+        await self._artifacts.forget(view)
         self._report("job_deleted", view, request)
         return Answer(204)
 
