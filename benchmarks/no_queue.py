@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from app import main
 from app.queue.records import JobDraft
-from app.queue.transitions import Submitter
+from app.queue.submitting import Submitter
 
 
 async def _at_once(_: Submitter, draft: JobDraft, *_more: object) -> bool:

@@ -32,7 +32,7 @@ from benchmarks.load import Load, LoadError, burst, require_wrk, write_body
 from benchmarks.processes import FSYNC, Server, StartError
 from benchmarks.report import MANY_CLIENTS, Measurement, Results
 
-WARM_UP_SECONDS = 1
+WARM_UP_SECONDS = 2
 
 
 def main() -> None:
