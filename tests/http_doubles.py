@@ -58,6 +58,8 @@ class MemoryQueue:
     trails: dict[str, list[Event]] = field(default_factory=dict)
     batches: dict[str, BatchView] = field(default_factory=dict)
     unavailable: str | None = None
+    # Only submissions are refused: a queue is as deep as it may become.
+    full: str | None = None
     not_ready: list[str] = field(default_factory=list)
     capacity_warnings: list[str] = field(default_factory=list)
     failure: Exception | None = None
@@ -73,6 +75,8 @@ class MemoryQueue:
 
     async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
         self._check()
+        if self.full is not None:
+            raise QueueUnavailableError(self.full, retry_after_seconds=30)
         await asyncio.sleep(0)
         first = self._before([draft], idempotency)
         if isinstance(first, JobDraft):
@@ -89,6 +93,8 @@ class MemoryQueue:
         self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
     ) -> str | None:
         self._check()
+        if self.full is not None:
+            raise QueueUnavailableError(self.full, retry_after_seconds=30)
         await asyncio.sleep(0)
         if idempotency is not None and idempotency.key in self.pending_keys:
             raise IdempotencyPendingError

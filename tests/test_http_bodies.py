@@ -11,6 +11,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from app.http import bodies
 from app.http.bodies import read_json_text
 from app.http.faults import SlowBodyError
 from tests.http_doubles import MemoryQueue, app_over, connect, settings_with
@@ -165,6 +166,17 @@ async def test_silent_client_is_given_up() -> None:
 
     with pytest.raises(SlowBodyError):
         await read_json_text(_scope(), receive, 100, silence_seconds=0.01)
+
+
+async def test_client_that_only_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LEAST_BYTES_PER_SECOND", 1_000_000)
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    with pytest.raises(SlowBodyError, match="Only"):
+        await read_json_text(_scope(), receive, 10_000_000, silence_seconds=0.05)
 
 
 async def test_client_that_leaves_half_way_makes_no_job_and_no_noise(
