@@ -25,6 +25,11 @@ from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, sett
 from tests.running_service import RunningService, running_service
 
 ROOT = Path(__file__).parent.parent
+# Headers that every client has to be told of where they are sent.
+UNSAID = {
+    "location", "retry-after", "etag", "link", "www-authenticate", "idempotency-replayed",
+    "preference-applied", "ratelimit", "ratelimit-policy", "content-range",
+}  # fmt: skip
 
 
 async def document_of(app: Starlette) -> dict[str, Any]:
@@ -170,12 +175,15 @@ class TestJobTypes:
         assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
+LOG = {"type": "log.write", "params": {"message": "hi"}}
+
+
 class TestAnswers:
     """What the running service answers has the described fields: all of them, no others."""
 
     JOBS = (
-        {"type": "log.write", "params": {"message": "hi"}},
-        {"type": "log.write", "params": {"message": "hi"}, "options": {"delay": 3600}},
+        LOG | {"options": {"tags": {"a": "b"}, "concurrency": {"key": "k", "limit": 1}}},
+        LOG | {"options": {"delay": 3600}},
         {"type": "email.send", "params": {"to": "a@b.example", "subject": "s", "text": "t"}},
         {"type": "test.permanent", "params": {}},
         {"type": "test.flaky", "params": {"succeed_on": 2}},
@@ -201,6 +209,68 @@ class TestAnswers:
 
         check_answer(document, template, service.client.get(path))
 
+    def test_ending_a_job_is_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+        job = service.client.post("/v1/jobs", json=LOG | {"options": {"delay": 3600}}).json()
+        path = f"/v1/jobs/{job['id']}"
+
+        check_answer(document, "/v1/jobs/{id}", service.client.delete(path))
+        canceled = service.client.post(f"{path}/cancel")
+        check_answer(document, "/v1/jobs/{id}/cancel", canceled)
+        check_answer(document, "/v1/jobs/{id}/cancel", service.client.post(f"{path}/cancel"))
+        check_answer(document, "/v1/jobs/{id}/events", service.client.get(f"{path}/events"))
+        check_answer(document, "/v1/jobs/{id}", service.client.delete(path))
+
+        assert canceled.json()["status"] == "canceled"
+
+    def test_waiting_is_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+        headers = {"Prefer": "wait=20", "Idempotency-Key": "once"}
+        mail = {"to": "a@b.example", "subject": "s", "text": "t"}
+
+        for _ in range(2):
+            answer = service.client.post("/v1/emails", json=mail, headers=headers)
+            check_answer(document, "/v1/emails", answer)
+            assert (answer.status_code, answer.json()["status"]) == (200, "finished")
+
+    def test_batches_are_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+        client = service.client
+        failing = {"type": "test.permanent", "params": {}}
+        batch = {"jobs": [LOG, failing]}
+        mixed = {"jobs": [LOG, {"type": "nothing"}], "mode": "permissive"}
+
+        accepted = client.post("/v1/batches", json=batch)
+        waited = client.post("/v1/batches", json=batch, headers={"Prefer": "wait=20"})
+        results = client.post("/v1/batches", json=mixed)
+        shown = client.get(waited.headers["location"])
+        listed = client.get(waited.json()["links"]["jobs"], params={"limit": 1})
+
+        assert (accepted.status_code, waited.status_code, results.status_code) == (202, 200, 207)
+        for answer in (accepted, waited, results):
+            check_answer(document, "/v1/batches", answer)
+        check_answer(document, "/v1/batches/{id}", shown)
+        check_answer(document, "/v1/jobs", listed)
+        assert len(shown.json()["failures"]) == 1
+
+    def test_uploads_are_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+        stored = service.client.post("/v1/uploads", content=b"a,b\n1,2\n")
+        path = stored.headers["location"]
+
+        check_answer(document, "/v1/uploads", stored)
+        check_answer(document, "/v1/uploads/{id}", service.client.get(path))
+        check_answer(document, "/v1/uploads/{id}", service.client.delete(path))
+        check_answer(document, "/v1/uploads/{id}", service.client.get(path))
+
+    def test_pausing_is_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+
+        for act in ("pause", "resume"):
+            answer = service.client.post(f"/v1/queues/email/{act}")
+            check_answer(document, f"/v1/queues/{{name}}/{act}", answer)
+            assert answer.json()["paused"] is (act == "pause")
+
     def test_problems_are_as_described(self, service: RunningService) -> None:
         document = service.client.get("/openapi.json").json()
         client = service.client
@@ -224,10 +294,14 @@ def check_answer(document: dict[str, Any], path: str, answer: httpx2.Response) -
     """Status, content type, headers and body are described, and no field is left out."""
     operation = document["paths"][path][answer.request.method.lower()]
     described = resolved(document, operation["responses"][str(answer.status_code)])
-    media_type = answer.headers["content-type"].partition(";")[0]
+    assert not set(answer.headers) & UNSAID - {name.lower() for name in described["headers"]}
     for name, header in described["headers"].items():
         if resolved(document, header).get("required"):
             assert name in answer.headers
+    if "content" not in described:
+        assert answer.content == b""
+        return
+    media_type = answer.headers["content-type"].partition(";")[0]
     schema = described["content"][media_type]["schema"]
     assert faults(closed(document), schema, answer.json()) == []
 
