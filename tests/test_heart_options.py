@@ -19,10 +19,12 @@ from app.queue.errors import (
     QueueUnavailableError,
     UnknownParentError,
 )
+from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.records import Concurrency, Idempotency, JobFilter, new_job_id
+from app.queue.retry import Failure
 from app.queue.submitting import Submitter
 from tests.harness import draft
-from tests.heart_scene import UPKEEP_AT, Scene, scene_on
+from tests.heart_scene import UPKEEP_AT, Actor, Scene, scene_on
 
 
 @pytest.fixture
@@ -409,6 +411,32 @@ async def test_lists_find_by_each_filter_newest_first(scene: Scene) -> None:
     created_at = (await scene.view(flaky)).created_at
     assert failed in await ids(created_before=created_at)
     assert waiting in await ids(created_after=created_at)
+
+
+async def test_error_of_the_last_run_is_the_one_that_a_job_is_found_by(scene: Scene) -> None:
+    actor = await scene.worker()
+    job_id = await scene.submit()
+    failure = Failure("smtp_timeout", "slow", "RetryLater", retryable=True)
+    ended = Ended("error", failure=failure, call=None)
+    outcome = outcome_of(await actor.take(), ended, Limits(5, 3600, 3600), lambda: 0.5)
+    assert outcome is not None
+    await actor.transitions.end(replace(outcome, kind="retry", delay_seconds=0.0))
+    scene.silence(await held_by_another(scene))
+
+    strict = scene.new_caretaker(abandoned_limit=1)
+    await scene.recover(strict)
+    await strict.aclose()
+
+    for code, found in (("smtp_timeout", []), ("abandoned", [job_id])):
+        page = await scene.views.jobs(JobFilter(error=code), 10, None)
+        assert [each.id for each in page.jobs] == found
+    assert scene.redis.exists("rq:recado:i:error:smtp_timeout") == 0
+
+
+async def held_by_another(scene: Scene) -> Actor:
+    other = await scene.worker()
+    await other.take()
+    return other
 
 
 async def test_pages_are_short_at_most_and_miss_nothing(scene: Scene) -> None:

@@ -25,16 +25,11 @@ function finishers.finished(id, q, o, started)
   keep_for(id, o.ttl)
 end
 
-local function index_error(id, error_json)
-  local code = error_code(error_json)
-  if code then call('ZADD', INDEX .. 'error:' .. code, 0, id) end
-end
-
 function finishers.retry(id, q, o, started)
   local key = job_key(id)
   call('HINCRBY', key, 'x_failures', 1)
-  call('HSET', key, 'ended_at', '', 'x_error', o.error, 'x_result', o.result)
-  index_error(id, o.error)
+  call('HSET', key, 'ended_at', '', 'x_result', o.result)
+  set_error(id, o.error)
   if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
   add_result(id, 4, worker, started, { 'exc_string', o.exc })
   if o.delay <= 0 then
@@ -51,13 +46,11 @@ end
 local function end_for_good(status)
   return function(id, q, o, started)
     local key = job_key(id)
-    call('HSET', key, 'status', status, 'ended_at', NOW_ISO, 'x_error', o.error, 'x_result', o.result)
+    call('HSET', key, 'status', status, 'ended_at', NOW_ISO, 'x_result', o.result)
+    set_error(id, o.error)
     call('HDEL', key, 'x_next')
     if status == 'stopped' then call('HSET', key, 'x_reason', 'requested')
-    else
-      call('HINCRBY', key, 'x_failures', 1)
-      index_error(id, o.error)
-    end
+    else call('HINCRBY', key, 'x_failures', 1) end
     if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
     call('ZADD', P .. ':failed:' .. q, registry_score(o.ttl), id)
     add_result(id, 2, worker, started, { 'exc_string', o.exc })

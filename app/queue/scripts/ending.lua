@@ -156,7 +156,8 @@ local function settle_dependents(id, status)
 end
 
 local function fail(id, q, error_json, exc_string, ttl)
-  call('HSET', job_key(id), 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
+  call('HSET', job_key(id), 'status', 'failed', 'ended_at', NOW_ISO)
+  set_error(id, error_json)
   call('ZADD', P .. ':failed:' .. q, registry_score(ttl), id)
   add_result(id, 2, nil, nil, { 'exc_string', exc_string })
   leave(id, 'failed')

@@ -39,6 +39,14 @@ local function error_code(text)
   return ok and type(found) == 'table' and type(found.code) == 'string' and found.code or nil
 end
 
+-- The error that a job shows, and its place among those of the same code.
+local function set_error(id, error_json)
+  local before, now = error_code(call('HGET', job_key(id), 'x_error')), error_code(error_json)
+  if before and before ~= now then call('ZREM', INDEX .. 'error:' .. before, id) end
+  if now then call('ZADD', INDEX .. 'error:' .. now, 0, id) end
+  call('HSET', job_key(id), 'x_error', error_json)
+end
+
 -- The job leaves every index. Of a job whose record is gone, what it was in is not known.
 local function unindex_job(id)
   call('ZREM', INDEX .. 'all', id)
