@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+
+# What would begin a line of its own, or tell a terminal what to do.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def event(logger: logging.Logger, name: str, /, level: int = logging.INFO, **fields: Any) -> None:
@@ -37,7 +42,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())
-        line = f"{at} {record.levelname:<7} {record.name} {_one_line(record.getMessage())}{fields}"
+        line = f"{at} {record.levelname:<7} {record.name} {record.getMessage()}{fields}"
+        line = _one_line(line)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -67,7 +73,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _word(value: Any) -> str:

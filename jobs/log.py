@@ -27,6 +27,6 @@ def write(params: LogWriteParams, context: JobContext) -> dict[str, Any]:
     if not context.dry_run:
         level = logging.getLevelNamesMapping()[params.level.upper()]
         context.log.log(
-            level, params.message, extra={"fields": {"job_id": context.job_id, **params.fields}}
+            level, params.message, extra={"fields": {**params.fields, "job_id": context.job_id}}
         )
     return params.model_dump() | {"dry_run": context.dry_run}
