@@ -9,7 +9,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-
 # What would begin a line of its own, or tell a terminal what to do.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
