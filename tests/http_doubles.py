@@ -420,9 +420,7 @@ class Exchange:
 
     def start(self, body: bytes = b"") -> Exchange:
         self._coming.put_nowait({"type": "http.request", "body": body, "more_body": False})
-        self.task = asyncio.create_task(
-            self._app(self._scope, self._coming.get, self._answer.put)  # type: ignore[arg-type]
-        )
+        self.task = asyncio.create_task(self._app(self._scope, self._coming.get, self._answer.put))
         return self
 
     def leave(self) -> None:

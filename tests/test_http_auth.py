@@ -169,7 +169,9 @@ class TestBrowsers:
                 headers=origin
                 | {
                     "Access-Control-Request-Method": "POST",
-                    "Access-Control-Request-Headers": "authorization,content-type",
+                    "Access-Control-Request-Headers": (
+                        "authorization,content-type,idempotency-key,prefer,last-event-id"
+                    ),
                 },
             )
             refused = await client.post("/v1/jobs", json=LOG, headers=origin)
@@ -179,4 +181,8 @@ class TestBrowsers:
         assert preflight.headers["x-request-id"]
         assert refused.status_code == 401
         assert refused.headers["access-control-allow-origin"] == origin["Origin"]
-        assert "X-Request-Id" in refused.headers["access-control-expose-headers"]
+        exposed = refused.headers["access-control-expose-headers"].split(", ")
+        assert {
+            "X-Request-Id", "Location", "Retry-After", "ETag", "Link", "Preference-Applied",
+            "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Content-Disposition",
+        } <= set(exposed)  # fmt: skip

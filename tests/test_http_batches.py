@@ -197,9 +197,11 @@ class TestPermissive:
     ) -> None:
         queue.on_submit = lambda draft: queue.end(draft.id, result=1)
 
-        response = await submit(client, LOG, BAD_EMAIL, mode="permissive", Prefer="wait=9")
+        orphan = LOG | {"options": {"depends_on": ["f" * 35]}}
 
-        done, refused = response.json()["results"]
+        response = await submit(client, LOG, BAD_EMAIL, orphan, mode="permissive", Prefer="wait=9")
+
+        done, refused, _ = response.json()["results"]
         assert response.status_code == 207
         assert response.headers["preference-applied"] == "wait=9"
         assert (done["status"], done["job"]["status"], done["job"]["result"]) == (

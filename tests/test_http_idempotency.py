@@ -9,7 +9,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
+from tests.http_doubles import (
+    Exchange,
+    MemoryQueue,
+    app_over,
+    bearer,
+    connect,
+    key,
+    settings_with,
+)
 
 LOG: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}
 EMAIL = {"to": ["a@example.test"], "subject": "Hello", "text": "Hi"}
@@ -182,3 +190,19 @@ async def test_refused_request_does_not_use_up_its_key(client: httpx2.AsyncClien
 
     assert response.status_code == 202
     assert "idempotency-replayed" not in response.headers
+
+
+async def test_client_that_left_after_the_body_finds_its_job_by_the_key(
+    queue: MemoryQueue, client: httpx2.AsyncClient
+) -> None:
+    exchange = Exchange(
+        app_over(queue), "POST", "/v1/jobs", content_type="application/json", idempotency_key="k1"
+    ).start(json.dumps(LOG).encode())
+    exchange.leave()
+    assert exchange.task is not None
+    await exchange.task
+
+    response = await send(client)
+
+    assert response.headers["idempotency-replayed"] == "true"
+    assert [draft.id for draft in queue.drafts] == [response.json()["id"]]

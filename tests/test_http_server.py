@@ -183,3 +183,17 @@ def test_taken_port_is_told_in_one_sentence() -> None:
 def test_foreign_address_is_told_in_one_sentence() -> None:
     with pytest.raises(CannotListenError, match=r"Cannot listen on 192\.0\.2\.1:80"):
         listen("192.0.2.1", 80)
+
+
+def test_every_descriptor_that_may_be_had_is_asked_for() -> None:
+    program = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 512));"
+        "from app.http.server import connections_allowed as allowed;"
+        "print(allowed(), *r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.split() == ["388", "512", "512"]

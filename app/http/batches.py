@@ -72,14 +72,15 @@ class Batches:
         seconds = asked_wait(request.scope)
         if seconds is None:
             return await self._answer(request, batch, await self._submit(request, received), None)
-        async with self._watcher.ended([each.id for each in batch.drafts.values()]) as waiting:
-            first_id = batch.id
+        first_id, ids = batch.id, [draft.id for draft in batch.drafts.values()]
+        async with self._watcher.ended(ids) as waiting:
             headers = await self._submit(request, received)
             del received  # a body may be large, and a wait long
             headers.append(applied(seconds))
             if batch.id == first_id:
-                if batch.drafts:
-                    await stay(request.receive, waiting.wait(seconds), self._closing)
+                for refused in set(ids) - {draft.id for draft in batch.drafts.values()}:
+                    waiting.settle(refused)
+                await stay(request.receive, waiting.wait(seconds), self._closing)
                 return await self._answer(request, batch, headers, await self._see(batch))
         # A repeated request: the first one's batch is waited for.
         view = await self._follow(request, batch.id, seconds)
