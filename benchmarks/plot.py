@@ -52,11 +52,11 @@ def _milliseconds(load: Load) -> float:
 
 
 def _legend(results: Results) -> list[str]:
-    parts, x = [], _LEFT + _WIDTH - 150
+    parts, x = [], _LEFT + _WIDTH - 220
     for fsync in results.fsyncs:
         parts.append(f'<rect x="{x}" y="16" width="12" height="12" fill="{_COLOURS[fsync]}"/>')
         parts.append(f'<text x="{x + 17}" y="26">AOF {fsync}</text>')
-        x += 95
+        x += 112
     return parts
 
 
