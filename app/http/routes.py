@@ -66,12 +66,12 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     routes: list[BaseRoute] = [
         resource("/v1/jobs",                 authority, post=large(jobs.submit),
                                               get=watching(listed.show, *LIST_PARAMETERS)),
+        resource("/v1/emails",               authority, post=large(jobs.submit_email)),
         resource("/v1/jobs/{id}",            authority, get=watching(jobs.show, "include"),
                                               delete=watching(jobs.delete)),
         resource("/v1/jobs/{id}/events",     authority, get=watching(events.show)),
         resource("/v1/jobs/{id}/cancel",     authority, post=watching(jobs.cancel)),
         resource("/v1/jobs/{id}/artifacts/{name}", authority, get=watching(artifacts.download)),
-        resource("/v1/emails",               authority, post=large(jobs.submit_email)),
         resource("/v1/uploads",              authority,
                  post=Operation(uploads.create, SUBMIT, uploads.max_body_bytes)),
         resource("/v1/uploads/{id}",         authority, get=watching(uploads.show),

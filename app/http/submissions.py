@@ -28,7 +28,8 @@ class Terms:
     retention_failed_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would take longer than all else that is done with it.
+@dataclass(slots=True)
 class Origin:
     """Whose submission it is, of which request, and when it came."""
 
