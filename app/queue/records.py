@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from jobs.catalog import Backoff
 
@@ -261,9 +262,7 @@ def encode_call(job_type: str, params: dict[str, Any]) -> bytes:
     Not compressed: RQ 3.0 reads raw JSON too (`Job.restore`), and zlib would be the
     largest single cost of a submission.
     """
-    return json.dumps(
-        [PERFORM, None, [job_type, params], {}], ensure_ascii=False, separators=(",", ":")
-    ).encode()
+    return to_json([PERFORM, None, [job_type, params], {}])
 
 
 def inflate(data: bytes) -> bytes:

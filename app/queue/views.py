@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterable
@@ -45,7 +46,8 @@ class Views:
         self._lists = Lists(client, reachability)
         self.jobs = self._lists.jobs
         self.batch = self._lists.batch
-        self._capacity: tuple[float, list[LiveWorker], set[str]] | None = None
+        self._looked_at = -WARNINGS_SECONDS
+        self._looking: asyncio.Task[tuple[list[LiveWorker], set[str]]] | None = None
 
     async def job(self, job_id: str) -> JobView | None:
         """The job, or None when there is none of that id."""
@@ -103,14 +105,23 @@ class Views:
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. At most a second old."""
-        now = time.monotonic()
-        if self._capacity is None or now - self._capacity[0] > WARNINGS_SECONDS:
-            self._capacity = (now, await self._live_workers(), await self._paused())
-        _, live, paused = self._capacity
+        live, paused = await self._capacity()
         warnings = [_is_paused(queue)] if queue in paused else []
         if not any(queue in worker.queues for worker in live):
             warnings.append(_nobody_listens(queue))
         return warnings
+
+    async def _capacity(self) -> tuple[list[LiveWorker], set[str]]:
+        """One look serves everybody who asks meanwhile, and for a while after."""
+        now = time.monotonic()
+        is_old = now - self._looked_at > WARNINGS_SECONDS
+        if self._looking is None or (is_old and self._looking.done()):
+            self._looked_at = now
+            self._looking = asyncio.create_task(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> tuple[list[LiveWorker], set[str]]:
+        return await self._live_workers(), await self._paused()
 
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every process."""

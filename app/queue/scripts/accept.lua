@@ -64,7 +64,7 @@ local function accept(job)
   local fields = job.fields
   local has_body = fields[1] == 'data'
   local function add(...)
-    for _, each in ipairs({ ... }) do fields[#fields + 1] = each end
+    for i = 1, select('#', ...) do fields[#fields + 1] = (select(i, ...)) end
   end
   add('created_at', NOW_ISO, 'x_size', job.size)
   if job.batch ~= '' then add('x_batch', job.batch) end

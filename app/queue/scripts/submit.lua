@@ -25,9 +25,9 @@ local function take()
   return ARGV[at - 1]
 end
 local function take_many()
-  local values = {}
-  for i = 1, tonumber(take()) do values[i] = take() end
-  return values
+  local from = at + 1
+  at = from + tonumber(ARGV[at])
+  return { unpack(ARGV, from, at - 1) }
 end
 
 local function read_job(group)
