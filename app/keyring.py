@@ -53,6 +53,11 @@ class ApiKey:
 LOCAL_KEY = ApiKey("local", frozenset({"submit", "read", "operate"}), "")
 
 
+def digest_of(secret: str) -> str:
+    """What is kept of a key: its SHA-256 in hex."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 class Keyring:
     """Finds the key that a client presents."""
 
@@ -64,7 +69,7 @@ class Keyring:
 
     def find(self, presented: str) -> ApiKey | None:
         """The key whose digest fits, or None. Looks at every key: time tells nothing."""
-        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = digest_of(presented)
         match = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
