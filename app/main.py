@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -90,58 +90,23 @@ def create_app(
     `closing` says when the process is about to end. `beside` are the routes of what stands
     beside the API, by the name of its path.
     """
-    closing = closing if closing is not None else Closing()
-    terms = Terms(
-        catalog=catalog,
-        sender=settings.sender,
-        retention_finished_seconds=settings.retention_finished_seconds,
-        retention_failed_seconds=settings.retention_failed_seconds,
-    )
-    intake, lookup = Intake(settings.max_body_bytes), Lookup(views)
-    artifacts = Artifacts(storage, lookup)
     beside = beside if beside is not None else {}
-    links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
-    links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
-    links |= {name: f"/{name}" for name in beside}
+    endpoints = _endpoints(
+        settings,
+        transitions=transitions,
+        views=views,
+        control=control,
+        watcher=watcher,
+        catalog=catalog,
+        storage=storage,
+        uploads=uploads,
+        closing=closing if closing is not None else Closing(),
+        beside=beside,
+    )
+    authority = Authority(settings.keyring, limiter)
     app = Starlette(
         routes=[
-            *table(
-                Authority(settings.keyring, limiter),
-                Endpoints(
-                    jobs=Jobs(
-                        terms=terms,
-                        intake=intake,
-                        lookup=lookup,
-                        transitions=transitions,
-                        control=control,
-                        watcher=watcher,
-                        artifacts=artifacts,
-                        closing=closing,
-                    ),
-                    job_list=JobList(views, lookup),
-                    batches=Batches(
-                        terms=terms,
-                        intake=intake,
-                        lookup=lookup,
-                        transitions=transitions,
-                        views=views,
-                        watcher=watcher,
-                        closing=closing,
-                    ),
-                    events=Events(lookup, views, watcher, closing),
-                    queues=Queues(control, catalog.queues()),
-                    uploads=Uploads(
-                        storage,
-                        uploads,
-                        settings.max_upload_bytes,
-                        settings.upload_retention_seconds,
-                    ),
-                    artifacts=artifacts,
-                    health=Health(views, catalog.queues(), links),
-                    openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
-                ),
-                settings.max_body_bytes,
-            ),
+            *table(authority, endpoints, settings.max_body_bytes),
             *(route for routes in beside.values() for route in routes),
         ],
         middleware=_middleware(settings),
@@ -152,6 +117,51 @@ def create_app(
     # turns a POST into a guess.
     app.router.redirect_slashes = False
     return app
+
+
+def _endpoints(
+    settings: Settings,
+    *,
+    transitions: Submitter,
+    views: Reader,
+    control: Control,
+    watcher: Watcher,
+    catalog: Catalog,
+    storage: Storage,
+    uploads: UploadRecords,
+    closing: Closing,
+    beside: Iterable[str],
+) -> Endpoints:
+    terms = Terms(
+        catalog=catalog,
+        sender=settings.sender,
+        retention_finished_seconds=settings.retention_finished_seconds,
+        retention_failed_seconds=settings.retention_failed_seconds,
+    )
+    intake, lookup = Intake(settings.max_body_bytes), Lookup(views)
+    artifacts = Artifacts(storage, lookup)
+    links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
+    links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
+    links |= {name: f"/{name}" for name in beside}
+    return Endpoints(
+        jobs=Jobs(
+            terms=terms, intake=intake, lookup=lookup, transitions=transitions, control=control,
+            watcher=watcher, artifacts=artifacts, closing=closing,
+        ),
+        job_list=JobList(views, lookup),
+        batches=Batches(
+            terms=terms, intake=intake, lookup=lookup, transitions=transitions, views=views,
+            watcher=watcher, closing=closing,
+        ),
+        events=Events(lookup, views, watcher, closing),
+        queues=Queues(control, catalog.queues()),
+        uploads=Uploads(
+            storage, uploads, settings.max_upload_bytes, settings.upload_retention_seconds
+        ),
+        artifacts=artifacts,
+        health=Health(views, catalog.queues(), links),
+        openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
+    )  # fmt: skip
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

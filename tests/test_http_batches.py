@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from app.queue.records import JobDraft
 from tests.http_doubles import (
     Exchange,
     MemoryQueue,
@@ -258,6 +259,21 @@ class TestWatching:
 
         assert (response.status_code, response.json()["finished_at"]) == (202, None)
         assert response.json()["counts"] == {"queued": 2}
+
+    @pytest.mark.parametrize(("mode", "status"), [("strict", 202), ("permissive", 207)])
+    async def test_accepted_batch_stands_though_redis_goes_meanwhile(
+        self, client: httpx2.AsyncClient, queue: MemoryQueue, mode: str, status: int
+    ) -> None:
+        def end_and_go(draft: JobDraft) -> None:
+            queue.end(draft.id)
+            queue.unavailable = "Redis does not answer"
+
+        queue.on_submit = end_and_go
+
+        response = await submit(client, LOG, mode=mode, Prefer="wait=20")
+
+        assert response.status_code == status
+        assert response.json()["id"] == queue.drafts[0].batch_id
 
     async def test_jobs_that_ended_before_are_not_waited_for(
         self, app: Starlette, client: httpx2.AsyncClient, queue: MemoryQueue

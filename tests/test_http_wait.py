@@ -194,6 +194,20 @@ class TestSubmitting:
         assert response.status_code == 503
         assert queue.drafts == []
 
+    async def test_accepted_job_is_202_though_redis_goes_meanwhile(
+        self, client: httpx2.AsyncClient, queue: MemoryQueue
+    ) -> None:
+        def end_and_go(draft: JobDraft) -> None:
+            queue.end(draft.id)
+            queue.unavailable = "Redis does not answer"
+
+        queue.on_submit = end_and_go
+
+        response = await submit(client, "wait=20")
+
+        assert response.status_code == 202
+        assert response.json()["id"] == queue.drafts[0].id
+
 
 class TestPatience:
     async def test_client_that_leaves_is_no_longer_waited_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from app.http.problems import problem
 from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
 from app.http.waiting import ENDED, Closing, stay
-from app.queue.errors import UnknownParentError
+from app.queue.errors import QueueUnavailableError, UnknownParentError
 from app.queue.records import BatchView, JobDraft, JobFilter, JobView
 
 log = logging.getLogger("recado.http")
@@ -37,6 +38,8 @@ PAGE = 200
 # Parents looked at when one is missing, before the rest is tried again.
 _LOOKS = 500
 _LOOKS_AT_ONCE = 25
+# A batch as it stands, and its jobs when each has an answer of its own.
+Seen = tuple[BatchView, Mapping[str, JobView]]
 
 
 class Batches:
@@ -83,8 +86,8 @@ class Batches:
                 await stay(request.receive, waiting.wait(seconds), self._closing)
                 return await self._answer(request, batch, headers, await self._see(batch))
         # A repeated request: the first one's batch is waited for.
-        view = await self._follow(request, batch.id, seconds)
-        return await self._answer(request, batch, headers, view)
+        await self._follow(request, batch.id, seconds)
+        return await self._answer(request, batch, headers, await self._see(batch))
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/batches/{id}."""
@@ -153,8 +156,17 @@ class Batches:
             draft.request_id = job.request_id if job is not None else draft.request_id
             _stamp(draft, view.created_at)
 
-    async def _see(self, batch: Batch) -> BatchView | None:
-        return await self._views.batch(batch.id) if batch.drafts else None
+    async def _see(self, batch: Batch) -> Seen | None:
+        """How the batch stands now; None when that cannot be known."""
+        if not batch.drafts:
+            return None
+        try:
+            view = await self._views.batch(batch.id)
+            jobs = await self._jobs(batch.id) if batch.permissive else {}
+        except QueueUnavailableError:
+            # Redis has gone since it acknowledged the batch, which stands all the same.
+            return None
+        return (view, jobs) if view is not None else None
 
     async def _follow(self, request: Request, batch_id: str, seconds: int) -> BatchView | None:
         """A batch that stands already, once all of it has ended or the time is up."""
@@ -184,24 +196,24 @@ class Batches:
                 return found
 
     async def _answer(
-        self, request: Request, batch: Batch, headers: RawHeaders, seen: BatchView | None
+        self, request: Request, batch: Batch, headers: RawHeaders, seen: Seen | None
     ) -> Answer:
         """`seen` is the batch after waiting; None: as it was accepted."""
+        view, jobs = seen if seen is not None else (None, {})
         if batch.drafts:
             headers = [(b"location", b"/v1/batches/" + batch.id.encode()), *headers]
         if batch.permissive:
-            results = await self._results(request, batch, seen)
+            results = await self._results(request, batch, jobs)
             batch_id = batch.id if batch.drafts else None
             return json_answer({"id": batch_id, "results": results}, 207, headers)
-        if seen is not None and seen.finished_at is not None:
-            return json_answer(show_batch(seen), 200, headers)
-        shown = show_batch(seen if seen is not None else _accepted(batch))
+        if view is not None and view.finished_at is not None:
+            return json_answer(show_batch(view), 200, headers)
+        shown = show_batch(view if view is not None else _accepted(batch))
         return json_answer(shown, 202, [RETRY_AFTER, *headers])
 
     async def _results(
-        self, request: Request, batch: Batch, seen: BatchView | None
+        self, request: Request, batch: Batch, now: Mapping[str, JobView]
     ) -> list[dict[str, Any]]:
-        now = await self._jobs(batch.id) if seen is not None else {}
         results: list[dict[str, Any]] = []
         for place in range(batch.size):
             draft = batch.drafts.get(place)

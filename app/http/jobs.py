@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -29,7 +29,7 @@ from app.http.submissions import (
     view_of,
 )
 from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
-from app.queue.errors import JobNotFoundError, UnknownParentError
+from app.queue.errors import JobNotFoundError, QueueUnavailableError, UnknownParentError
 from app.queue.records import JobDraft, JobView
 from jobs.catalog import UnknownJobTypeError
 
@@ -143,11 +143,11 @@ class Jobs:
             headers = await self._submit(received)
             del received  # a body may be large, and a wait long
             if draft.id == first_id:
-                seen = await self._await(request, awaited, view_of(draft), seconds)
-                return await self._told(seen, draft, [applied(seconds), *headers])
+                seeing = self._await(request, awaited, view_of(draft), seconds)
+                return await self._told(seeing, draft, [applied(seconds), *headers])
         # A repeated request: the first one's job is waited for.
-        seen = await self._follow(request, view_of(draft), seconds)
-        return await self._told(seen, draft, [applied(seconds), *headers])
+        seeing = self._follow(request, view_of(draft), seconds)
+        return await self._told(seeing, draft, [applied(seconds), *headers])
 
     async def _submit(self, received: Received[JobDraft]) -> RawHeaders:
         draft = received.made
@@ -172,8 +172,15 @@ class Jobs:
         warnings = await self._lookup.warnings(view.queue)
         return json_answer(show_job(view, warnings), 202, [location, RETRY_AFTER, *headers])
 
-    async def _told(self, seen: Seen | None, draft: JobDraft, headers: RawHeaders) -> Answer:
+    async def _told(
+        self, seeing: Awaitable[Seen | None], draft: JobDraft, headers: RawHeaders
+    ) -> Answer:
         """What a client that would wait is told: the ended job, or 202 when it has not ended."""
+        try:
+            seen = await seeing
+        except QueueUnavailableError:
+            # Redis has gone since it acknowledged the job, which stands all the same.
+            seen = None
         view, warnings = seen if seen is not None else (view_of(draft), [])
         if view.status not in ENDED:
             return await self._accepted(view, headers)
