@@ -25,7 +25,7 @@ HOMES = {
     "aiosmtplib": ("jobs/email/",),
 }
 # Where the parts are put together.
-ENTRANCES = ("app/main.py", "app/worker.py", "app/cli.py", "app/dev/")
+ENTRANCES = ("app/__main__.py", "app/main.py", "app/worker.py", "app/cli.py", "app/dev/")
 
 
 def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
