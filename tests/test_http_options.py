@@ -161,7 +161,7 @@ async def test_bad_tag_name_is_refused(client: httpx2.AsyncClient, name: str) ->
         {"tags": {str(n) * 25: "x" * 200 for n in range(10, 30)}},
         {"tags": {}},
         {"concurrency": {"key": "k" * 100, "limit": 1000}},
-        {"expires_at": at(seconds=30), "delay": 20},
+        {"expires_at": at(hours=2), "delay": 3600},
         {"allow_failure": False},
         {"expires_at": None, "depends_on": None, "concurrency": None, "tags": None},
     ],
