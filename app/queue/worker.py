@@ -309,7 +309,9 @@ class Worker:
             try:
                 answer = await self._transitions.end(outcome)
             except (RedisError, OSError) as error:
-                # We are leaving and Redis is away: our silence will say that it was ours.
+                # We are leaving and Redis is away, or it refuses the call. Not held any more,
+                # the job goes back to its queue with the next beat, or by our silence.
+                del self._runs[run.claimed.composite]
                 event(log, "outcome_unreported", logging.WARNING, job_id=run.claimed.id,
                       error=type(error).__name__)  # fmt: skip
                 return
