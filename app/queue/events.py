@@ -23,6 +23,9 @@ RECONNECT_SECONDS = 0.5
 # A listener that does not keep up is cut off, and reads the trail again.
 MOST_WAITING = 1000
 _PREFIX = keys.events("").encode()
+# The channel of no job, which is never left: a subscription of nothing would end, and the next
+# listener would have to wait for another.
+_ALWAYS = keys.events("")
 _Heard = asyncio.Queue[Event | None]
 
 
@@ -115,7 +118,7 @@ class Watcher:
                 self._pubsub = self._client.pubsub()
             channels = [keys.events(job_id) for job_id in job_ids]
             if subscribe:
-                await self._pubsub.subscribe(*channels)
+                await self._pubsub.subscribe(_ALWAYS, *channels)
                 self._wanted.set()
             else:
                 await self._pubsub.unsubscribe(*channels)
@@ -152,14 +155,16 @@ class Watcher:
         async with self._turn:
             pubsub, self._pubsub = self._pubsub, None
             self._wanted.clear()
+            # Now, and not later: who comes from here on subscribes anew, and has missed nothing.
+            unconfirmed = list(self._confirmed.values())
+            deaf = [heard for listeners in self._listeners.values() for heard in listeners]
         if pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
-        for confirmed in self._confirmed.values():
+        for confirmed in unconfirmed:
             confirmed.cancel()
-        for listeners in list(self._listeners.values()):
-            for heard in listeners:
-                _offer(heard, None)
+        for heard in deaf:
+            _offer(heard, None)
 
 
 class WaitingForEnds:
