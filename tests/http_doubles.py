@@ -134,9 +134,11 @@ class MemoryQueue:
     def _accept(self, draft: JobDraft) -> None:
         if draft.delay_seconds is not None:
             draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
-        elif draft.depends_on:
+        if draft.depends_on:
             draft.status = "deferred"
-        elif draft.scheduled_at is None:
+        elif draft.scheduled_at is not None and draft.scheduled_at > draft.created_at:
+            draft.status = "scheduled"
+        else:
             draft.enqueued_at = draft.created_at
         self.drafts.append(draft)
         view = view_of(draft)

@@ -12,6 +12,7 @@ import pytest
 
 from app.queue.control import Control
 from app.queue.errors import (
+    ExpiredError,
     IdempotencyMismatchError,
     JobEndedError,
     JobNotEndedError,
@@ -78,6 +79,29 @@ async def test_key_with_another_request_is_a_mismatch_and_of_another_client_a_ne
 
     assert replayed is False
     assert len(scene.queued()) == 2
+
+
+async def test_repeated_request_is_answered_also_when_its_times_have_passed(scene: Scene) -> None:
+    now = datetime.now(UTC)
+    first = replace(
+        draft("test.note"), submitted_by="a", expires_at=now + timedelta(seconds=50),
+        scheduled_at=now + timedelta(seconds=40),
+    )  # fmt: skip
+    await scene.submitter.submit(first, Idempotency("k", "one"))
+    # Seen from later: the same times lie in the past.
+    stored = next(key for key in scene.stored() if "idempotency" in key)
+    long_ago = int(scene.redis.hget(stored, "us")) - 3600 * 10**6
+    scene.redis.hset(stored, "us", long_ago)
+    again = replace(
+        draft("test.note"), submitted_by="a", expires_at=now - timedelta(seconds=50),
+        scheduled_at=now - timedelta(seconds=60),
+    )  # fmt: skip
+
+    assert await scene.submitter.submit(again, Idempotency("k", "one")) is True
+
+    assert (again.id, again.status, again.enqueued_at) == (first.id, "scheduled", None)
+    with pytest.raises(ExpiredError):
+        await scene.submitter.submit(replace(again, id=new_job_id()), Idempotency("l", "one"))
 
 
 async def test_expired_job_is_canceled_and_never_run(scene: Scene) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -65,7 +65,7 @@ def draft_batch(body: Any, terms: Terms, origin: Origin) -> Batch:
     )
     for place, job in enumerate(submission.jobs):
         try:
-            draft = draft_job(job, terms, origin)
+            draft = draft_job(job, terms, replace(origin, may_repeat=False))
         except InvalidRequestError as error:
             batch.faults[place] = error.below(f"/jobs/{place}")
         else:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -27,7 +26,7 @@ from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
 from app.http.waiting import ENDED, Closing, stay
 from app.queue.errors import QueueUnavailableError, UnknownParentError
-from app.queue.records import BatchView, JobDraft, JobFilter, JobView
+from app.queue.records import BatchView, JobFilter, JobView
 
 log = logging.getLogger("recado.http")
 
@@ -154,7 +153,7 @@ class Batches:
             job = jobs.get(job_id)
             draft.id, draft.batch_id = job_id, first_id
             draft.request_id = job.request_id if job is not None else draft.request_id
-            _stamp(draft, view.created_at)
+            draft.recorded(view.created_at)
 
     async def _see(self, batch: Batch) -> Seen | None:
         """How the batch stands now; None when that cannot be known."""
@@ -252,14 +251,3 @@ def _accepted(batch: Batch) -> BatchView:
         finished_at=None,
         submitted_by=batch.submitted_by,
     )
-
-
-def _stamp(draft: JobDraft, accepted_at: datetime) -> None:
-    """The times that an equal draft got when it was accepted."""
-    draft.created_at = accepted_at
-    if draft.delay_seconds is not None:
-        draft.scheduled_at = accepted_at + timedelta(seconds=draft.delay_seconds)
-    if draft.depends_on:
-        draft.status = "deferred"
-    elif draft.scheduled_at is None:
-        draft.enqueued_at = accepted_at

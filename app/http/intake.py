@@ -55,6 +55,7 @@ class Intake:
             acting.name,
             scope[REQUEST_ID],
             datetime.now(UTC),
+            may_repeat=key is not None,
             sees_all="read" in acting.scopes or "operate" in acting.scopes,
         )
 

@@ -13,7 +13,7 @@ from app.http.answers import Answer, RawHeaders, json_answer, revalidated
 from app.http.artifacts import Artifacts
 from app.http.auth import acting_key
 from app.http.bodies import require_no_fields
-from app.http.faults import InvalidRequestError, MissingScopeError, NotFoundError
+from app.http.faults import Fault, InvalidRequestError, MissingScopeError, NotFoundError
 from app.http.idempotency import REPLAYED
 from app.http.intake import Intake, Received
 from app.http.lookup import Lookup
@@ -21,6 +21,7 @@ from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.showing import show_job, show_job_type
 from app.http.submissions import (
+    EXPIRED,
     Origin,
     Terms,
     draft_flat_job,
@@ -29,7 +30,12 @@ from app.http.submissions import (
     view_of,
 )
 from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
-from app.queue.errors import JobNotFoundError, QueueUnavailableError, UnknownParentError
+from app.queue.errors import (
+    ExpiredError,
+    JobNotFoundError,
+    QueueUnavailableError,
+    UnknownParentError,
+)
 from app.queue.records import JobDraft, JobView
 from jobs.catalog import UnknownJobTypeError
 
@@ -153,6 +159,8 @@ class Jobs:
         draft = received.made
         try:
             replayed = await self._transitions.submit(draft, received.idempotency)
+        except ExpiredError:
+            raise InvalidRequestError([Fault("/options/expires_at", EXPIRED)]) from None
         except UnknownParentError as error:
             parent_id = draft.depends_on[error.parent_index]
             raise InvalidRequestError([unknown_parent(parent_id, received.body)]) from None

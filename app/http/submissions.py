@@ -11,11 +11,15 @@ from pydantic import BaseModel, ValidationError
 
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import NO_OPTIONS, YEAR_SECONDS, JobSubmission, Options, faults_of
-from app.queue.records import Concurrency, JobDraft, JobView, Status
+from app.queue.records import Concurrency, JobDraft, JobView
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 
 # The last day is left to other time zones.
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+EXPIRED = "is in the past"
+_EPOCH_YEAR = 1971
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,9 @@ class Origin:
     at: datetime
     # False: `depends_on` may name only what the same key submitted.
     sees_all: bool = True
+    # With an idempotency key it may be a request of long ago once more: what has passed since
+    # is judged by Redis, which knows.
+    may_repeat: bool = False
 
 
 def draft_job(body: Any, terms: Terms, origin: Origin) -> JobDraft:
@@ -92,7 +99,7 @@ def view_of(draft: JobDraft) -> JobView:
         type=draft.type,
         queue=draft.queue,
         priority=draft.priority,
-        status=_status(draft),
+        status=draft.status,
         attempt=0,
         max_attempts=draft.max_attempts,
         created_at=draft.created_at,
@@ -108,12 +115,6 @@ def view_of(draft: JobDraft) -> JobView:
         submitted_by=draft.submitted_by,
         retention_seconds=draft.retention_seconds,
     )
-
-
-def _status(draft: JobDraft) -> Status:
-    if draft.status == "queued" and draft.scheduled_at is not None:
-        return "scheduled"
-    return draft.status
 
 
 def _draft(
@@ -140,9 +141,9 @@ def _draft(
         failure_retention_seconds=terms.retention_failed_seconds,
         created_at=origin.at,
         priority=options.priority if options.priority is not None else "default",
-        scheduled_at=_start(options.scheduled_at, origin.at),
+        scheduled_at=_start(options.scheduled_at, origin),
         delay_seconds=options.delay if options.delay else None,
-        expires_at=_expiry(options, origin.at) if options.expires_at is not None else None,
+        expires_at=_expiry(options, origin) if options.expires_at is not None else None,
         depends_on=list(dict.fromkeys(options.depends_on)) if options.depends_on else [],
         allow_failure=options.allow_failure is True,
         concurrency=(
@@ -156,9 +157,13 @@ def _draft(
     )
 
 
-def _start(at: datetime | None, now: datetime) -> datetime | None:
-    """When to run; None: at once, which a time in the past means too."""
-    if at is None or at <= now:
+def _start(at: datetime | None, origin: Origin) -> datetime | None:
+    """When to run; None, which a time in the past means too: at once.
+
+    A repeated request shows the time that it gave, as the first answer did.
+    """
+    now = origin.at
+    if at is None or at.year < _EPOCH_YEAR or (at <= now and not origin.may_repeat):
         return None
     if at - now > timedelta(seconds=YEAR_SECONDS):
         fault = Fault("/options/scheduled_at", "must be at most 1 year ahead")
@@ -166,16 +171,17 @@ def _start(at: datetime | None, now: datetime) -> datetime | None:
     return at.astimezone(UTC)
 
 
-def _expiry(options: Options, now: datetime) -> datetime:
+def _expiry(options: Options, origin: Origin) -> datetime:
     """When it is too late to start."""
+    now = origin.at
     at = options.expires_at
     assert at is not None
     start = options.scheduled_at
     if options.delay is not None:
         start = now + timedelta(seconds=options.delay)
     detail = None
-    if at <= now:
-        detail = "is in the past"
+    if at <= now and not origin.may_repeat:
+        detail = EXPIRED
     elif start is not None and at <= start:
         detail = "must be after the job's start"
     elif at > _END_OF_TIME:

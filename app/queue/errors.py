@@ -39,6 +39,10 @@ class UnknownParentError(LookupError):
         self.parent_index = parent_index
 
 
+class ExpiredError(Exception):
+    """The job's `expires_at` is in the past: it could never run."""
+
+
 class JobEndedError(Exception):
     """The job has ended already; `status` says how."""
 

@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic_core import to_json
@@ -100,6 +100,18 @@ class JobDraft:
     # What became of it at once: `deferred` waits for parents, `canceled` had a failed one.
     status: Status = "queued"
     reason: str | None = None
+
+    def recorded(self, created_at: datetime, status: Status | None = None) -> None:
+        """Take what Redis recorded. Without a status: what it must have been at that time."""
+        self.created_at = created_at
+        if self.delay_seconds is not None:
+            self.scheduled_at = created_at + timedelta(seconds=self.delay_seconds)
+        if status is None:
+            waits = self.scheduled_at is not None and self.scheduled_at > created_at
+            status = "deferred" if self.depends_on else "scheduled" if waits else "queued"
+        self.status = status
+        self.reason = "parent_failed" if status == "canceled" else None
+        self.enqueued_at = created_at if status == "queued" else None
 
     @property
     def rq_queue(self) -> str:

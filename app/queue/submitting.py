@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
@@ -18,6 +18,7 @@ from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.connection import Lane, Reachability, is_away
 from app.queue.errors import (
+    ExpiredError,
     IdempotencyMismatchError,
     IdempotencyPendingError,
     JobIdTakenError,
@@ -106,7 +107,7 @@ class Submitter:
         True: the idempotency key was used before for the same request; the draft now carries
         the first job's id, times and request id. Raises QueueUnavailableError when Redis did
         not answer within the limit (the job may stand all the same if only the reply was
-        lost), IdempotencyMismatchError, UnknownParentError.
+        lost), IdempotencyMismatchError, UnknownParentError, ExpiredError.
         """
         now_us, answer = await self._batcher.put(_Group([pack(draft)], "", idempotency))
         if answer[0] == 2:
@@ -115,7 +116,7 @@ class Submitter:
         if answer[0] == 0:
             raise JobIdTakenError(draft.id)
         _check(answer)
-        _stamp(draft, now_us, answer[1].decode())
+        draft.recorded(_from_us(now_us), answer[1].decode())
         return False
 
     async def submit_batch(
@@ -136,7 +137,7 @@ class Submitter:
             return str(answer[1].decode())
         _check(answer)
         for draft, status in zip(drafts, answer[1:], strict=True):
-            _stamp(draft, now_us, status.decode())
+            draft.recorded(_from_us(now_us), status.decode())
         return None
 
     async def aclose(self) -> None:
@@ -186,7 +187,7 @@ class Submitter:
             return str(answer[1].decode())
         _check(answer)
         for job in group.jobs:
-            _stamp(job.draft, int(now_us), "queued")
+            job.draft.recorded(_from_us(int(now_us)))
         await self._activate(group.batch_id)
         return None
 
@@ -248,31 +249,19 @@ def _check(answer: list[Any]) -> None:
         raise QueueUnavailableError(f"{what} in queue {name}", FULL_RETRY_SECONDS)
     if code == 7:
         raise IdempotencyPendingError
+    if code == 9:
+        raise ExpiredError
     if code == 8:
         raise QueueUnavailableError("Redis was too slow for a batch of this size")
     if code != 1:
         raise QueueUnavailableError("a key of this queue holds something else")
 
 
-def _stamp(draft: JobDraft, now_us: int, status: str) -> None:
-    draft.created_at = _from_us(now_us)
-    if draft.delay_seconds is not None:
-        draft.scheduled_at = draft.created_at + timedelta(seconds=draft.delay_seconds)
-    if status == "canceled":
-        draft.status, draft.reason = "canceled", "parent_failed"
-    elif status == "deferred" or (status == "queued" and draft.scheduled_at is None):
-        draft.status = "deferred" if status == "deferred" else "queued"
-        draft.enqueued_at = draft.created_at if status == "queued" else None
-    else:
-        draft.status = "scheduled"
-
-
 def _become(draft: JobDraft, answer: list[Any]) -> None:
     """The draft of a repeated request becomes the job that the first one made."""
     draft.id, request_id = answer[1].decode(), answer[3].decode()
     draft.request_id = request_id or None
-    status = "deferred" if draft.depends_on else "queued"
-    _stamp(draft, int(answer[2]), status)
+    draft.recorded(_from_us(int(answer[2])))
 
 
 def _idempotency_id(by: str, key: str) -> str:

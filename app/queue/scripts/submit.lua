@@ -7,7 +7,8 @@
 -- Answer: {now in microseconds, {answer a group}}: {1, status …} accepted, {0} an id is taken,
 --   {-1, key} a key has another type, {2, first id, its microseconds, its request id} replayed,
 --   {3} another request had the idempotency key, {4, job, parent} unknown parent, {5, queue}
---   too deep, {6, queue} too many bytes, {7} the first request is still being accepted.
+--   too deep, {6, queue} too many bytes, {7} the first request is still being accepted,
+--   {9} its `expires` is in the past.
 local submitter, seq = ARGV[2], tonumber(ARGV[3])
 local most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local seen_key = OURS .. 'submitter:' .. submitter
@@ -61,6 +62,9 @@ local function refuse(group, wanted)
     local kind = kind_of(job_key(job.id))
     if kind ~= 'none' and (kind ~= 'hash' or call('HEXISTS', job_key(job.id), 'status') == 1) then
       return { 0 }
+    end
+    if group.batch == '' and job.expires ~= '' and tonumber(job.expires) <= NOW_MS then
+      return { 9 }
     end
     local wrong = wrong_type(job)
     if wrong then return { -1, wrong } end
