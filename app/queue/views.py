@@ -133,7 +133,7 @@ class Views:
         await self._lists.aclose()
 
     async def _stock_schedule(self, job_id: str, record: dict[bytes, bytes]) -> datetime | None:
-        name = record.get(b"origin", b"default").decode()
+        name = record.get(b"origin", b"default").decode("utf-8", "replace")
         score = await self._ask(self._client.zscore(keys.scheduled(name), job_id))
         return datetime.fromtimestamp(score, UTC) if score is not None else None
 
