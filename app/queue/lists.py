@@ -189,7 +189,7 @@ def _driver(wanted: JobFilter) -> tuple[str, str]:
 
 
 def _is_stale(kind: str, value: str, record: dict[bytes, bytes]) -> bool:
-    return kind == "status" and record.get(b"status", b"").decode() != value
+    return kind == "status" and record.get(b"status", b"") != value.encode()
 
 
 def _fits(view: JobView, wanted: JobFilter) -> bool:
