@@ -272,6 +272,10 @@ async def test_cancel_while_it_runs_asks_its_worker_to_stop(scene: Scene, contro
 
     found = await scene.view(job_id)
     assert (found.status, found.reason) == ("stopped", "requested")
+    events = await scene.views.trail(job_id)
+    assert events is not None
+    assert [each.name for each in events] == ["queued", "started", "stopped"]
+    assert events[-1].detail == {"reason": "requested", "by": "ops"}
 
 
 async def test_cancel_of_a_job_whose_worker_leaves_is_not_forgotten(

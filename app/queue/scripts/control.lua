@@ -29,17 +29,16 @@ if act == 'delete' then
 end
 
 if ENDED[job.status] then return { 'ended', job.status } end
-local by_json = cjson.encode({ reason = 'requested', by = by })
 local ex = live_execution(target)
 if ex then
-  -- The worker learns of it at once, or with its next beat.
+  -- The worker learns of it at once, or with its next beat. Who asked is told with the end.
   local execution = execution_key(target .. ':' .. ex)
-  if call('HSETNX', execution, 'x_stop', by) == 1 then note(target, 'stopping', by_json) end
+  call('HSETNX', execution, 'x_stop', by)
   call('PUBLISH', P .. ':pubsub:' .. (call('HGET', execution, 'worker_name') or ''),
     cjson.encode({ command = 'stop-execution', job_id = target, execution_id = ex }))
   return { 'stopping' }
 end
-cancel_waiting(target, job, 'requested', by_json)
+cancel_waiting(target, job, 'requested', cjson.encode({ reason = 'requested', by = by }))
 settle_just_ended()
 wake()
 return { 'done' }
