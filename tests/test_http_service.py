@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,51 @@ def test_permissive_batch_leaves_out_what_cannot_go(web: Web) -> None:
     assert response.status_code == 207
     assert [each["status"] for each in results] == [200, 422, 422]
     assert results[0]["job"]["status"] == "finished"
+
+
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+@pytest.mark.parametrize("padding", [0, 100])
+def test_repeated_batch_is_the_first_one_also_when_its_times_have_passed(
+    web: Web, mode: str, padding: int
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    timed = [
+        NOTE | {"options": {name: soon.isoformat()}} for name in ("scheduled_at", "expires_at")
+    ]
+    body = {"jobs": [*timed, *[NOTE] * padding], "mode": mode}
+    headers = {"Idempotency-Key": f"times-{mode}-{padding}"}
+    first = web.client.post("/v1/batches", json=body, headers=headers)
+    poll_until(lambda: datetime.now(UTC) > soon, what="the times pass")
+    again = web.client.post("/v1/batches", json=body, headers=headers)
+
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+def test_repeated_permissive_batch_names_the_jobs_that_there_are(web: Web) -> None:
+    orphan = NOTE | {"options": {"depends_on": ["no-such-job-anywhere"]}}
+    body = {"jobs": [orphan, NOTE, orphan, NOTE], "mode": "permissive"}
+    answers = [
+        web.client.post("/v1/batches", json=body, headers={"Idempotency-Key": "orphans"})
+        for _ in range(2)
+    ]
+    first, again = [answer.json()["results"] for answer in answers]
+
+    assert [each["status"] for each in again] == [422, 202, 422, 202]
+    assert [each.get("job") for each in again] == [each.get("job") for each in first]
+    pointers = [each["problem"]["errors"][0]["pointer"] for each in again if "problem" in each]
+    assert pointers == ["/jobs/0/options/depends_on/0", "/jobs/2/options/depends_on/0"]
+
+
+def test_late_job_of_a_batch_with_a_key_never_runs(web: Web) -> None:
+    """Only Redis knows whether the request is a repeated one; a refusal could not be told."""
+    late = NOTE | {"options": {"expires_at": "2020-01-01T00:00:00Z"}}
+    headers = {"Idempotency-Key": "late", "Prefer": "wait=20"}
+    response = web.client.post("/v1/batches", json={"jobs": [NOTE, late]}, headers=headers)
+    job = web.client.get(f"/v1/jobs/{response.json()['job_ids'][1]}").json()
+
+    assert response.json()["counts"] == {"finished": 1, "canceled": 1}
+    assert (job["reason"], job["attempt"]) == ("expired", 0)
 
 
 def test_running_job_is_stopped(web: Web, tmp_path: Path) -> None:

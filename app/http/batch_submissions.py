@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import BatchSubmission, faults_of
 from app.http.submissions import Origin, Terms, draft_job, unknown_parent
-from app.queue.records import JobDraft, new_job_id
+from app.queue.records import JobDraft, JobView, new_job_id
 
 # So that finding the one that does not exist stays cheap.
 MAX_PARENTS = 10_000
@@ -46,6 +46,34 @@ class Batch:
                 self.faults[place] = [unknown_parent(each, job, base) for each in missing]
                 del self.drafts[place]
 
+    def refused_before(self, job_ids: Sequence[str], jobs: Mapping[str, JobView]) -> list[int]:
+        """Which drafts have no job among those that the same request made before.
+
+        Redis refuses for the parents alone, so that two which agree in them had the same
+        fate. `jobs` are those that are still kept.
+        """
+        refused: list[int] = []
+        for index, (place, draft) in enumerate(self.drafts.items()):
+            if len(self.drafts) - len(refused) == len(job_ids):
+                break
+            if not draft.depends_on:
+                continue
+            job_id = next(iter(job_ids[index - len(refused) :]), "")
+            job = jobs.get(job_id)
+            if job is None or job.parent_ids != draft.depends_on:
+                refused.append(place)
+        return refused
+
+    def refuse_again(self, places: Iterable[int], missing: set[str], body: Any) -> None:
+        """These had no job at first: `missing` parents are not there now either."""
+        for place in places:
+            draft = self.drafts.pop(place)
+            base = f"/jobs/{place}"
+            unknown = [each for each in draft.depends_on if each in missing] or draft.depends_on
+            self.faults[place] = [
+                unknown_parent(each, body["jobs"][place], base) for each in unknown
+            ]
+
 
 def draft_batch(body: Any, terms: Terms, origin: Origin) -> Batch:
     """Each job checked by itself. Raises InvalidRequestError when the envelope is at fault, or
@@ -65,7 +93,7 @@ def draft_batch(body: Any, terms: Terms, origin: Origin) -> Batch:
     )
     for place, job in enumerate(submission.jobs):
         try:
-            draft = draft_job(job, terms, replace(origin, may_repeat=False))
+            draft = draft_job(job, terms, origin)
         except InvalidRequestError as error:
             batch.faults[place] = error.below(f"/jobs/{place}")
         else:

@@ -122,7 +122,7 @@ class Batches:
             if first_id is None:
                 self._report("batch_submitted", batch, request)
                 return []
-            await self._become(batch, first_id)
+            await self._become(request, received, first_id)
             self._report("submission_repeated", batch, request)
             return [REPLAYED]
         return []
@@ -142,13 +142,18 @@ class Batches:
             }
         return missing
 
-    async def _become(self, batch: Batch, first_id: str) -> None:
+    async def _become(self, request: Request, received: Received[Batch], first_id: str) -> None:
         """The batch of a repeated request becomes what the first one made, as it was then."""
+        batch = received.made
         batch.id = first_id
         view = await self._views.batch(first_id)
-        if view is None or len(view.job_ids) != len(batch.drafts):
+        if view is None:
             return
         jobs = await self._jobs(first_id)
+        refused = batch.refused_before(view.job_ids, jobs)
+        if refused:
+            missing = await self._missing(request, batch)
+            batch.refuse_again(refused, missing, received.body)
         for draft, job_id in zip(batch.drafts.values(), view.job_ids, strict=True):
             job = jobs.get(job_id)
             draft.id, draft.batch_id = job_id, first_id
