@@ -233,6 +233,7 @@ def test_running_job_is_stopped(web: Web, tmp_path: Path) -> None:
 
 
 def test_paused_queue_keeps_its_jobs_and_says_so(web: Web) -> None:
+    web.client.post("/v1/jobs", json=NOTE, headers={"Prefer": "wait=20"})
     web.client.post("/v1/queues/default/pause")
     try:
         waiting = web.client.post("/v1/jobs", json=NOTE, headers={"Prefer": "wait=0"}).json()
@@ -241,12 +242,14 @@ def test_paused_queue_keeps_its_jobs_and_says_so(web: Web) -> None:
             lambda: "queue default is paused" in web.client.get(path).json()["warnings"],
             what="the job carries the warning",
         )
+        held = web.client.get(path).json()
         ready = web.client.get("/readyz")
         canceled = web.client.post(waiting["links"]["cancel"])
     finally:
         web.client.post("/v1/queues/default/resume")
 
     assert waiting["status"] == "queued"
+    assert (held["position"], held["eta_seconds"]) == (1, None)
     assert "queue default is paused" in ready.json()["reasons"]
     assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
     done = web.client.post("/v1/jobs", json=NOTE, headers={"Prefer": "wait=20"})

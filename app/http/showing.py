@@ -28,7 +28,8 @@ def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) 
         "expires_at": view.expires_at,
         "next_attempt_at": view.next_attempt_at,
         "position": view.position,
-        "eta_seconds": view.eta_seconds,
+        # A warning is that nobody takes jobs of this queue now: then the last minutes tell nothing.
+        "eta_seconds": view.eta_seconds if not warnings else None,
         "progress": view.progress,
         "result": view.result,
         "artifacts": [_show_artifact(path, each) for each in view.artifacts],
