@@ -165,7 +165,7 @@ async def test_late_outcome_is_in_the_trail_only(
     queue.happen(job_id, "late", outcome="finished")
 
     stream = await client.get(f"/v1/jobs/{job_id}/events", headers=STREAM)
-    trail = await client.get(f"/v1/jobs/{job_id}/events")
+    trail = await client.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"})
 
     assert names(stream.text) == ["queued", "finished"]
     assert [each["event"] for each in trail.json()["data"]] == ["queued", "finished", "late"]
@@ -243,13 +243,27 @@ async def test_head_does_not_follow(app: Starlette, job_id: str) -> None:
     assert exchange.headers["content-type"] == "text/event-stream"
 
 
-@pytest.mark.parametrize("accept", [None, "application/json", "*/*"])
-async def test_trail_is_json_unless_a_stream_is_asked_for(
+@pytest.mark.parametrize("accept", [None, "*/*", "text/html, */*;q=0.8"])
+async def test_stream_is_what_a_client_gets_that_asks_for_nothing(
     client: httpx2.AsyncClient, queue: MemoryQueue, job_id: str, accept: str | None
 ) -> None:
     queue.happen(job_id, "canceled", reason="requested", by="ops")
+    if accept is None:
+        client.headers.pop("accept", None)
 
     headers = {} if accept is None else {"Accept": accept}
+    response = await client.get(f"/v1/jobs/{job_id}/events", headers=headers)
+
+    assert response.headers["content-type"] == "text/event-stream"
+    assert "event: canceled" in response.text
+
+
+async def test_trail_is_json_when_that_is_asked_for(
+    client: httpx2.AsyncClient, queue: MemoryQueue, job_id: str
+) -> None:
+    queue.happen(job_id, "canceled", reason="requested", by="ops")
+
+    headers = {"Accept": "application/json"}
     response = await client.get(f"/v1/jobs/{job_id}/events", headers=headers)
 
     assert response.headers["content-type"] == "application/json"

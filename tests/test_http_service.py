@@ -100,7 +100,7 @@ def test_events_are_streamed_until_the_end(web: Web) -> None:
     path = web.client.post("/v1/jobs", json=NOTE | {"options": {"delay": 0.2}}).headers["location"]
 
     stream = web.client.get(f"{path}/events", headers=STREAM)
-    trail = web.client.get(f"{path}/events").json()["data"]
+    trail = web.client.get(f"{path}/events", headers={"Accept": "application/json"}).json()["data"]
     again = web.client.get(f"{path}/events", headers=STREAM | {"Last-Event-ID": trail[-1]["id"]})
 
     assert names(stream.text) == ["scheduled", "queued", "started", "finished"]

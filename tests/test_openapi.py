@@ -218,7 +218,8 @@ class TestAnswers:
         canceled = service.client.post(f"{path}/cancel")
         check_answer(document, "/v1/jobs/{id}/cancel", canceled)
         check_answer(document, "/v1/jobs/{id}/cancel", service.client.post(f"{path}/cancel"))
-        check_answer(document, "/v1/jobs/{id}/events", service.client.get(f"{path}/events"))
+        trail = service.client.get(f"{path}/events", headers={"Accept": "application/json"})
+        check_answer(document, "/v1/jobs/{id}/events", trail)
         check_answer(document, "/v1/jobs/{id}", service.client.delete(path))
 
         assert canceled.json()["status"] == "canceled"

@@ -194,4 +194,7 @@ def _read_place(event_id: bytes) -> Place:
 
 def _wants_stream(request: Request) -> bool:
     accept = header(request.scope, b"accept")
-    return accept is not None and b"text/event-stream" in accept.lower()
+    if accept is None:
+        return True
+    accept = accept.lower()
+    return b"text/event-stream" in accept or b"application/json" not in accept

@@ -75,6 +75,11 @@ class Watcher:
     async def _listening(self, job_ids: list[str], heard: _Heard) -> AsyncIterator[None]:
         try:
             await self._subscribe(job_ids, heard)
+        except BaseException:
+            # Redis has just not answered: leaving need not wait for that once more.
+            self._drop(job_ids, heard)
+            raise
+        try:
             yield
         finally:
             await self._unsubscribe(job_ids, heard)
@@ -99,6 +104,13 @@ class Watcher:
             raise QueueUnavailableError("Redis does not answer") from None
 
     async def _unsubscribe(self, job_ids: list[str], heard: _Heard) -> None:
+        gone = self._drop(job_ids, heard)
+        if gone and self._pubsub is not None:
+            with contextlib.suppress(QueueUnavailableError, RedisError):
+                await ask(self._send(gone, subscribe=False), self._reachability)
+
+    def _drop(self, job_ids: list[str], heard: _Heard) -> list[str]:
+        """The listener leaves; the ids of jobs that nobody listens to any more."""
         gone = []
         for job_id in job_ids:
             self._listeners[job_id].discard(heard)
@@ -106,9 +118,7 @@ class Watcher:
                 del self._listeners[job_id]
                 self._confirmed.pop(job_id, None)
                 gone.append(job_id)
-        if gone and self._pubsub is not None:
-            with contextlib.suppress(QueueUnavailableError, RedisError):
-                await ask(self._send(gone, subscribe=False), self._reachability)
+        return gone
 
     async def _send(self, job_ids: list[str], *, subscribe: bool) -> None:
         async with self._turn:

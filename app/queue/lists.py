@@ -20,7 +20,7 @@ MOST_LOOKED_AT = 1000
 CHUNK = 200
 MOST_FAILURES = 10
 ENDED = {"finished", "failed", "canceled", "stopped"}
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}")
 _INDEXED_STATUS = {"scheduled", "deferred", "failed", "canceled", "stopped"}
 # All but the body, which may be large and is not shown.
 _FIELDS = (

@@ -76,6 +76,8 @@ def _finished(claimed: Claimed, ended: Ended, limits: Limits) -> Outcome:
         claimed.id, claimed.execution, claimed.queue, "finished",
         ttl_seconds=claimed.number("result_ttl", limits.retention_seconds),
         return_value=b"" if ended.value is None else encode_result(ended.value),
+        # For who waits for a job that is not kept: the event is all that remains of it.
+        detail_json=to_json({"attempt": claimed.attempt}),
         artifacts_json=to_json(ended.artifacts) if ended.artifacts else "",
     )  # fmt: skip
 

@@ -87,7 +87,7 @@ def attempts_of(trail: bytes) -> list[Attempt]:
     for event in events_of(trail):
         at, name, detail = event.at, event.name, event.detail
         if name == "started":
-            attempts.append(Attempt(int(detail.get("n", 0)), detail.get("w"), at))
+            attempts.append(Attempt(_whole(detail.get("attempt")), detail.get("worker"), at))
         elif name in _OUTCOMES and attempts and attempts[-1].outcome is None:
             attempts[-1].ended_at = at
             attempts[-1].outcome = _OUTCOMES[name]
@@ -148,6 +148,10 @@ def _traceback(result: Hash) -> str | None:
 def _text(record: Hash, field: str) -> str | None:
     value = record.get(field.encode())
     return value.decode("utf-8", "replace") if value else None
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _number(record: Hash, field: str, default: int) -> int:

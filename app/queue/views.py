@@ -18,7 +18,7 @@ from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
 from app.queue.lists import Lists
 from app.queue.reading import events_of, view_of
-from app.queue.records import Event, JobView, queue_name, split_queue_name
+from app.queue.records import PRIORITIES, Event, JobView, queue_name, split_queue_name
 from app.queue.transitions import SILENCE_SECONDS
 
 WARNINGS_SECONDS = 1.0
@@ -80,10 +80,12 @@ class Views:
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.lpos(keys.queue(name), view.id, maxlen=POSITION_REACH)
             pipeline.mget(keys.claimed(name, minute), keys.claimed(name, minute - 1))
-            place, (now, before) = await self._ask(pipeline.execute())
+            for priority in PRIORITIES[: PRIORITIES.index(view.priority)]:
+                pipeline.llen(keys.queue(queue_name(view.queue, priority)))
+            place, (now, before), *ahead = await self._ask(pipeline.execute())
         if place is None:
             return
-        view.position = int(place) + 1
+        view.position = int(place) + 1 + sum(ahead)
         passed = time.time() / 60 - minute
         claimed = int(now or 0) + int(before or 0) * (1 - passed)
         if claimed > 0:

@@ -111,8 +111,8 @@ JOBS: dict[tuple[str, str], Description] = {
     ),
     ("GET", "/v1/jobs/{id}/events"): Description(
         "watchJob", "jobs", "Follow a job's events",
-        "Its trail so far, as JSON; or, with `Accept: text/event-stream`, the trail and what"
-        " happens from then on, up to the job's end. A stream that broke goes on behind"
+        "A stream of its trail and of what happens from then on, up to the job's end; or, with"
+        " `Accept: application/json`, its trail so far. A stream that broke goes on behind"
         f" `Last-Event-ID`. {_SEES}",
         {
             200: Reply("The trail, or a stream of server-sent events.", shapes.EventList,

@@ -90,7 +90,8 @@ local function start(q, id, values, timeout)
   end
   call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
-    append_trail(id, values[19], 'started', string.format('{"n":%d,"w":"%s"}', attempt, worker)))
+    append_trail(id, values[19], 'started',
+      string.format('{"attempt":%d,"worker":"%s"}', attempt, worker)))
   if values[EXPIRES] then call('ZREM', OURS .. 'expires', id) end
   call('HSET', execution_key(composite), 'id', ex, 'job_id', id, 'created_at', NOW,
     'last_heartbeat', NOW, 'worker_name', worker)

@@ -29,7 +29,7 @@ local function abandon(worker, q, id, ex)
   local count = (tonumber(job[4] or '') or 0) + 1
   local fate = 'requeued'
   call('HSET', key, 'x_abandoned', count)
-  note(id, 'recovered', string.format('{"w":"%s"}', worker or ''))
+  note(id, 'recovered', string.format('{"worker":"%s"}', worker or ''))
   if stop then
     fate = 'stopped'
     local ttl = tonumber(job[7] or '') or ENDLESS
