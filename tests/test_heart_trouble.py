@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from app.queue import scripts
 from app.queue.calling import run_script
+from app.queue.control import Control
 from app.queue.errors import JobIdTakenError, QueueUnavailableError
 from app.queue.packing import LARGE_BODY_BYTES
-from app.queue.records import encode_call
-from app.queue.submitting import STAGED_SECONDS
+from app.queue.records import Upload, encode_call, new_job_id
+from app.queue.submitting import STAGED_SECONDS, Submitter
+from app.queue.uploads import UploadRecords
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import draft
 from tests.heart_scene import RECOVERED_AT, Scene, scene_on, submit_arguments
@@ -77,7 +80,9 @@ async def test_full_server_still_runs_ends_recovers_and_promotes(own: Scene) -> 
     assert own.redis.exists("rq:workers") == 0
 
 
-async def test_read_only_replica_takes_nothing(own: Scene, tmp_path: Path) -> None:
+@pytest.fixture
+async def replica(own: Scene, tmp_path: Path) -> AsyncIterator[Scene]:
+    """The own server as the read-only replica of another one."""
     folder = tmp_path / "primary"
     folder.mkdir()
     primary = ValkeyServer(folder)
@@ -88,17 +93,65 @@ async def test_read_only_replica_takes_nothing(own: Scene, tmp_path: Path) -> No
             lambda: own.redis.info("replication")["master_link_status"] == "up",
             what="the replica follows",
         )
-        with pytest.raises(QueueUnavailableError):
-            await own.submit()
-        with pytest.raises(QueueUnavailableError):
-            await own.submit(params={"message": LARGE})
-        assert own.stored() == set()
-        # The primary's place taken, the same submitter goes on.
-        own.redis.replicaof("NO", "ONE")
-        job_id = await own.submit()
-        assert own.queued() == [job_id]
+        yield own
     finally:
         primary.kill()
+
+
+async def test_read_only_replica_takes_nothing(replica: Scene) -> None:
+    for params in ({}, {"message": LARGE}):
+        with pytest.raises(QueueUnavailableError, match="read-only"):
+            await replica.submit(params=params)
+    drafts = [replace(draft("test.note"), id=new_job_id()) for _ in range(100)]
+    with pytest.raises(QueueUnavailableError, match="read-only"):
+        await replica.submitter.submit_batch(new_job_id(), drafts)
+    with pytest.raises(QueueUnavailableError, match="read-only"):
+        await UploadRecords(replica.client, replica.reachability).add(an_upload())
+    with pytest.raises(QueueUnavailableError, match="read-only"):
+        await Control(replica.client, replica.reachability).pause("default", "ops")
+    assert replica.stored() == set()
+    # The primary's place taken, the same submitter goes on.
+    replica.redis.replicaof("NO", "ONE")
+    job_id = await replica.submit()
+    assert replica.queued() == [job_id]
+
+
+async def test_refusal_of_the_server_is_told_at_once(replica: Scene) -> None:
+    patient = Submitter(replica.client, replica.reachability, give_up_seconds=600)
+
+    async with asyncio.timeout(30):
+        with pytest.raises(QueueUnavailableError, match="read-only"):
+            await patient.submit(draft("test.note"))
+        replica.redis.replicaof("NO", "ONE")
+        replica.redis.config_set("maxmemory", 1)
+        with pytest.raises(QueueUnavailableError, match="full"):
+            await patient.submit(draft("test.note"))
+    await patient.aclose()
+
+
+async def test_service_is_not_ready_where_nothing_can_be_written(replica: Scene) -> None:
+    assert await replica.views.readiness([]) == [
+        "Redis is a read-only replica: nothing can be written here"
+    ]
+    replica.redis.replicaof("NO", "ONE")
+    assert await replica.views.readiness([]) == []
+    replica.redis.config_set("maxmemory", 1)
+    assert await replica.views.readiness([]) == ["Redis is full: no new jobs are taken"]
+    used = replica.redis.info("memory")["used_memory"]
+    replica.redis.config_set("maxmemory", int(used * 1.06))
+    assert await replica.views.readiness([]) == ["Redis is nearly full: no new jobs are taken"]
+
+
+async def test_upload_is_refused_by_a_full_server_in_words(own: Scene) -> None:
+    own.redis.config_set("maxmemory", 1)
+
+    with pytest.raises(QueueUnavailableError, match="full"):
+        await UploadRecords(own.client, own.reachability).add(an_upload())
+
+
+def an_upload() -> Upload:
+    now = datetime.now(UTC)
+    return Upload(new_job_id(), 1, "0" * 64, "text/plain", None, "shop", now, now)
 
 
 async def test_job_is_refused_where_its_queue_is_something_else(scene: Scene) -> None:

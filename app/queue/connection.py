@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -31,12 +32,14 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
+from app.queue.server import refusal
 
 log = logging.getLogger("recado.redis")
 
 CONNECT_SECONDS = 3.0
 # Clients are promised an answer within 5 s, also when Redis gives none.
 REPLY_SECONDS = 4.0
+REFUSED_LOG_SECONDS = 60.0
 _MORE = object()
 # Beside the lanes. redis-py refuses the 101st caller of a moment; a small hosted Redis takes
 # 20 connections in all. Ours wait: one answer takes less than a millisecond.
@@ -135,11 +138,22 @@ class Reachability:
 
     def __init__(self) -> None:
         self.is_away = False
+        self._refused_at = -REFUSED_LOG_SECONDS
 
     def lost(self, error: BaseException) -> None:
-        if not self.is_away:
+        why = refusal(error)
+        if why is not None:
+            self._refused(why)
+        elif not self.is_away:
             self.is_away = True
             event(log, "redis_unreachable", logging.WARNING, error=type(error).__name__)
+
+    def _refused(self, why: str) -> None:
+        """It is there, and answers whoever only reads: said once in a while."""
+        now = time.monotonic()
+        if now - self._refused_at >= REFUSED_LOG_SECONDS:
+            self._refused_at = now
+            event(log, "redis_refuses", logging.WARNING, reason=why)
 
     def found(self) -> None:
         if self.is_away:

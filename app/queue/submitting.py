@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 
-from app.queue import scripts
+from app.queue import scripts, server
 from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.connection import Lane, Reachability, is_away
@@ -29,13 +29,12 @@ from app.queue.packing import Packed, pack
 from app.queue.records import Idempotency, JobDraft
 
 SUBMIT_SECONDS = 4.0
+# For the whole of a large batch, while Redis answers.
 BATCH_SECONDS = 10.0
 # For who has waited in line for the whole limit, behind others that got no answer.
 LAST_TRY_SECONDS = 0.1
 STAGED_SECONDS = 60
 FULL_RETRY_SECONDS = 30
-# The rest is for what keeps accepted jobs alive: claims, outcomes, results.
-MEMORY_SHARE = 0.9
 MEMORY_LOOK_SECONDS = 1.0
 MOST_QUEUED = 1_000_000
 MOST_QUEUED_BYTES = 2 * 1024**3
@@ -99,7 +98,7 @@ class Submitter:
             self._send, lambda group: group.weight
         )
         self._memory_looked_at = -MEMORY_LOOK_SECONDS
-        self._memory_is_short = False
+        self._memory_fault: str | None = None
 
     async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
         """Return when Redis has acknowledged the job, and put its times on the draft.
@@ -164,7 +163,7 @@ class Submitter:
 
         waited = asyncio.get_running_loop().time() - groups[0].since
         seconds = max(self._give_up_seconds - waited, LAST_TRY_SECONDS)
-        now_us, answers = await _within(seconds, send)
+        now_us, answers = await _within(seconds, seconds, send)
         return [(int(now_us), answer) for answer in answers]
 
     async def _submit_large(self, group: _Group) -> str | None:
@@ -182,7 +181,7 @@ class Submitter:
                 await run_script(lane, scripts.STAGE, STAGED_SECONDS, len(chunk), *records)
             return await run_script(lane, scripts.COMMIT, *commit)
 
-        now_us, answer = await _within(BATCH_SECONDS, send)
+        now_us, answer = await _within(BATCH_SECONDS, self._give_up_seconds, send)
         if answer[0] == 2:
             return str(answer[1].decode())
         _check(answer)
@@ -206,30 +205,34 @@ class Submitter:
         now = asyncio.get_running_loop().time()
         if now - self._memory_looked_at >= MEMORY_LOOK_SECONDS:
             self._memory_looked_at = now
-            facts = _facts(await self._lane.call(b"INFO", b"memory"))
-            most = int(facts.get("maxmemory", 0))
-            used = int(facts.get("used_memory", 0))
-            self._memory_is_short = most > 0 and used > most * MEMORY_SHARE
-        if self._memory_is_short:
-            raise QueueUnavailableError("Redis is nearly full", FULL_RETRY_SECONDS)
+            info = await self._lane.call(b"INFO", b"memory")
+            self._memory_fault = server.memory_fault(server.facts_of(info))
+        if self._memory_fault is not None:
+            raise QueueUnavailableError(self._memory_fault, FULL_RETRY_SECONDS)
 
 
-async def _within(seconds: float, send: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call that is safe to repeat, for so long. Raises QueueUnavailableError."""
+async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call that is safe to repeat: it may take `seconds` in all, and begin anew for the
+    first `patience` of them. Raises QueueUnavailableError.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    began = loop.time()
     pause = 0.02
+    refused = 0
     while True:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(began + seconds):
                 return await send()
-        except OutOfMemoryError as error:
-            raise QueueUnavailableError("Redis is full", FULL_RETRY_SECONDS) from error
         except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, RedisError) and not is_away(error):
+            refusal = server.refusal(error)
+            refused += refusal is not None
+            if isinstance(error, RedisError) and refusal is None and not is_away(error):
                 raise
-            if loop.time() + pause >= deadline:
-                raise QueueUnavailableError("Redis does not answer") from error
+            # Once more on a new connection, where a Sentinel may know of another primary.
+            if refused > 1 or refusal == server.FULL:
+                raise QueueUnavailableError(str(refusal), FULL_RETRY_SECONDS) from error
+            if loop.time() + pause >= began + patience:
+                raise QueueUnavailableError(server.explain(error)) from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.5)
 
@@ -278,11 +281,6 @@ def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
         chunks[-1].append(job)
         room -= job.size_bytes
     return chunks
-
-
-def _facts(info: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
-    return {name: value for name, separator, value in lines if separator}
 
 
 def _from_us(microseconds: int) -> datetime:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio as async_redis
-from redis.exceptions import ExecAbortError, OutOfMemoryError
+from redis.exceptions import ExecAbortError
 
 from app.queue import keys
-from app.queue.asking import ask
+from app.queue.asking import REFUSED_RETRY_SECONDS, ask
 from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
 from app.queue.records import Upload
+from app.queue.server import FULL
 
 # A record outlives its upload's promise, so that the keeper still finds it; without a keeper
 # Redis forgets it all the same.
@@ -41,8 +42,8 @@ class UploadRecords:
             pipeline.zadd(keys.UPLOADS, {upload.id: upload.expires_at.timestamp()})
             try:
                 await self._ask(pipeline.execute())
-            except (OutOfMemoryError, ExecAbortError) as error:
-                raise QueueUnavailableError("Redis is full", 30) from error
+            except ExecAbortError as error:
+                raise QueueUnavailableError(FULL, REFUSED_RETRY_SECONDS) from error
 
     async def get(self, upload_id: str) -> Upload | None:
         """The record, expired or not; None when there is none."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis.asyncio as async_redis
 
-from app.queue import keys
+from app.queue import keys, server
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
@@ -94,12 +94,13 @@ class Views:
     async def readiness(self, queues: Iterable[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
         try:
+            reasons = server.faults(await self._server_facts())
             live = await self._live_workers()
             paused = await self._paused()
         except QueueUnavailableError as error:
             return [error.reason]
         served = {queue for worker in live for queue in worker.queues}
-        reasons = [_nobody_listens(queue) for queue in queues if queue not in served]
+        reasons += [_nobody_listens(queue) for queue in queues if queue not in served]
         reasons += [_is_paused(queue) for queue in sorted(paused)]
         faults = {worker.mail_fault for worker in live if worker.mail_fault}
         reasons += sorted(f"the mail server: {fault}" for fault in faults)
@@ -138,6 +139,15 @@ class Views:
         name = record.get(b"origin", b"default").decode("utf-8", "replace")
         score = await self._ask(self._client.zscore(keys.scheduled(name), job_id))
         return datetime.fromtimestamp(score, UTC) if score is not None else None
+
+    async def _server_facts(self) -> dict[str, str]:
+        facts: dict[str, str] = {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for section in server.SECTIONS:
+                pipeline.info(section)
+            for found in await self._ask(pipeline.execute()):
+                facts |= {name: str(value) for name, value in found.items()}
+        return facts
 
     async def _paused(self) -> set[str]:
         return {name.decode() for name in await self._ask(self._client.smembers(keys.PAUSED))}
