@@ -85,7 +85,7 @@ async def replica(own: Scene, tmp_path: Path) -> AsyncIterator[Scene]:
     """The own server as the read-only replica of another one."""
     folder = tmp_path / "primary"
     folder.mkdir()
-    primary = ValkeyServer(folder)
+    primary = ValkeyServer(folder, "--repl-diskless-sync-delay", "0")
     primary.start()
     try:
         own.redis.replicaof("127.0.0.1", str(primary.port))
