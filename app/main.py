@@ -7,6 +7,8 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -70,40 +72,35 @@ _ALLOWED_HEADERS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application stands on: a queue side that keeps to `app.http.ports`, and the rest.
+
+    `closing` says when the process is about to end.
+    """
+
+    transitions: Submitter
+    views: Reader
+    control: Control
+    watcher: Watcher
+    catalog: Catalog
+    storage: Storage
+    uploads: UploadRecords
+    limiter: RateLimiter | None = None
+    closing: Closing = field(default_factory=Closing)
+
+
 def create_app(
     settings: Settings,
+    parts: Parts,
     *,
-    transitions: Submitter,
-    views: Reader,
-    control: Control,
-    watcher: Watcher,
-    catalog: Catalog,
-    storage: Storage,
-    uploads: UploadRecords,
-    limiter: RateLimiter | None = None,
-    closing: Closing | None = None,
     beside: Mapping[str, Sequence[BaseRoute]] | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
-    """The application over any queue side that keeps to `app.http.ports`.
-
-    `closing` says when the process is about to end. `beside` are the routes of what stands
-    beside the API, by the name of its path.
-    """
+    """The application; `beside` are the routes of what stands beside the API, by path."""
     beside = beside if beside is not None else {}
-    endpoints = _endpoints(
-        settings,
-        transitions=transitions,
-        views=views,
-        control=control,
-        watcher=watcher,
-        catalog=catalog,
-        storage=storage,
-        uploads=uploads,
-        closing=closing if closing is not None else Closing(),
-        beside=beside,
-    )
-    authority = Authority(settings.keyring, limiter)
+    endpoints = _endpoints(settings, parts, beside)
+    authority = Authority(settings.keyring, parts.limiter)
     app = Starlette(
         routes=[
             *table(authority, endpoints, settings.max_body_bytes),
@@ -119,48 +116,38 @@ def create_app(
     return app
 
 
-def _endpoints(
-    settings: Settings,
-    *,
-    transitions: Submitter,
-    views: Reader,
-    control: Control,
-    watcher: Watcher,
-    catalog: Catalog,
-    storage: Storage,
-    uploads: UploadRecords,
-    closing: Closing,
-    beside: Iterable[str],
-) -> Endpoints:
+def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpoints:
     terms = Terms(
-        catalog=catalog,
+        catalog=parts.catalog,
         sender=settings.sender,
         retention_finished_seconds=settings.retention_finished_seconds,
         retention_failed_seconds=settings.retention_failed_seconds,
     )
-    intake, lookup = Intake(settings.max_body_bytes), Lookup(views)
-    artifacts = Artifacts(storage, lookup)
+    intake, lookup = Intake(settings.max_body_bytes), Lookup(parts.views)
+    artifacts = Artifacts(parts.storage, lookup)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
     links |= {name: f"/{name}" for name in beside}
     return Endpoints(
         jobs=Jobs(
-            terms=terms, intake=intake, lookup=lookup, transitions=transitions, control=control,
-            watcher=watcher, artifacts=artifacts, closing=closing,
+            terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
+            control=parts.control, watcher=parts.watcher, artifacts=artifacts,
+            closing=parts.closing,
         ),
-        job_list=JobList(views, lookup),
+        job_list=JobList(parts.views, lookup),
         batches=Batches(
-            terms=terms, intake=intake, lookup=lookup, transitions=transitions, views=views,
-            watcher=watcher, closing=closing,
+            terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
+            views=parts.views, watcher=parts.watcher, closing=parts.closing,
         ),
-        events=Events(lookup, views, watcher, closing),
-        queues=Queues(control, catalog.queues()),
+        events=Events(lookup, parts.views, parts.watcher, parts.closing),
+        queues=Queues(parts.control, parts.catalog.queues()),
         uploads=Uploads(
-            storage, uploads, settings.max_upload_bytes, settings.upload_retention_seconds
+            parts.storage, parts.uploads, settings.max_upload_bytes,
+            settings.upload_retention_seconds,
         ),
         artifacts=artifacts,
-        health=Health(views, catalog.queues(), links),
-        openapi=OpenApi(catalog, needs_key=bool(settings.keyring)),
+        health=Health(parts.views, parts.catalog.queues(), links),
+        openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
     )  # fmt: skip
 
 
@@ -190,16 +177,7 @@ async def _as_ours(_: Request, error: Exception) -> Response:
 
 def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Starlette:
     """The application over the Redis of the settings, which it first calls when it must."""
-    client = connect(settings.redis_location)
-    reachability = Reachability()
-    submitter = QueueSubmitter(
-        client,
-        reachability,
-        settings.submit_timeout_seconds,
-        settings.max_queue_jobs,
-        settings.max_queue_bytes,
-    )
-    views = Views(client, reachability)
+    client, reachability = connect(settings.redis_location), Reachability()
     caretaker = Caretaker(
         client,
         reachability,
@@ -207,7 +185,15 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         failure_retention_seconds=settings.retention_failed_seconds,
     )
     upkeep = Upkeep(caretaker)
+    submitter = QueueSubmitter(
+        client,
+        reachability,
+        settings.submit_timeout_seconds,
+        settings.max_queue_jobs,
+        settings.max_queue_bytes,
+    )
     control = QueueControl(client, reachability)
+    views = Views(client, reachability)
     watcher = QueueWatcher(client, reachability)
     limiter = None
     if settings.rate is not None:
@@ -215,43 +201,46 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     storage = open_storage(settings.storage_location)
     uploads = QueueUploadRecords(client, reachability)
     keeper = FileKeeper(storage, uploads, settings.upload_retention_seconds)
+    beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
+    if not settings.is_production:
+        beside["inbox"] = _for_this_machine(inbox.routes(settings.inbox_dir.absolute()))
+    return create_app(
+        settings,
+        Parts(
+            PokingSubmitter(submitter, upkeep), views, control, watcher, catalog, storage,
+            uploads, limiter, closing,
+        ),
+        beside=beside,
+        lifespan=_lifespan(
+            {"upkeep": upkeep.run, "watcher": watcher.run, "file_keeper": keeper.run},
+            [submitter, caretaker, control, views, limiter, storage, client],
+        ),
+    )  # fmt: skip
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> object: ...
+
+
+def _lifespan(
+    background: Mapping[str, Callable[[], Awaitable[None]]], to_close: Sequence[_Closable | None]
+) -> Lifespan[Starlette]:
+    """What runs while the application does, and what is closed after it, in that order."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        running = [
-            asyncio.create_task(_keep_up("upkeep", upkeep.run)),
-            asyncio.create_task(_keep_up("watcher", watcher.run)),
-            asyncio.create_task(_keep_up("file_keeper", keeper.run)),
-        ]
+        running = [asyncio.create_task(_keep_up(name, run)) for name, run in background.items()]
         try:
             yield
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            for part in (submitter, caretaker, control, views, limiter):
+            for part in to_close:
                 if part is not None:
                     await part.aclose()
-            await storage.aclose()
-            await client.aclose()
 
-    beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
-    if not settings.is_production:
-        beside["inbox"] = _for_this_machine(inbox.routes(settings.inbox_dir.absolute()))
-    return create_app(
-        settings,
-        transitions=PokingSubmitter(submitter, upkeep),
-        views=views,
-        control=control,
-        watcher=watcher,
-        catalog=catalog,
-        storage=storage,
-        uploads=uploads,
-        limiter=limiter,
-        closing=closing,
-        beside=beside,
-        lifespan=lifespan,
-    )
+    return lifespan
 
 
 async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from app.http.submissions import view_of
 from app.http.waiting import ENDED, Closing
 from app.keyring import ApiKey
-from app.main import create_app
+from app.main import Parts, create_app
 from app.queue.errors import (
     BadCursorError,
     IdempotencyMismatchError,
@@ -360,15 +360,17 @@ def app_over(
     settings = settings if settings is not None else settings_with()
     return create_app(
         settings,
-        transitions=queue,
-        views=queue,
-        control=queue,
-        watcher=queue,
-        limiter=queue if settings.rate is not None else None,
-        catalog=catalog if catalog is not None else load_catalog(),
-        storage=storage if storage is not None else UnsupportedStorage("memory:"),
-        uploads=uploads if uploads is not None else MemoryUploads(),
-        closing=closing,
+        Parts(
+            transitions=queue,
+            views=queue,
+            control=queue,
+            watcher=queue,
+            limiter=queue if settings.rate is not None else None,
+            catalog=catalog if catalog is not None else load_catalog(),
+            storage=storage if storage is not None else UnsupportedStorage("memory:"),
+            uploads=uploads if uploads is not None else MemoryUploads(),
+            closing=closing if closing is not None else Closing(),
+        ),
     )
 
 
