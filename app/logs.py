@@ -6,17 +6,28 @@ import json
 import logging
 import re
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
+
+from pydantic_core import PydanticSerializationError, to_json
 
 # What would begin a line of its own, or tell a terminal what to do.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LEVELS = {number: name.lower() for name, number in logging.getLevelNamesMapping().items()}
 
 
 def event(logger: logging.Logger, name: str, /, level: int = logging.INFO, **fields: Any) -> None:
     """Log an event name and its fields. None is left out; no body, address, key or secret."""
-    if logger.isEnabledFor(level):
-        kept = {key: value for key, value in fields.items() if value is not None}
+    if not logger.isEnabledFor(level):
+        return
+    kept = {key: value for key, value in fields.items() if value is not None}
+    outputs = logging.root.handlers
+    output = outputs[0] if len(outputs) == 1 else None
+    if isinstance(output, JsonLines) and output.takes(logger, kept):
+        output.write(_json_line(time.time(), level, logger.name, name, kept))
+    else:
         logger.log(level, name, extra={"fields": kept})
 
 
@@ -26,13 +37,32 @@ def configure(style: Literal["text", "json"], level: str) -> None:
     # (docs.python.org/3/howto/logging.html#optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    output = logging.StreamHandler(sys.stderr)
+    output = (JsonLines if style == "json" else logging.StreamHandler)(sys.stderr)
     output.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [output]
     root.setLevel(level.upper())
     for chatty in ("asyncio", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+class JsonLines(logging.StreamHandler[Any]):
+    """Writes lines, those of our own events without a LogRecord: a quarter of the cost."""
+
+    def takes(self, logger: logging.Logger, fields: dict[str, Any]) -> bool:
+        """Whether a line may be written at once: nobody else hears it, and no filter adds to it.
+
+        The only filter is the one that adds a missing request id.
+        """
+        return not logger.handlers and (not self.filters or "request_id" in fields)
+
+    def write(self, line: str) -> None:
+        try:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        except (OSError, ValueError):
+            # As a StreamHandler: a log that cannot be written must not stop the work.
+            self.handleError(logging.makeLogRecord({"msg": line}))
 
 
 class TextFormatter(logging.Formatter):
@@ -52,18 +82,32 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: at, level, logger, event, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
-            "at": at.replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-        }
-        for key, value in _fields(record).items():
-            line.setdefault(key, value)
+        fields = _fields(record)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+            fields = fields | {"traceback": self.formatException(record.exc_info)}
+        name = record.getMessage()
+        return _json_line(record.created, record.levelno, record.name, name, fields)
+
+
+def _json_line(at: float, level: int, logger: str, name: str, fields: dict[str, Any]) -> str:
+    line = {
+        "at": f"{_to_the_second(int(at))}.{int(at % 1 * 1000):03d}Z",
+        "level": _LEVELS.get(level, "info"),
+        "logger": logger,
+        "event": name,
+    }
+    # What the line itself says stands, whatever a field of the same name would.
+    whole = line | fields if line.keys().isdisjoint(fields) else line | fields | line
+    try:
+        return to_json(whole, fallback=str).decode()
+    except PydanticSerializationError:
+        # Half a surrogate pair, which UTF-8 cannot carry but an escape can.
+        return json.dumps(whole, default=str)
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from app import logs
 from app.http import dashboard, inbox
+from app.http.application import Application
 from app.http.artifacts import Artifacts
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
@@ -30,10 +28,9 @@ from app.http.intake import Intake
 from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.lookup import Lookup
-from app.http.middleware import Errors, RequestId, RequestIdFilter
+from app.http.middleware import Edge, RequestIdFilter
 from app.http.openapi import OpenApi
 from app.http.ports import Control, RateLimiter, Reader, Submitter, UploadRecords, Watcher
-from app.http.problems import from_starlette
 from app.http.queues import Queues
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
@@ -101,19 +98,14 @@ def create_app(
     beside = beside if beside is not None else {}
     endpoints = _endpoints(settings, parts, beside)
     authority = Authority(settings.keyring, parts.limiter)
-    app = Starlette(
+    return Application(
         routes=[
             *table(authority, endpoints, settings.max_body_bytes),
             *(route for routes in beside.values() for route in routes),
         ],
         middleware=_middleware(settings),
-        exception_handlers={HTTPException: _as_ours},
         lifespan=lifespan,
     )
-    # A path that ends in a slash is another path: 404, as a problem, and no redirect that
-    # turns a POST into a guess.
-    app.router.redirect_slashes = False
-    return app
 
 
 def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpoints:
@@ -152,9 +144,10 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
-    stack = [Middleware(RequestId)]
+    stack = [Middleware(Edge)]
     if settings.cors_origins:
-        # Around the errors: a page must be able to read what went wrong.
+        # Errors are answered within, as a page must be able to read what went wrong; what this
+        # answers by itself has its request id from without.
         stack.append(
             Middleware(
                 CORSMiddleware,
@@ -164,15 +157,10 @@ def _middleware(settings: Settings) -> list[Middleware]:
                 expose_headers=_EXPOSED_HEADERS,
             )
         )
-    stack.append(Middleware(Errors))
+        stack.append(Middleware(Edge))
     if not settings.keyring:
         stack.append(Middleware(LocalOnly, trusted_origins=settings.cors_origins))
     return stack
-
-
-async def _as_ours(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    raise from_starlette(error)
 
 
 def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Starlette:

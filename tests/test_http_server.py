@@ -21,9 +21,9 @@ from tests.conftest import poll_until
 ROOT = Path(__file__).parent.parent
 SERVER = """
 import sys
-from app.http import server
+from app.http import protocol, server
 from tests.http_doubles import MemoryQueue, app_over
-server.HEADERS_SECONDS = 0.3
+protocol.HEADERS_SECONDS = 0.3
 server.MAX_CONNECTIONS = 4
 sock = server.listen("127.0.0.1", 0)
 print(sock.getsockname()[1], flush=True)

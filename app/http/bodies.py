@@ -26,6 +26,9 @@ SILENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 1024
 # In the scope, once the whole body has arrived: who is refused then may keep the connection.
 BODY_READ = "recado.body_read"
+# In the scope, once all of the body is here to be taken at once; set by the server.
+BODY_WHOLE = "recado.body_whole"
+_HEADERS = "recado.headers"
 _SMALL_BYTES = 1024 * 1024
 # Digits of a Content-Length: int() refuses thousands of them.
 _LONGEST_LENGTH = 18
@@ -33,10 +36,10 @@ _LONGEST_LENGTH = 18
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that name, in lower case, or None."""
-    for found, value in scope["headers"]:
-        if found == name:
-            return bytes(value)
-    return None
+    first: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if first is None:
+        first = scope[_HEADERS] = dict(reversed(scope["headers"]))
+    return first.get(name)
 
 
 def check_declared_length(scope: Scope, limit_bytes: int) -> None:
@@ -57,14 +60,14 @@ async def read_json_text(
     when the client went away before the end.
     """
     _check_media_type(scope)
-    text = await _read(receive, limit_bytes, silence_seconds)
+    text = await _read(scope, receive, limit_bytes, silence_seconds)
     scope[BODY_READ] = True
     return text
 
 
 async def require_no_fields(scope: Scope, receive: Receive) -> None:
     """For what takes no fields: the body must be absent, or an empty object."""
-    text = await _read(receive, _SMALL_BYTES, SILENCE_SECONDS)
+    text = await _read(scope, receive, _SMALL_BYTES, SILENCE_SECONDS)
     scope[BODY_READ] = True
     if not text.strip():
         return
@@ -108,7 +111,16 @@ def _has_infinity(value: Any) -> bool:
     return False
 
 
-async def _read(receive: Receive, limit_bytes: int, silence_seconds: float) -> bytes:
+async def _read(scope: Scope, receive: Receive, limit_bytes: int, silence_seconds: float) -> bytes:
+    if BODY_WHOLE in scope:
+        # Nothing to wait for, and so no time to limit.
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit_bytes:
+            raise BodyTooLargeError(limit_bytes)
+        return whole
     loop = asyncio.get_running_loop()
     started = loop.time()
     chunks: list[bytes] = []

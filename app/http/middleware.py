@@ -1,4 +1,4 @@
-"""What every request passes: a request id around it, and errors turned into problems.
+"""What every request passes: an id of its own, and errors turned into problems.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware would cost more than all the rest of a submission.
 """
@@ -10,13 +10,15 @@ import os
 import re
 from contextvars import ContextVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.http.answers import RawHeaders
 from app.http.auth import ALLOWANCE, KEY, rate_headers
 from app.http.bodies import header
-from app.http.problems import instance, problem_answer
+from app.http.problems import from_starlette, instance, problem_answer
 from app.http.streams import has_unread_body, refuse
 
 log = logging.getLogger("recado.http")
@@ -30,8 +32,12 @@ def new_request_id() -> bytes:
     return os.urandom(12).hex().encode()
 
 
-class RequestId:
-    """Gives each request an id, the client's own when it is sane, and sends it back."""
+class Edge:
+    """What every request passes first and every answer last.
+
+    It gives the request an id, the client's own when it is sane, and sends that back; answers any
+    error as a problem; and logs what an operator has to know.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,59 +46,54 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        raw = given if given is not None and _SANE_ID.fullmatch(given) else new_request_id()
-        request_id = raw.decode()
-        scope[REQUEST_ID] = request_id
+        raw = _request_id(scope)
+        request_id = scope[REQUEST_ID] = raw.decode()
+        started = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                headers = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
-                headers.append((b"x-request-id", raw))
-                allowance = scope.get(ALLOWANCE)
-                if allowance is not None:
-                    headers += rate_headers(allowance)
-                message["headers"] = headers
+                started = True
+                message["headers"] = _signed(message["headers"], raw, scope)
             await send(message)
 
         token = _current_request_id.set(request_id)
         try:
             await self._app(scope, receive, send_with_id)
-        finally:
-            _current_request_id.reset(token)
-
-
-class Errors:
-    """Answers any error as a problem, and logs what an operator has to know."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_note)
         except ClientDisconnect:
             logs.event(log, "client_gone", logging.DEBUG, path=instance(scope))
         except Exception as error:  # the edge: nothing may leave as a traceback
-            answer = problem_answer(error, scope, scope[REQUEST_ID])
+            if isinstance(error, HTTPException):
+                error = from_starlette(error)
+            answer = problem_answer(error, scope, request_id)
             _report(error, answer.status, scope)
             if started:
                 # Too late for another status: a cut connection says that it is not whole.
                 raise
             if has_unread_body(scope):
-                await refuse(answer, receive, send)
+                await refuse(answer, receive, send_with_id)
             else:
-                await answer(scope, receive, send)
+                await answer(scope, receive, send_with_id)
+        finally:
+            _current_request_id.reset(token)
+
+
+def _request_id(scope: Scope) -> bytes:
+    if REQUEST_ID in scope:  # from an edge further out
+        known: str = scope[REQUEST_ID]
+        return known.encode()
+    given = header(scope, b"x-request-id")
+    return given if given is not None and _SANE_ID.fullmatch(given) else new_request_id()
+
+
+def _signed(headers: RawHeaders, request_id: bytes, scope: Scope) -> RawHeaders:
+    """The headers of an answer, with what every answer tells."""
+    signed = [pair for pair in headers if pair[0] != b"x-request-id"]
+    signed.append((b"x-request-id", request_id))
+    allowance = scope.get(ALLOWANCE)
+    if allowance is not None:
+        signed += rate_headers(allowance)
+    return signed
 
 
 def _report(error: Exception, status: int, scope: Scope) -> None:

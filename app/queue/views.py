@@ -121,6 +121,8 @@ class Views:
         if self._looking is None or (is_old and self._looking.done()):
             self._looked_at = now
             self._looking = asyncio.create_task(self._look())
+        elif self._looking.done():
+            return self._looking.result()
         return await asyncio.shield(self._looking)
 
     async def _look(self) -> tuple[list[LiveWorker], set[str]]:

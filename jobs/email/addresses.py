@@ -52,9 +52,14 @@ class Address:
         return self.ascii_addr_spec.rpartition("@")[2]
 
 
+def is_plain(text: str) -> bool:
+    """Whether it is an address as nearly all are, which needs no closer look."""
+    return len(text) <= MAX_SPEC_OCTETS and _PLAIN.fullmatch(text) is not None
+
+
 def parse_address(text: str) -> Address:
     """Parse exactly one address. Raises AddressError for anything else."""
-    if len(text) <= MAX_SPEC_OCTETS and _PLAIN.fullmatch(text) is not None:
+    if is_plain(text):
         return Address("", text, text)
     if len(text) > MAX_TEXT:
         raise AddressError("is too long for an address")
@@ -93,7 +98,7 @@ def _parse_name(name: str) -> str:
 
 
 def _parse_spec(spec: str, name: str) -> Address:
-    if len(spec) <= MAX_SPEC_OCTETS and _PLAIN.fullmatch(spec) is not None:
+    if is_plain(spec):
         return Address(name, spec, spec)
     local, at, domain = spec.rpartition("@")
     if not at:

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from jobs.email.addresses import AddressError, parse_address
+from jobs.email.addresses import AddressError, is_plain, parse_address
 
 MAX_ADDRESSES = 50
 MAX_SUBJECT = 998
@@ -37,7 +37,8 @@ _NEEDS_A_BODY: JsonDict = {
 
 def _check_address(value: str) -> str:
     try:
-        parse_address(value)
+        if not is_plain(value):
+            parse_address(value)
     except AddressError as error:
         raise PydanticCustomError("address", "{reason}", {"reason": str(error)}) from error
     return value
