@@ -31,6 +31,7 @@ from app.queue.transitions import (
     Claim,
     Claimed,
     Outcome,
+    Passed,
     Recovered,
     WorkerTransitions,
     beat_arguments,
@@ -117,6 +118,7 @@ class Actor:
             scene.client, scene.reachability, name=self.name, queues=queues
         )
         self.seq = 0
+        self.passed: list[Passed] = []
 
     async def claim(
         self, coroutines: int = 8, processes: int = 0, process_types: tuple[str, ...] = ()
@@ -126,8 +128,10 @@ class Actor:
             processes=processes,
             queues=self.queues,
             process_types=process_types,
+            passed=self.passed,
         )
         self.seq = max(self.seq, claim.seq)
+        self.passed = claim.passed or self.passed
         return claim
 
     async def take(self) -> Claimed:

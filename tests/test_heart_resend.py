@@ -8,6 +8,7 @@ import pytest
 
 from app.queue import scripts
 from app.queue.calling import run_script
+from app.queue.transitions import claim_arguments
 from tests.conftest import ValkeyServer
 from tests.harness import draft
 from tests.heart_scene import BEATS, Actor, LossyNetwork, Scene, scene_on, submit_arguments
@@ -31,9 +32,9 @@ async def scene(redis_url: str, network: LossyNetwork) -> AsyncIterator[Scene]:
         yield scene
 
 
-def _send_claim(actor: Actor, seq: int) -> tuple[object, ...]:
+def _send_claim(actor: Actor, seq: int) -> list[object]:
     """A claim as it stands on the wire, for one that arrives late."""
-    return (actor.name, seq, 8, 0, 8, 1024 * 1024, b"", 1, "default")
+    return claim_arguments(actor.name, seq, coroutines=8, processes=0, queues=["default"])
 
 
 async def test_submit_is_accepted_once(scene: Scene, network: LossyNetwork) -> None:

@@ -17,6 +17,7 @@ from app.queue.errors import JobIdTakenError, QueueUnavailableError
 from app.queue.packing import LARGE_BODY_BYTES
 from app.queue.records import Upload, encode_call, new_job_id
 from app.queue.submitting import STAGED_SECONDS, Submitter
+from app.queue.transitions import claim_arguments
 from app.queue.uploads import UploadRecords
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import draft
@@ -190,9 +191,10 @@ async def test_large_body_is_run_with_its_body_and_does_not_expire(scene: Scene)
     assert claims[large].fields["data"] == encode_call("test.note", {"message": LARGE})
     assert set(claims) == {large, small}
     again = await run_script(
-        scene.lane, scripts.CLAIM,
-        actor.name, actor.seq, 8, 0, 8, 1024 * 1024, b"", 1, "default",
-    )  # fmt: skip
+        scene.lane,
+        scripts.CLAIM,
+        *claim_arguments(actor.name, actor.seq, coroutines=8, processes=0, queues=["default"]),
+    )
     # The script itself answers without it, not to hold up the server.
     assert {job[0].decode() for job in again[1] if job[4][2] is None} == {large}
     assert await actor.finish(claims[large], ttl=0) == "done"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import redis.asyncio as async_redis
@@ -16,7 +16,7 @@ from app.queue import scripts
 from app.queue.batching import MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
 from app.queue.connection import Lane, Reachability, until_answered
-from app.queue.keys import PREFIX, job
+from app.queue.keys import PREFIX, job, queue
 from app.queue.scripts import Script
 
 # No beat for so long, and a worker counts as dead.
@@ -64,14 +64,28 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """All up to this job in that queue is of the kind (`c`oroutine, `p`rocess) without a slot."""
+
+    queue: str
+    kind: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim brought. `state` `register`: the worker must be born again first."""
+    """What a claim brought. `state` `register`: the worker must be born again first.
+
+    `has_more`: it stopped looking before it had seen all; the next one goes on from `passed`.
+    """
 
     state: Literal["ok", "register", "suspended"]
-    jobs: list[Claimed]
-    dropped: list[str]
-    broken: list[str]
+    jobs: list[Claimed] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     seq: int = 0
+    has_more: bool = False
+    passed: list[Passed] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +169,41 @@ class WorkerTransitions:
         processes: int,
         queues: Sequence[str],
         process_types: Sequence[str],
+        floor: int = 0,
+        floor_jobs: int = 0,
+        passed: Sequence[Passed] = (),
     ) -> Claim:
-        """Take jobs for the free slots, in order of `queues`."""
+        """Take jobs for the free slots, in order of `queues`.
+
+        From the first `floor` of them `floor_jobs` at most. `passed` is what earlier claims
+        of this worker said of what lies in front.
+        """
         self._claim_seq += 1
         seq = self._claim_seq
-        answer = await self._repeat(
-            self._claim_lane, scripts.CLAIM,
-            self.name, seq, coroutines, processes, min(64, coroutines + processes),
-            _CLAIM_BYTES, BROKEN_EXC, len(queues), *queues, *process_types,
+        arguments = claim_arguments(
+            self.name, seq,
+            coroutines=coroutines, processes=processes, queues=queues,
+            process_types=process_types, floor=floor, floor_jobs=floor_jobs, passed=passed,
         )  # fmt: skip
+        answer = await self._repeat(self._claim_lane, scripts.CLAIM, *arguments)
         state = answer[0].decode()
         if state != "ok":
-            return Claim(state, [], [], [])
+            return Claim(state)
         jobs = [_claimed(each) for each in answer[1]]
         for each in jobs:
             if "data" not in each.fields:
                 await self._fetch_body(each)
         dropped, broken = ([each.decode() for each in ids] for ids in answer[2:4])
-        return Claim("ok", jobs, dropped, broken, seq)
+        now_passed = [Passed(*(part.decode() for part in each)) for each in answer[5]]
+        return Claim("ok", jobs, dropped, broken, seq, bool(answer[4]), now_passed)
+
+    async def has_waiting(self, queues: Sequence[str]) -> bool:
+        """Whether any of these queues has an entry: one command, for who looks in vain."""
+        answer = await until_answered(
+            lambda: self._claim_lane.call(b"EXISTS", *map(queue, queues)),
+            stop=lambda: self.stop_waiting,
+        )
+        return bool(answer)
 
     async def end(self, outcome: Outcome) -> str:
         """Report how an execution ended: `done`, or `late` when it is no longer ours."""
@@ -203,6 +234,27 @@ class WorkerTransitions:
         return await until_answered(
             lambda: run_script(lane, script, *arguments), stop=lambda: self.stop_waiting
         )
+
+
+def claim_arguments(
+    worker: str,
+    seq: int,
+    *,
+    coroutines: int,
+    processes: int,
+    queues: Sequence[str],
+    process_types: Sequence[str] = (),
+    floor: int = 0,
+    floor_jobs: int = 0,
+    passed: Sequence[Passed] = (),
+) -> list[Any]:
+    """What the claim script takes."""
+    marks = [part for each in passed for part in (each.queue, each.kind, each.job_id)]
+    return [
+        worker, seq, coroutines, processes, min(MOST_ITEMS, coroutines + processes),
+        _CLAIM_BYTES, BROKEN_EXC, floor, floor_jobs,
+        len(queues), *queues, len(marks), *marks, *process_types,
+    ]  # fmt: skip
 
 
 def _claimed(answer: list[Any]) -> Claimed:

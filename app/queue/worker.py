@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
-import os
-import platform
 import random
-import re
 import signal
-import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -21,21 +15,22 @@ from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
-from rq.version import VERSION as RQ_VERSION
 
 from app.logs import event
-from app.queue import keys
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
-from app.queue.claimed import Call, read_call
-from app.queue.connection import Lane, Reachability, is_away
+from app.queue.claimed import read_call
+from app.queue.connection import Lane, Reachability
+from app.queue.hearing import Hearing
+from app.queue.identity import worker_facts, worker_name
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.progress import ProgressReporter
-from app.queue.records import PRIORITIES, queue_name, split_queue_name
 from app.queue.retry import Failure
 from app.queue.running import Runner
-from app.queue.transitions import Caretaker, Claimed, WorkerTransitions
+from app.queue.runs import Run, Runs
+from app.queue.transitions import Caretaker, Claim, Claimed, WorkerTransitions
+from app.queue.turns import Turns
 from app.queue.upkeep import Upkeep
 from jobs.catalog import Catalog
 from jobs.context import MailSender
@@ -68,27 +63,6 @@ class WorkerOptions:
     params_defaults: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Run:
-    """One execution in this process. `stop` is resolved with why it must end early.
-
-    `call` None: it cannot be run, and `refusal` says why.
-    """
-
-    claimed: Claimed
-    stop: asyncio.Future[str]
-    started: float
-    type_name: str
-    in_process: bool = False
-    call: Call | None = None
-    refusal: PermanentError | None = None
-    task: asyncio.Task[None] | None = None
-
-    def end_early(self, why: str) -> None:
-        if not self.stop.done():
-            self.stop.set_result(why)
-
-
 class Worker:
     """One worker process. `run` returns when it was asked to stop and has drained."""
 
@@ -112,9 +86,9 @@ class Worker:
         self._options = options
         self._children = children
         self._reachability = Reachability()
-        self._queues = _in_order_of_priority(options.queues)
+        self._turns = Turns(options.queues)
         self._transitions = WorkerTransitions(
-            client, self._reachability, name=self.name, queues=self._queues
+            client, self._reachability, name=self.name, queues=self._turns.names
         )
         self._progress = ProgressReporter(Lane(client, self._reachability), self.name)
         self._runner = Runner(
@@ -131,15 +105,19 @@ class Worker:
         self._limits = Limits(
             options.abandoned_limit, options.retention_seconds, options.failure_retention_seconds
         )
-        self._runs: dict[str, Run] = {}  # by composite, until Redis knows the outcome
+        self._runs = Runs(options.concurrency, options.processes)
+        self._process_types = [each.name for each in catalog if not each.is_async]
         self._arrived_claim = 0
-        self._busy = {False: 0, True: 0}  # slots in use: coroutines, processes
         self._look = asyncio.Event()
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
         self._grace_until = math.inf
         self._probe_mail = probe_mail
         self._mail_report = ""
+        self._hearing = Hearing(
+            client, self._reachability, self.name, self._runs, self._turns.names,
+            look=self._look.set, tend=self._upkeep.poke, shut_down=self.request_stop,
+        )  # fmt: skip
 
     # Life
 
@@ -149,7 +127,7 @@ class Worker:
         # The caller's: a `def` job should not have to wait for the first fork.
         self._children.start()
         background = [
-            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._hearing.run()),
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._watch_mail_server()),
         ]
@@ -180,17 +158,7 @@ class Worker:
             loop.add_signal_handler(each, self.request_stop)
 
     async def _register(self) -> bool:
-        host = socket.gethostname()
-        await self._transitions.birth(
-            {
-                "pid": str(os.getpid()),
-                "hostname": host,
-                "ip_address": await asyncio.to_thread(_address_of, host),
-                "version": RQ_VERSION,
-                "python_version": sys.version.replace("\n", " "),
-                "x_platform": platform.platform(),
-            }
-        )
+        await self._transitions.birth(await asyncio.to_thread(worker_facts))
         return True
 
     async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:
@@ -211,16 +179,20 @@ class Worker:
     async def _claim_until_drain(self) -> None:
         while not self._drain.is_set():
             self._look.clear()
-            coroutines, processes = self._free_slots()
+            coroutines, processes = self._runs.free_slots
             if coroutines + processes == 0:
                 await self._look.wait()
                 continue
+            look = self._turns.next()
             claim = await self._unless_leaving(
                 self._transitions.claim(
                     coroutines=coroutines,
                     processes=processes,
-                    queues=self._rotated_queues(),
-                    process_types=[each.name for each in self._catalog if not each.is_async],
+                    queues=look.queues,
+                    floor=look.floor,
+                    floor_jobs=look.floor_jobs,
+                    passed=look.passed,
+                    process_types=self._process_types,
                 )
             )
             if claim is None:
@@ -228,16 +200,20 @@ class Worker:
             if claim.state == "register":
                 await self._unless_leaving(self._register())
                 continue
-            for claimed in claim.jobs:
-                self._begin(claimed)
-            # Only now: the heart tells Redis to take back what arrived and is not held.
-            self._arrived_claim = max(self._arrived_claim, claim.seq)
-            for job_id in claim.dropped:
-                event(log, "queue_entry_dropped", logging.WARNING, job_id=job_id)
-            for job_id in claim.broken:
-                event(log, "job_failed", logging.ERROR, job_id=job_id, code="broken_record")
-            if not claim.jobs:
+            self._turns.took(look, claim)
+            self._take(claim)
+            if not claim.jobs and not claim.has_more:
                 await self._wait_for_work()
+
+    def _take(self, claim: Claim) -> None:
+        for claimed in claim.jobs:
+            self._begin(claimed)
+        # Only now: the heart tells Redis to take back what arrived and is not held.
+        self._arrived_claim = max(self._arrived_claim, claim.seq)
+        for job_id in claim.dropped:
+            event(log, "queue_entry_dropped", logging.WARNING, job_id=job_id)
+        for job_id in claim.broken:
+            event(log, "job_failed", logging.ERROR, job_id=job_id, code="broken_record")
 
     async def _unless_leaving(self, call: Coroutine[Any, Any, T]) -> T | None:
         """The call's answer; None when we are leaving and Redis cannot be asked any more.
@@ -264,25 +240,14 @@ class Worker:
             self._transitions.stop_waiting = False
 
     async def _wait_for_work(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._look.wait()
-
-    def _free_slots(self) -> tuple[int, int]:
-        options = self._options
-        return (
-            max(0, options.concurrency - self._busy[False]),
-            max(0, options.processes - self._busy[True]),
-        )
-
-    def _rotated_queues(self) -> list[str]:
-        """Strict in priority; within one, each queue is first in its turn."""
-        self._queues = [
-            name
-            for priority in PRIORITIES
-            for name in _rotate([q for q in self._queues if split_queue_name(q)[1] == priority])
-        ]
-        return self._queues
+        """Until a wake-up, or an entry that came without one."""
+        while not self._look.is_set() and not self._drain.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._look.wait()
+                    return
+            if await self._unless_leaving(self._transitions.has_waiting(self._turns.names)):
+                return
 
     # Running
 
@@ -296,9 +261,7 @@ class Worker:
         else:
             run.type_name = run.call.job_type.name
             run.in_process = not run.call.job_type.is_async
-            # Not when its task gets its turn: the next claim counts free slots before that.
-            self._busy[run.in_process] += 1
-        self._runs[claimed.composite] = run
+        self._runs.add(run)
         run.task = asyncio.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
@@ -311,11 +274,11 @@ class Worker:
             except (RedisError, OSError) as error:
                 # We are leaving and Redis is away, or it refuses the call. Not held any more,
                 # the job goes back to its queue with the next beat, or by our silence.
-                del self._runs[run.claimed.composite]
+                self._runs.remove(run)
                 event(log, "outcome_unreported", logging.WARNING, job_id=run.claimed.id,
                       error=type(error).__name__)  # fmt: skip
                 return
-        del self._runs[run.claimed.composite]
+        self._runs.remove(run)
         if outcome is not None and outcome.kind == "retry":
             self._upkeep.poke()
         self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
@@ -335,7 +298,7 @@ class Worker:
             log.exception("run_failed", extra={"fields": self._facts(run)})
             return Ended("error", failure=Failure.of(error), call=call)
         finally:
-            self._busy[run.in_process] -= 1
+            self._runs.free_slot(run)
             self._look.set()
 
     def _facts(self, run: Run) -> dict[str, Any]:
@@ -363,47 +326,27 @@ class Worker:
 
     async def _finish_runs(self) -> None:
         """Give running jobs the grace, then interrupt them; each goes back to its queue."""
-        if not await self._wait_for_runs(self._grace_until - time.monotonic()):
-            for run in self._runs.values():
-                run.end_early("shutdown")
-            if not await self._wait_for_runs(FAREWELL_SECONDS, hurry=False):
+        if not await self._runs.wait(self._grace_until - time.monotonic(), self._hurry):
+            self._runs.end_early("shutdown")
+            if not await self._runs.wait(FAREWELL_SECONDS):
                 self._transitions.stop_waiting = True
-                await self._wait_for_runs(1.0, hurry=False)
+                await self._runs.wait(1.0)
 
-    async def _wait_for_runs(self, seconds: float, *, hurry: bool = True) -> bool:
-        """True when nothing runs any more; false when the time is up, or a hurry began."""
-        hurrying = asyncio.create_task(self._hurry.wait())
-        deadline = time.monotonic() + seconds
-        try:
-            while tasks := {run.task for run in self._runs.values() if run.task is not None}:
-                left = deadline - time.monotonic()
-                if left <= 0 or (hurry and self._hurry.is_set()):
-                    return False
-                waiting: set[asyncio.Task[Any]] = {*tasks, hurrying} if hurry else {*tasks}
-                await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if all(task.done() for task in tasks):
-                    return True
-            return True
-        finally:
-            hurrying.cancel()
-
-    # Hearing
+    # Beating
 
     def _held(self) -> Held:
         arrived = self._arrived_claim  # before the composites, see Held
-        return Held(arrived, list(self._runs), self._mail_report)
+        return Held(arrived, self._runs.composites, self._mail_report)
 
     def _heard(self, beat: Beat) -> None:
         if beat.must_register and not self._drain.is_set():
             event(log, "worker_forgotten", logging.WARNING, worker=self.name)
-            for run in self._runs.values():
-                run.end_early("lost")
+            self._runs.end_early("lost")
             self._look.set()
             return
-        for why, composites in (("lost", beat.lost), ("requested", beat.stop)):
-            for composite in composites:
-                if composite in self._runs:
-                    self._runs[composite].end_early(why)
+        lost, stop = frozenset(beat.lost), frozenset(beat.stop)
+        self._runs.end_early("lost", lambda run: run.claimed.composite in lost)
+        self._runs.end_early("requested", lambda run: run.claimed.composite in stop)
 
     async def _watch_mail_server(self) -> None:
         while self._probe_mail is not None:
@@ -413,78 +356,3 @@ class Worker:
                 event(log, name, logging.WARNING if report else logging.INFO)
             self._mail_report = report
             await asyncio.sleep(PROBE_SECONDS)
-
-    async def _listen(self) -> None:
-        """Wake-ups, and the commands of RQ's tools, for as long as the worker lives."""
-        while True:
-            pubsub = self._client.pubsub(ignore_subscribe_messages=True)
-            try:
-                await pubsub.subscribe(keys.WAKE, keys.commands(self.name))
-                self._look.set()
-                while True:
-                    message = await pubsub.get_message(timeout=5.0)
-                    if message is not None:
-                        self._obey(message)
-            except (RedisError, OSError) as error:
-                self._reachability.lost(error)
-                if not is_away(error):
-                    event(log, "listening_failed", logging.ERROR, error=str(error))
-            finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
-            await asyncio.sleep(POLL_SECONDS)
-
-    def _obey(self, message: dict[str, Any]) -> None:
-        data = message["data"]
-        if message["channel"] == keys.WAKE.encode():
-            names = set(data.decode().split(","))
-            if "@" in names:
-                self._upkeep.poke()
-            if names.intersection(self._queues):
-                self._look.set()
-            return
-        try:
-            command = json.loads(data)
-            self._obey_command(command["command"], command)
-        except (ValueError, KeyError, TypeError):
-            event(log, "command_unreadable", logging.WARNING)
-
-    def _obey_command(self, name: str, command: dict[str, Any]) -> None:
-        """What `rq.command` sends: stop a job or an execution, shut down, kill the horse."""
-        matches: Callable[[Run], bool]
-        if name == "shutdown":
-            self.request_stop()
-            return
-        if name == "stop-job":
-            matches = lambda run: run.claimed.id == command["job_id"]  # noqa: E731
-        elif name == "stop-execution":
-            matches = lambda run: run.claimed.execution == command["execution_id"]  # noqa: E731
-        elif name == "kill-horse":
-            matches = lambda run: run.in_process  # noqa: E731
-        else:
-            return
-        why = "killed" if name == "kill-horse" else "requested"
-        for run in list(self._runs.values()):
-            if matches(run):
-                run.end_early(why)
-
-
-def worker_name() -> str:
-    """`host.pid.random`: never taken twice, so that a dead worker's name blocks nobody."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]
-    return f"{host}.{os.getpid()}.{os.urandom(5).hex()}"
-
-
-def _address_of(host: str) -> str:
-    try:
-        return socket.gethostbyname(host)
-    except OSError:
-        return "unknown"
-
-
-def _in_order_of_priority(queues: Sequence[str]) -> list[str]:
-    return [queue_name(queue, priority) for priority in PRIORITIES for queue in queues]
-
-
-def _rotate(names: list[str]) -> list[str]:
-    return names[1:] + names[:1]

@@ -2,10 +2,6 @@
 -- `job` has id, queue, place (q now, s at, r after `at` seconds), at, expires (ms or ''),
 -- type, by, size, slot key and limit ('' without), allow ('1' also after failed parents),
 -- parents, tags (a table), fields (flat), batch.
-local function base_queue(q)
-  return (string.gsub(string.gsub(q, '%.high$', ''), '%.low$', ''))
-end
-
 local function kind_of(key) return call('TYPE', key).ok end
 
 -- Nothing is written before every job of a call has passed.

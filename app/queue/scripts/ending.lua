@@ -17,8 +17,7 @@ local function leave(id, status)
   local job = call('HMGET', job_key(id), 'rate_limit_key', 'x_size', 'origin', 'x_expires')
   leave_slot(id, job[1])
   if job[2] and job[3] then
-    local base = string.gsub(string.gsub(job[3], '%.high$', ''), '%.low$', '')
-    call('HINCRBY', OURS .. 'bytes', base, -(tonumber(job[2]) or 0))
+    call('HINCRBY', OURS .. 'bytes', base_queue(job[3]), -(tonumber(job[2]) or 0))
     call('HDEL', job_key(id), 'x_size')
   end
   if job[4] then call('ZREM', OURS .. 'expires', id) end

@@ -42,6 +42,10 @@ local function queue_key(q) return P .. ':queue:' .. q end
 local function execution_key(composite) return P .. ':execution:' .. composite end
 local function worker_key(w) return P .. ':worker:' .. w end
 local function held_key(w) return P .. ':worker:' .. w .. ':executions' end
+-- Its name without a priority: what is paused and counted is the whole of it.
+local function base_queue(q)
+  return (string.gsub(string.gsub(q, '%.high$', ''), '%.low$', ''))
+end
 local function split_composite(composite) return string.match(composite, '^([^:]*):(.*)$') end
 
 local function queue_names()
