@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +89,15 @@ CONTENDERS = (
 )  # fmt: skip
 
 
-def installed(contender: Contender, cache: Path) -> Path:
-    """The Python that runs a contender: ours, or one in an environment made on first use."""
-    if contender.peer is None:
+def installed(peer: str | None, cache: Path) -> Path:
+    """The Python of a peer: ours, or one in an environment made on first use."""
+    if peer is None:
         return Path(sys.executable)
-    requirements = PEERS / f"{contender.peer}.txt"
+    requirements = PEERS / f"{peer}.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    home = cache / f"{contender.peer}-{digest}"
+    home = cache / f"{peer}-{digest}"
     if not home.exists():
-        print(f"installing {contender.label} …", flush=True)
+        print(f"installing {peer} …", file=sys.stderr, flush=True)
         # Made under another name first: a half-made one must not pass for whole. Its Python
         # is called with -m, so that it does not mind being moved.
         unready = home.with_name(home.name + ".unready")
@@ -109,9 +109,8 @@ def installed(contender: Contender, cache: Path) -> Path:
     return home / "bin" / "python"
 
 
-def versions(contender: Contender, python: Path) -> dict[str, str]:
-    """Of the packages that matter, and of what serves HTTP."""
-    names = (*contender.shown, "uvicorn", "uvloop", "httptools", "hiredis")
+def versions(names: Sequence[str], python: Path) -> dict[str, str]:
+    """Of packages, as that Python has them."""
     code = (
         "import sys\nfrom importlib.metadata import version\n"
         "for name in sys.argv[1:]: print(version(name))"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
+from benchmarks.bars import BAR, LEFT, WIDTH, bar
 from benchmarks.contenders import CONTENDERS
+from benchmarks.figures import Figure
 from benchmarks.load import Load
-from benchmarks.report import MANY_CLIENTS, Figure, Results
+from benchmarks.report import MANY_CLIENTS, Results
 
 _COLOURS = {"off": "#9ec9e2", "everysec": "#3c93c2", "always": "#0d4a70"}
-_LEFT, _WIDTH, _BAR, _GAP = 190, 560, 13, 14
-_TOP = 56
+_GAP, _TOP = 14, 56
 
 
 def draw(results: Results, caption: str) -> str:
@@ -34,7 +35,7 @@ def draw(results: Results, caption: str) -> str:
     total = _TOP + 2 * height + 30
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 120} {total}"'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 120} {total}"'
             ' font-family="system-ui, sans-serif" font-size="12" fill="#222">',
             '<rect width="100%" height="100%" fill="#fff"/>',
             '<text x="16" y="26" font-size="16" font-weight="600">Submitting an e-mail job</text>',
@@ -52,7 +53,7 @@ def _milliseconds(load: Load) -> float:
 
 
 def _legend(results: Results) -> list[str]:
-    parts, x = [], _LEFT + _WIDTH - 220
+    parts, x = [], LEFT + WIDTH - 220
     for fsync in results.fsyncs:
         parts.append(f'<rect x="{x}" y="16" width="12" height="12" fill="{_COLOURS[fsync]}"/>')
         parts.append(f'<text x="{x + 17}" y="26">AOF {fsync}</text>')
@@ -61,7 +62,7 @@ def _legend(results: Results) -> list[str]:
 
 
 def _height(results: Results) -> int:
-    return 34 + len(CONTENDERS) * (len(results.fsyncs) * _BAR + _GAP) + 10
+    return 34 + len(CONTENDERS) * (len(results.fsyncs) * BAR + _GAP) + 10
 
 
 def _panel(results: Results, title: str, form: str, figure: Callable[[str, str], Figure]) -> str:
@@ -70,34 +71,18 @@ def _panel(results: Results, title: str, form: str, figure: Callable[[str, str],
         for contender in CONTENDERS
         for fsync in results.fsyncs
     }
-    scale = _WIDTH / max(each.high for each in figures.values())
+    scale = WIDTH / max(each.high for each in figures.values())
     parts = [f'<text x="16" y="18" font-weight="600">{escape(title)}</text>']
     y = 34
     for contender in CONTENDERS:
-        middle = y + len(results.fsyncs) * _BAR / 2 + 4
+        middle = y + len(results.fsyncs) * BAR / 2 + 4
         weight = ' font-weight="600"' if contender.name == "recado" else ""
         parts.append(
-            f'<text x="{_LEFT - 10}" y="{middle}" text-anchor="end"{weight}>'
+            f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end"{weight}>'
             f"{escape(contender.label)}</text>"
         )
         for fsync in results.fsyncs:
-            parts.append(_bar(figures[contender.name, fsync], scale, y, _COLOURS[fsync], form))
-            y += _BAR
+            parts.append(bar(figures[contender.name, fsync], scale, y, _COLOURS[fsync], form))
+            y += BAR
         y += _GAP
     return "".join(parts)
-
-
-def _bar(figure: Figure, scale: float, y: float, colour: str, form: str) -> str:
-    low, middle, high = (
-        _LEFT + value * scale for value in (figure.low, figure.middle, figure.high)
-    )
-    centre = y + (_BAR - 1) / 2
-    return (
-        f'<rect x="{_LEFT}" y="{y}" width="{middle - _LEFT:.1f}" height="{_BAR - 1}"'
-        f' fill="{colour}"/>'
-        f'<path d="M{low:.1f} {centre}H{high:.1f}M{low:.1f} {centre - 3}v6'
-        f'M{high:.1f} {centre - 3}v6"'
-        ' stroke="#222" fill="none"/>'
-        f'<text x="{high + 6:.1f}" y="{centre + 4}" font-size="11">'
-        f"{format(figure.middle, form)}</text>"
-    )

@@ -1,14 +1,15 @@
-"""The processes under measurement: a Valkey for each way of writing, and web servers."""
+"""The processes under measurement: a Valkey for each way of writing, web servers, workers."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def valkey(folder: Path, fsync: str) -> Iterator[Server]:
         "--save", "", "--appendonly", append, "--appendfsync", when,
         "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction",
     ]  # fmt: skip
-    with _running(command, folder, {}, folder / "valkey.log") as pid:
-        _await(lambda: _accepts(port), "Valkey", folder / "valkey.log")
+    with running(command, folder, {}, folder / "valkey.log") as pid:
+        await_port(port, "Valkey", folder / "valkey.log")
         yield Server(pid, port)
 
 
@@ -55,9 +56,14 @@ def web(
     command: Sequence[str], cwd: Path, environment: Mapping[str, str], port: int, log: Path
 ) -> Iterator[Server]:
     """A web server. What it writes goes to a file, as a supervisor would keep it."""
-    with _running(command, cwd, environment, log) as pid:
+    with running(command, cwd, environment, log) as pid:
         _await(lambda: _answers(port), command[-1], log)
         yield Server(pid, port)
+
+
+def await_port(port: int, what: str, log: Path) -> None:
+    """Return when something listens there. Raises StartError."""
+    _await(lambda: _accepts(port), what, log)
 
 
 def emptied(client: redis.Redis) -> None:
@@ -85,6 +91,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def family_cpu_seconds(pid: int) -> float:
+    """Of a process, its living descendants, and those that have ended and were waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task").glob("*/children")
+        family = [int(child) for file in children for child in file.read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    own = sum(map(int, fields[11:15])) / _TICKS
+    return own + sum(family_cpu_seconds(child) for child in family)
+
+
 def machine_cpu_seconds() -> float:
     """What all processes of the machine have used; without idle, I/O wait and steal."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
@@ -93,22 +111,24 @@ def machine_cpu_seconds() -> float:
 
 
 @contextmanager
-def _running(
+def running(
     command: Sequence[str], cwd: Path, environment: Mapping[str, str], log: Path
 ) -> Iterator[int]:
+    """A process, by its id, until the end of the block; then none of its children is left."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output
-        )
+            command, cwd=cwd, env={**os.environ, **environment}, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
     try:
         yield process.pid
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _await(ready: Callable[[], bool], what: str, log: Path) -> None:

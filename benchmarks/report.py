@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from benchmarks.contenders import CONTENDERS
+from benchmarks.figures import Figure, table
 from benchmarks.load import Load
 
 OURS = "recado"
@@ -21,25 +21,6 @@ class Measurement:
     fsync: str
     round: int
     load: Load
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """The median of several rounds, and how far they spread."""
-
-    middle: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
-        return cls(median(values), min(values), max(values))
-
-    def text(self, form: str = ",.0f", factor: float = 1.0) -> str:
-        middle, low, high = (
-            format(value * factor, form) for value in (self.middle, self.low, self.high)
-        )
-        return f"{middle} ({low}–{high})" if low != high else middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +102,8 @@ def page(results: Results, circumstances: Sequence[str]) -> str:
     """Markdown that reads well in a terminal too."""
     parts = ["# Submitting: POST /v1/emails", "", *circumstances, ""]
     for fsync in results.fsyncs:
-        parts += [f"## AOF {fsync}", "", *_table(_contender_rows(results, fsync)), ""]
-    parts += ["## Goals", "", *_table(_goal_rows(results))]
+        parts += [f"## AOF {fsync}", "", *table(_contender_rows(results, fsync)), ""]
+    parts += ["## Goals", "", *table(_goal_rows(results))]
     return "\n".join(parts) + "\n"
 
 
@@ -171,13 +152,3 @@ def _goal_rows(results: Results) -> list[list[str]]:
             reached = "yes" if goal.met(ratio.middle) else "no"
             rows.append([goal.text, bound, fsync, ratio.text(".2f"), by_cpu, reached])
     return rows
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return lines

