@@ -43,7 +43,7 @@ from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
 from app.queue.file_keeper import FileKeeper
 from app.queue.rates import RateLimiter as QueueRateLimiter
-from app.queue.records import Idempotency, JobDraft
+from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.submitting import Submitter as QueueSubmitter
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
@@ -115,7 +115,8 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         retention_finished_seconds=settings.retention_finished_seconds,
         retention_failed_seconds=settings.retention_failed_seconds,
     )
-    intake, lookup = Intake(settings.max_body_bytes), Lookup(parts.views)
+    lookup = Lookup(parts.views)
+    intake = Intake(settings.max_body_bytes, lookup)
     artifacts = Artifacts(parts.storage, lookup)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
@@ -248,19 +249,28 @@ class PokingSubmitter:
         self._submitter = submitter
         self._upkeep = upkeep
 
-    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
-        replayed = await self._submitter.submit(draft, idempotency)
+    async def submit(
+        self, draft: JobDraft, idempotency: Idempotency | None = None
+    ) -> Replay | None:
+        replay = await self._submitter.submit(draft, idempotency)
         if draft.scheduled_at is not None:
             self._upkeep.poke()
-        return replayed
+        return replay
 
     async def submit_batch(
-        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
-    ) -> str | None:
-        first_id = await self._submitter.submit_batch(batch_id, drafts, idempotency)
+        self,
+        batch_id: str,
+        drafts: Sequence[JobDraft],
+        idempotency: Idempotency | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Replay | None:
+        replay = await self._submitter.submit_batch(batch_id, drafts, idempotency, places)
         if any(draft.scheduled_at is not None for draft in drafts):
             self._upkeep.poke()
-        return first_id
+        return replay
+
+    async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
+        await self._submitter.keep_answer(idempotency, by, answer)
 
 
 class DashboardOnDemand:

@@ -173,7 +173,7 @@ def submit_arguments(*drafts: JobDraft, seq: int = 1) -> list[Any]:
     """What the script `submit` takes, for one request of these drafts."""
     by = drafts[0].submitted_by or ""
     packed = [part for each in drafts for part in pack(each).arguments()]
-    return ["client", seq, 10**6, 10**12, 1, len(drafts), by, "", "", "", "", "", *packed]
+    return ["client", seq, 10**6, 10**12, 1, len(drafts), by, *[""] * 6, *packed]
 
 
 class Scene:

@@ -36,7 +36,9 @@ from app.queue.records import (
     JobDraft,
     JobFilter,
     JobView,
+    KeptAnswer,
     Page,
+    Replay,
     Status,
 )
 from app.settings import Settings
@@ -71,9 +73,12 @@ class MemoryQueue:
     listeners: dict[str, list[Heard]] = field(default_factory=lambda: defaultdict(list))
     # Runs when a job has just been accepted, as fast as a worker could be.
     on_submit: Callable[[JobDraft], None] | None = None
+    answers: dict[tuple[str, str], KeptAnswer] = field(default_factory=dict)
     _used: dict[tuple[str | None, str], tuple[str, JobDraft | str]] = field(default_factory=dict)
 
-    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
+    async def submit(
+        self, draft: JobDraft, idempotency: Idempotency | None = None
+    ) -> Replay | None:
         self._check()
         if self.full is not None:
             raise QueueUnavailableError(self.full, retry_after_seconds=30)
@@ -83,15 +88,26 @@ class MemoryQueue:
             draft.id, draft.request_id = first.id, first.request_id
             draft.created_at, draft.enqueued_at = first.created_at, first.enqueued_at
             draft.scheduled_at, draft.status = first.scheduled_at, first.status
-            return True
+            return Replay(first.id, self._answer(draft, idempotency))
         self._accept(draft)
         if idempotency is not None:
             self._used[draft.submitted_by, idempotency.key] = (idempotency.fingerprint, draft)
-        return False
+        return None
+
+    async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
+        self.answers.setdefault((by, idempotency.key), answer)
+
+    def _answer(self, draft: JobDraft, idempotency: Idempotency | None) -> KeptAnswer | None:
+        assert idempotency is not None
+        return self.answers.get((str(draft.submitted_by), idempotency.key))
 
     async def submit_batch(
-        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
-    ) -> str | None:
+        self,
+        batch_id: str,
+        drafts: Sequence[JobDraft],
+        idempotency: Idempotency | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Replay | None:
         self._check()
         if self.full is not None:
             raise QueueUnavailableError(self.full, retry_after_seconds=30)
@@ -100,7 +116,7 @@ class MemoryQueue:
             raise IdempotencyPendingError
         first = self._before(drafts, idempotency)
         if isinstance(first, str):
-            return first
+            return Replay(first, self._answer(drafts[0], idempotency))
         by = drafts[0].submitted_by
         for draft in drafts:
             assert (draft.batch_id, draft.submitted_by) == (batch_id, by)
@@ -108,6 +124,7 @@ class MemoryQueue:
         self.batches[batch_id] = BatchView(
             id=batch_id, size=len(drafts), job_ids=[draft.id for draft in drafts], counts={},
             failures=[], created_at=drafts[0].created_at, finished_at=None, submitted_by=by,
+            places=None if places is None else list(places),
         )  # fmt: skip
         if idempotency is not None:
             self._used[by, idempotency.key] = (idempotency.fingerprint, batch_id)

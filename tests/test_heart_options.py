@@ -21,7 +21,7 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.outcomes import Ended, Limits, outcome_of
-from app.queue.records import Concurrency, Idempotency, JobFilter, new_job_id
+from app.queue.records import Concurrency, Idempotency, JobFilter, Replay, new_job_id
 from app.queue.retry import Failure
 from app.queue.submitting import Submitter
 from tests.harness import draft
@@ -54,7 +54,7 @@ async def test_fifty_equal_requests_at_once_make_one_job(scene: Scene) -> None:
         *([scene.submitter, *others][n % 3].submit(each, key) for n, each in enumerate(drafts))
     )
 
-    assert replayed.count(False) == 1
+    assert replayed.count(None) == 1
     assert len({each.id for each in drafts}) == 1
     assert len({each.created_at for each in drafts}) == 1
     assert scene.queued() == [drafts[0].id]
@@ -77,7 +77,7 @@ async def test_key_with_another_request_is_a_mismatch_and_of_another_client_a_ne
         replace(draft("test.note"), submitted_by="b"), Idempotency("k", "one")
     )
 
-    assert replayed is False
+    assert replayed is None
     assert len(scene.queued()) == 2
 
 
@@ -97,7 +97,7 @@ async def test_repeated_request_is_answered_also_when_its_times_have_passed(scen
         scheduled_at=now - timedelta(seconds=60),
     )  # fmt: skip
 
-    assert await scene.submitter.submit(again, Idempotency("k", "one")) is True
+    assert await scene.submitter.submit(again, Idempotency("k", "one")) == Replay(first.id)
 
     assert (again.id, again.status, again.enqueued_at) == (first.id, "scheduled", None)
     with pytest.raises(ExpiredError):
@@ -330,7 +330,7 @@ async def test_batch_is_accepted_as_one_whole(scene: Scene, size: int) -> None:
 
     assert await scene.submitter.submit_batch(batch_id, drafts, key) is None
     again = [replace(draft("test.note"), id=new_job_id(), submitted_by="a") for _ in range(size)]
-    assert await scene.submitter.submit_batch(new_job_id(), again, key) == batch_id
+    assert await scene.submitter.submit_batch(new_job_id(), again, key) == Replay(batch_id)
 
     assert scene.queued() == [each.id for each in drafts]
     actor = await scene.worker()

@@ -142,6 +142,22 @@ class TestStrict:
         ]
         assert len(queue.drafts) == 1
 
+    async def test_unknown_parents_are_pointed_at_among_other_faults(
+        self, client: httpx2.AsyncClient, queue: MemoryQueue
+    ) -> None:
+        known = (await client.post("/v1/jobs", json=LOG)).json()["id"]
+        orphan = {"options": {"depends_on": [known, "f" * 35]}}
+
+        response = await submit(client, LOG | orphan, {"type": "no.such"}, BAD_EMAIL | orphan)
+
+        assert pointers(response) == [
+            "/jobs/0/options/depends_on/1",
+            "/jobs/1/type",
+            "/jobs/2/params/to/0",
+            "/jobs/2/options/depends_on/1",
+        ]
+        assert len(queue.drafts) == 1
+
     async def test_full_queue_is_503(self, client: httpx2.AsyncClient, queue: MemoryQueue) -> None:
         queue.full = "too many jobs wait in queue default"
 

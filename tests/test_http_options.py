@@ -76,6 +76,41 @@ async def test_unknown_parent_is_named_where_it_stands(client: httpx2.AsyncClien
     assert faults(response) == ["/options/depends_on/2"]
 
 
+async def test_everything_that_is_wrong_is_told_at_once(client: httpx2.AsyncClient) -> None:
+    options = {
+        "allow_failure": 1,
+        "depends_on": ["x" * 20, "y" * 20],
+        "expires_at": "2001-01-01T00:00:00Z",
+    }
+    jobs = [
+        {"type": "log.write", "params": {"message": 5}, "options": options, "func": "os.system"},
+    ]
+    answers = [
+        await client.post("/v1/jobs", json=jobs[0], headers={"Idempotency-Key": "k"}),
+        await client.post("/v1/jobs", json=jobs[0]),
+        await client.post("/v1/batches", json={"jobs": [LOG, jobs[0]]}),
+        await client.post("/v1/emails", json={"nonsense": 1, "options": options}),
+    ]
+
+    times_and_parents = [
+        "/options/expires_at", "/options/depends_on/0", "/options/depends_on/1",
+    ]  # fmt: skip
+    expected = ["/options/allow_failure", "/func", "/params/message", *times_and_parents]
+    told = [faults(answer) for answer in answers]
+    assert told[0] == told[1] == expected
+    assert told[2] == [f"/jobs/1{pointer}" for pointer in expected]
+    assert told[3][-3:] == times_and_parents
+    assert {"/options/allow_failure", "/nonsense", "/to"} <= set(told[3])
+
+
+async def test_every_unknown_parent_is_named_at_once(client: httpx2.AsyncClient) -> None:
+    known = (await submit(client)).json()["id"]
+
+    response = await submit(client, depends_on=["e" * 35, known, "f" * 35])
+
+    assert faults(response) == ["/options/depends_on/0", "/options/depends_on/2"]
+
+
 async def test_foreign_parent_is_as_unknown_as_any(queue: MemoryQueue) -> None:
     keys = [key("a", "submit"), key("b", "submit"), key("c", "submit", "read")]
     async with connect(app_over(queue, settings_with(keys))) as client:
@@ -116,7 +151,6 @@ async def test_foreign_parent_is_as_unknown_as_any(queue: MemoryQueue) -> None:
         ({"depends_on": [""]}, "/options/depends_on/0"),
         ({"depends_on": [5]}, "/options/depends_on/0"),
         ({"allow_failure": True}, "/options/allow_failure"),
-        ({"allow_failure": 1, "depends_on": ["x" * 20]}, "/options/allow_failure"),
         ({"concurrency": {"key": "k"}}, "/options/concurrency/limit"),
         ({"concurrency": {"limit": 1}}, "/options/concurrency/key"),
         ({"concurrency": {"key": "", "limit": 1}}, "/options/concurrency/key"),

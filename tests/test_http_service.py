@@ -207,17 +207,6 @@ def test_repeated_permissive_batch_names_the_jobs_that_there_are(web: Web) -> No
     assert pointers == ["/jobs/0/options/depends_on/0", "/jobs/2/options/depends_on/0"]
 
 
-def test_late_job_of_a_batch_with_a_key_never_runs(web: Web) -> None:
-    """Only Redis knows whether the request is a repeated one; a refusal could not be told."""
-    late = NOTE | {"options": {"expires_at": "2020-01-01T00:00:00Z"}}
-    headers = {"Idempotency-Key": "late", "Prefer": "wait=20"}
-    response = web.client.post("/v1/batches", json={"jobs": [NOTE, late]}, headers=headers)
-    job = web.client.get(f"/v1/jobs/{response.json()['job_ids'][1]}").json()
-
-    assert response.json()["counts"] == {"finished": 1, "canceled": 1}
-    assert (job["reason"], job["attempt"]) == ("expired", 0)
-
-
 def test_running_job_is_stopped(web: Web, tmp_path: Path) -> None:
     job, _ = gated(tmp_path)
     job_id = web.client.post("/v1/jobs", json=job).json()["id"]

@@ -50,6 +50,11 @@ def json_answer(
     return Answer(status, render(content), kept + headers if headers is not None else kept)
 
 
+def kept_answer(body: bytes, status: int, headers: RawHeaders) -> Answer:
+    """JSON that was rendered before, for who asks the same once more."""
+    return Answer(status, body, [_JSON, _NO_SNIFFING, _NO_STORE, *headers])
+
+
 def html_answer(page: str, status: int = 200) -> Answer:
     return Answer(status, page.encode(), [_HTML, _NO_SNIFFING, _STATIC_PAGE])
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, RawHeaders, json_answer, revalidated
+from app.http.answers import Answer, RawHeaders, json_answer, kept_answer, revalidated
 from app.http.auth import acting_key, may_see
 from app.http.batch_submissions import Batch, draft_batch
-from app.http.faults import InvalidRequestError, NotFoundError
+from app.http.faults import NotFoundError
 from app.http.idempotency import REPLAYED
 from app.http.intake import Intake, Received
 from app.http.lookup import ID, Lookup
@@ -25,8 +26,13 @@ from app.http.problems import problem
 from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
 from app.http.waiting import ENDED, Closing, stay
-from app.queue.errors import QueueUnavailableError, UnknownParentError
-from app.queue.records import BatchView, JobFilter, JobView
+from app.queue.errors import (
+    ExpiredError,
+    QueueFullError,
+    QueueUnavailableError,
+    UnknownParentError,
+)
+from app.queue.records import BatchView, JobDraft, JobFilter, JobView, KeptAnswer, Replay
 
 log = logging.getLogger("recado.http")
 
@@ -34,9 +40,6 @@ log = logging.getLogger("recado.http")
 LARGE_BODY_BYTES = 16 * 1024
 RETRY_AFTER = (b"retry-after", b"1")
 PAGE = 200
-# Parents looked at when one is missing, before the rest is tried again.
-_LOOKS = 500
-_LOOKS_AT_ONCE = 25
 # A batch as it stands, and its jobs when each has an answer of its own.
 Seen = tuple[BatchView, Mapping[str, JobView]]
 
@@ -70,23 +73,32 @@ class Batches:
             lambda body, origin: draft_batch(body, self._terms, origin),
             LARGE_BODY_BYTES,
         )
-        batch = received.made
+        batch, key = received.made, received.idempotency
+        if batch.refused:
+            await self._complete(request, received)
         seconds = asked_wait(request.scope)
+        headers: RawHeaders = [] if seconds is None else [applied(seconds)]
+        seen = None
         if seconds is None:
-            return await self._answer(request, batch, await self._submit(request, received), None)
-        first_id, ids = batch.id, [draft.id for draft in batch.drafts.values()]
-        async with self._watcher.ended(ids) as waiting:
-            headers = await self._submit(request, received)
-            del received  # a body may be large, and a wait long
-            headers.append(applied(seconds))
-            if batch.id == first_id:
-                for refused in set(ids) - {draft.id for draft in batch.drafts.values()}:
-                    waiting.settle(refused)
-                await stay(request.receive, waiting.wait(seconds), self._closing)
-                return await self._answer(request, batch, headers, await self._see(batch))
-        # A repeated request: the first one's batch is waited for.
-        await self._follow(request, batch.id, seconds)
-        return await self._answer(request, batch, headers, await self._see(batch))
+            replay = await self._submit(request, received)
+        else:
+            ids = [draft.id for draft in batch.drafts.values()]
+            async with self._watcher.ended(ids) as waiting:
+                replay = await self._submit(request, received)
+                if replay is None:
+                    del received  # a body may be large, and a wait long
+                    for refused in set(ids) - {draft.id for draft in batch.drafts.values()}:
+                        waiting.settle(refused)
+                    await stay(request.receive, waiting.wait(seconds), self._closing)
+                    seen = await self._see(batch)
+        if replay is not None:
+            return await self._repeat(request, received, replay, headers)
+        answer = await self._answer(request, batch, headers, seen)
+        if key is not None and batch.drafts:
+            has_ended = seen is not None and seen[0].finished_at is not None
+            kept = KeptAnswer(answer.status, has_ended, answer.body)
+            await self._transitions.keep_answer(key, batch.submitted_by, kept)
+        return answer
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/batches/{id}."""
@@ -103,62 +115,94 @@ class Batches:
                 view = seen if seen is not None else view
         return revalidated(request, json_answer(show_batch(view), headers=headers))
 
-    async def _submit(self, request: Request, received: Received[Batch]) -> RawHeaders:
-        """Submit what may go, until Redis takes all of it. Raises InvalidRequestError."""
+    async def _complete(self, request: Request, received: Received[Batch]) -> None:
+        """Find what else is wrong with a batch of which some jobs are refused already."""
+        batch = received.made
+        if not batch.permissive:
+            # It is no repetition of one that was accepted: what is late now was so at once.
+            batch.refuse_late(datetime.now(UTC), received.body)
+        with suppress(QueueUnavailableError):
+            missing = await self._lookup.unknown(acting_key(request), batch.named_ids())
+            batch.refuse_unknown(missing, received.body)
+        if not batch.permissive:
+            raise batch.refusal()
+
+    async def _submit(self, request: Request, received: Received[Batch]) -> Replay | None:
+        """Submit what may go, until Redis takes all of it.
+
+        Raises InvalidRequestError, and QueueFullError when there is room for nothing.
+        """
         batch = received.made
         while batch.drafts:
             drafts = list(batch.drafts.values())
             try:
-                first_id = await self._transitions.submit_batch(
-                    batch.id, drafts, received.idempotency
+                replay = await self._transitions.submit_batch(
+                    batch.id, drafts, received.idempotency, batch.places
                 )
-            except UnknownParentError as error:
-                missing = await self._missing(request, batch)
-                missing.add(drafts[error.job_index].depends_on[error.parent_index])
-                batch.refuse_unknown(missing, received.body)
-                if not batch.permissive:
-                    raise InvalidRequestError(batch.all_faults()) from None
+            except (UnknownParentError, ExpiredError) as error:
+                await self._refuse(request, received, drafts, error)
                 continue
-            if first_id is None:
+            except QueueFullError as error:
+                if not batch.permissive:
+                    raise
+                batch.refuse_full(error)
+                if len(batch.full) == batch.size:
+                    raise
+                continue
+            if replay is None:
                 self._report("batch_submitted", batch, request)
-                return []
-            await self._become(request, received, first_id)
-            self._report("submission_repeated", batch, request)
-            return [REPLAYED]
-        return []
+            return replay
+        return None
 
-    async def _missing(self, request: Request, batch: Batch) -> set[str]:
-        """Parents that are not there, or not for this key: the first few hundred looked at."""
-        key = acting_key(request)
-        ids = batch.parent_ids()[:_LOOKS]
-        missing: set[str] = set()
-        for start in range(0, len(ids), _LOOKS_AT_ONCE):
-            some = ids[start : start + _LOOKS_AT_ONCE]
-            views = await asyncio.gather(*(self._lookup.again(each) for each in some))
-            missing |= {
-                job_id
-                for job_id, view in zip(some, views, strict=True)
-                if view is None or not may_see(key, view.submitted_by)
-            }
-        return missing
+    async def _refuse(
+        self,
+        request: Request,
+        received: Received[Batch],
+        drafts: Sequence[JobDraft],
+        error: UnknownParentError | ExpiredError,
+    ) -> None:
+        """What Redis found first, and all else of its kind. Raises when the batch is strict."""
+        batch = received.made
+        missing = await self._lookup.unknown(acting_key(request), batch.named_ids())
+        late = set()
+        if isinstance(error, ExpiredError):
+            late.add(error.job_index)
+        else:
+            missing.add(drafts[error.job_index].depends_on[error.parent_index])
+        batch.refuse_late(datetime.now(UTC), received.body, late)
+        batch.refuse_unknown(missing, received.body)
+        if not batch.permissive:
+            raise batch.refusal() from None
 
     async def _become(self, request: Request, received: Received[Batch], first_id: str) -> None:
         """The batch of a repeated request becomes what the first one made, as it was then."""
         batch = received.made
-        batch.id = first_id
         view = await self._views.batch(first_id)
         if view is None:
             return
-        jobs = await self._jobs(first_id)
-        refused = batch.refused_before(view.job_ids, jobs)
-        if refused:
-            missing = await self._missing(request, batch)
-            batch.refuse_again(refused, missing, received.body)
-        for draft, job_id in zip(batch.drafts.values(), view.job_ids, strict=True):
-            job = jobs.get(job_id)
-            draft.id, draft.batch_id = job_id, first_id
-            draft.request_id = job.request_id if job is not None else draft.request_id
-            draft.recorded(view.created_at)
+        missing: set[str] = set()
+        if view.places is not None:
+            missing = await self._lookup.unknown(acting_key(request), batch.named_ids())
+        batch.become(view, await self._jobs(first_id), missing, received.body)
+
+    async def _repeat(
+        self, request: Request, received: Received[Batch], replay: Replay, headers: RawHeaders
+    ) -> Answer:
+        """The first answer again; who would wait waits for the first one's batch."""
+        batch = received.made
+        batch.id = replay.id
+        self._report("submission_repeated", batch, request)
+        headers = [*headers, REPLAYED]
+        seconds, kept, seen = asked_wait(request.scope), replay.answer, None
+        if kept is not None and (seconds is None or kept.is_final):
+            location = (b"location", b"/v1/batches/" + replay.id.encode())
+            more = [RETRY_AFTER] if kept.status == 202 else []
+            return kept_answer(kept.body, kept.status, [location, *more, *headers])
+        await self._become(request, received, replay.id)
+        if seconds is not None:
+            await self._follow(request, batch.id, seconds)
+            seen = await self._see(batch)
+        return await self._answer(request, batch, headers, seen)
 
     async def _see(self, batch: Batch) -> Seen | None:
         """How the batch stands now; None when that cannot be known."""
@@ -222,9 +266,9 @@ class Batches:
         for place in range(batch.size):
             draft = batch.drafts.get(place)
             if draft is None:
-                error = InvalidRequestError(batch.faults[place])
+                error = batch.refused[place] if place in batch.refused else batch.full[place]
                 shown = problem(error, request.scope, request.scope[REQUEST_ID])
-                results.append({"status": 422, "problem": shown})
+                results.append({"status": shown["status"], "problem": shown})
             else:
                 view = now.get(draft.id, view_of(draft))
                 warnings = [] if view.status in ENDED else await self._lookup.warnings(view.queue)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.queue.records import Allowance
 
@@ -126,11 +127,23 @@ class Fault:
         return {"pointer": self.pointer, "detail": self.detail}
 
 
-class InvalidRequestError(ValueError):
-    """Well-formed, but not what this path takes."""
+class NamedJob(NamedTuple):
+    """Where a body names another job, and which."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        first, listed = faults[0], faults[:MAX_FAULTS]
+    pointer: str
+    job_id: str
+
+
+class InvalidRequestError(ValueError):
+    """Well-formed, but not what this path takes.
+
+    `named` are jobs on which the request depends, and which have not been looked for yet.
+    """
+
+    def __init__(self, faults: Sequence[Fault], named: Sequence[NamedJob] = ()) -> None:
+        # None yet: that a job which it names is not there is about to be found.
+        first = faults[0] if faults else Fault("", "does not fit")
+        listed = faults[:MAX_FAULTS]
         where = first.parameter if first.parameter is not None else first.pointer
         notes = []
         if len(listed) > 1:
@@ -140,15 +153,19 @@ class InvalidRequestError(ValueError):
         more = f" ({', '.join(notes)})" if notes else ""
         super().__init__(f"{where or 'body'}: {first.detail}{more}")
         self.faults = faults
+        self.named = named
 
     @property
     def listed(self) -> Sequence[Fault]:
         """The first of them, as many as a client is told."""
         return self.faults[:MAX_FAULTS]
 
-    def below(self, base: str) -> list[Fault]:
-        """The faults, for whom the body stands at `base` in a larger one."""
-        return [Fault(base + fault.pointer, fault.detail) for fault in self.faults]
+    def below(self, base: str) -> InvalidRequestError:
+        """The same, for whom the body stands at `base` in a larger one."""
+        return InvalidRequestError(
+            [Fault(base + fault.pointer, fault.detail) for fault in self.faults],
+            [NamedJob(base + pointer, job_id) for pointer, job_id in self.named],
+        )
 
     @classmethod
     def parameter(cls, name: str, detail: str) -> InvalidRequestError:

@@ -12,7 +12,9 @@ from starlette.requests import Request
 
 from app.http.auth import acting_key
 from app.http.bodies import parse_json, read_json_text
+from app.http.faults import InvalidRequestError
 from app.http.idempotency import asked_key, idempotency
+from app.http.lookup import Lookup
 from app.http.middleware import REQUEST_ID
 from app.http.submissions import Origin
 from app.queue.records import Idempotency
@@ -36,7 +38,8 @@ class Received(Generic[T]):
 class Intake:
     """Reads bodies, of which few large ones at a time."""
 
-    def __init__(self, max_body_bytes: int) -> None:
+    def __init__(self, max_body_bytes: int, lookup: Lookup) -> None:
+        self._lookup = lookup
         self._max_body_bytes = max_body_bytes
         self._large_bodies = asyncio.Semaphore(2)
 
@@ -64,7 +67,10 @@ class Intake:
             made = make(body, origin)
             return Received(made, body, None if key is None else idempotency(scope, key, body))
 
-        if len(text) < large_body_bytes:
-            return check()
-        async with self._large_bodies:
-            return await asyncio.to_thread(check)
+        try:
+            if len(text) < large_body_bytes:
+                return check()
+            async with self._large_bodies:
+                return await asyncio.to_thread(check)
+        except InvalidRequestError as error:
+            raise await self._lookup.completed(error, acting) from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, RawHeaders, json_answer, revalidated
+from app.http.answers import Answer, RawHeaders, json_answer, kept_answer, revalidated
 from app.http.artifacts import Artifacts
 from app.http.auth import acting_key
 from app.http.bodies import require_no_fields
@@ -19,16 +20,9 @@ from app.http.intake import Intake, Received
 from app.http.lookup import Lookup
 from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
+from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.showing import show_job, show_job_type
-from app.http.submissions import (
-    EXPIRED,
-    Origin,
-    Terms,
-    draft_flat_job,
-    draft_job,
-    unknown_parent,
-    view_of,
-)
+from app.http.submissions import Origin, Terms, draft_flat_job, draft_job, view_of
 from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
 from app.queue.errors import (
     ExpiredError,
@@ -36,7 +30,7 @@ from app.queue.errors import (
     QueueUnavailableError,
     UnknownParentError,
 )
-from app.queue.records import JobDraft, JobView
+from app.queue.records import Idempotency, JobDraft, JobView, KeptAnswer, Replay
 from jobs.catalog import UnknownJobTypeError
 
 log = logging.getLogger("recado.http")
@@ -139,46 +133,78 @@ class Jobs:
     async def _take(self, request: Request, make: Callable[[Any, Origin], JobDraft]) -> Answer:
         received = await self._intake.read(request, make)
         seconds = asked_wait(request.scope)
-        draft = received.made
+        draft, key = received.made, received.idempotency
         if seconds is None:
-            headers = await self._submit(received)
-            return await self._accepted(view_of(draft), headers)
+            replay = await self._submit(request, received)
+            if replay is not None:
+                return await self._repeat(request, draft, replay)
+            warnings = await self._lookup.warnings(draft.queue)
+            answer = _accepted(view_of(draft), warnings, [])
+            # Without a warning the same answer can be made again from what the key keeps.
+            if key is not None and warnings:
+                await self._keep(key, draft, answer)
+            return answer
         kept = draft.retention_seconds > 0
         async with following(self._watcher, draft.id, is_kept=kept) as awaited:
-            first_id = draft.id
-            headers = await self._submit(received)
+            replay = await self._submit(request, received)
             del received  # a body may be large, and a wait long
-            if draft.id == first_id:
+            if replay is None:
                 seeing = self._await(request, awaited, view_of(draft), seconds)
-                return await self._told(seeing, draft, [applied(seconds), *headers])
-        # A repeated request: the first one's job is waited for.
-        seeing = self._follow(request, view_of(draft), seconds)
-        return await self._told(seeing, draft, [applied(seconds), *headers])
+                answer = await self._told(seeing, draft, [applied(seconds)])
+                if key is not None:
+                    await self._keep(key, draft, answer)
+                return answer
+        return await self._repeat(request, draft, replay)
 
-    async def _submit(self, received: Received[JobDraft]) -> RawHeaders:
+    async def _repeat(self, request: Request, draft: JobDraft, replay: Replay) -> Answer:
+        """The first answer again; who would wait waits for the first one's job."""
+        seconds, kept = asked_wait(request.scope), replay.answer
+        headers = [REPLAYED] if seconds is None else [applied(seconds), REPLAYED]
+        if kept is not None and (seconds is None or kept.is_final):
+            headers.insert(0, (b"location", b"/v1/jobs/" + replay.id.encode()))
+            more = [RETRY_AFTER] if kept.status == 202 else []
+            return kept_answer(kept.body, kept.status, [*headers, *more])
+        if seconds is None:
+            return await self._standing(view_of(draft), headers)
+        seeing = self._follow(request, view_of(draft), seconds)
+        return await self._told(seeing, draft, headers)
+
+    async def _keep(self, key: Idempotency, draft: JobDraft, answer: Answer) -> None:
+        kept = KeptAnswer(answer.status, answer.status == 200, answer.body)
+        await self._transitions.keep_answer(key, draft.submitted_by or "", kept)
+
+    async def _submit(self, request: Request, received: Received[JobDraft]) -> Replay | None:
         draft = received.made
         try:
-            replayed = await self._transitions.submit(draft, received.idempotency)
+            replay = await self._transitions.submit(draft, received.idempotency)
         except ExpiredError:
-            raise InvalidRequestError([Fault("/options/expires_at", EXPIRED)]) from None
+            assert draft.expires_at is not None
+            fault = late_fault(draft.expires_at, datetime.now(UTC))
+            raise InvalidRequestError([fault]) from None
         except UnknownParentError as error:
-            parent_id = draft.depends_on[error.parent_index]
-            raise InvalidRequestError([unknown_parent(parent_id, received.body)]) from None
+            missing = await self._lookup.unknown(acting_key(request), draft.depends_on)
+            missing.add(draft.depends_on[error.parent_index])
+            given = received.body["options"]["depends_on"]
+            raise InvalidRequestError(
+                [
+                    Fault(f"/options/depends_on/{given.index(each)}", NO_SUCH_JOB)
+                    for each in draft.depends_on
+                    if each in missing
+                ]
+            ) from None
         logs.event(
             log,
-            "submission_repeated" if replayed else "job_submitted",
+            "job_submitted" if replay is None else "submission_repeated",
             job_id=draft.id,
             type=draft.type,
             queue=draft.rq_queue,
             request_id=draft.request_id,
             key=draft.submitted_by,
         )
-        return [REPLAYED] if replayed else []
+        return replay
 
-    async def _accepted(self, view: JobView, headers: RawHeaders) -> Answer:
-        location = (b"location", b"/v1/jobs/" + view.id.encode())
-        warnings = await self._lookup.warnings(view.queue)
-        return json_answer(show_job(view, warnings), 202, [location, RETRY_AFTER, *headers])
+    async def _standing(self, view: JobView, headers: RawHeaders) -> Answer:
+        return _accepted(view, await self._lookup.warnings(view.queue), headers)
 
     async def _told(
         self, seeing: Awaitable[Seen | None], draft: JobDraft, headers: RawHeaders
@@ -191,7 +217,7 @@ class Jobs:
             seen = None
         view, warnings = seen if seen is not None else (view_of(draft), [])
         if view.status not in ENDED:
-            return await self._accepted(view, headers)
+            return await self._standing(view, headers)
         location = (b"location", b"/v1/jobs/" + view.id.encode())
         return json_answer(show_job(view, warnings), 200, [location, *headers])
 
@@ -216,6 +242,11 @@ class Jobs:
 
     def _report(self, event: str, view: JobView, request: Request) -> None:
         logs.event(log, event, job_id=view.id, type=view.type, key=acting_key(request).name)
+
+
+def _accepted(view: JobView, warnings: list[str], headers: RawHeaders) -> Answer:
+    location = (b"location", b"/v1/jobs/" + view.id.encode())
+    return json_answer(show_job(view, warnings), 202, [location, RETRY_AFTER, *headers])
 
 
 def _included(request: Request) -> frozenset[str]:

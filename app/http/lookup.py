@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Iterable
 
 from starlette.requests import Request
 
 from app.http.auth import acting_key, may_act, may_see
-from app.http.faults import MissingScopeError
+from app.http.faults import Fault, InvalidRequestError, MissingScopeError
 from app.http.ports import Reader
+from app.http.refusals import NO_SUCH_JOB
 from app.http.schemas import JOB_ID_PATTERN
+from app.keyring import ApiKey
 from app.queue.errors import JobNotFoundError, QueueUnavailableError
 from app.queue.records import JobView
 
+# Jobs that are looked for when a request names some that may not be there.
+_LOOKS = 500
+_LOOKS_AT_ONCE = 25
 ID = re.compile(JOB_ID_PATTERN.strip("^$"))
 
 
@@ -40,6 +47,32 @@ class Lookup:
     async def again(self, job_id: str) -> JobView | None:
         """A job that the key is known to see; None when it is no longer kept."""
         return await self._views.job(job_id)
+
+    async def unknown(self, key: ApiKey, job_ids: Iterable[str]) -> set[str]:
+        """Which of these are not there, or not for this key: of the first few hundred."""
+        ids = list(dict.fromkeys(job_ids))[:_LOOKS]
+        missing: set[str] = set()
+        for start in range(0, len(ids), _LOOKS_AT_ONCE):
+            some = ids[start : start + _LOOKS_AT_ONCE]
+            views = await asyncio.gather(*(self._views.job(each) for each in some))
+            missing |= {
+                job_id
+                for job_id, view in zip(some, views, strict=True)
+                if view is None or not may_see(key, view.submitted_by)
+            }
+        return missing
+
+    async def completed(self, error: InvalidRequestError, key: ApiKey) -> InvalidRequestError:
+        """The same refusal with those jobs that it names and that are not there."""
+        if not error.named:
+            return error
+        try:
+            missing = await self.unknown(key, (named.job_id for named in error.named))
+        except QueueUnavailableError:
+            # It is refused for what is known to be wrong, and need not wait for more.
+            return error
+        more = [Fault(pointer, NO_SUCH_JOB) for pointer, job_id in error.named if job_id in missing]
+        return InvalidRequestError([*error.faults, *more])
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of the queue's capacity; nothing when it cannot be known."""

@@ -14,7 +14,9 @@ from app.queue.records import (
     JobDraft,
     JobFilter,
     JobView,
+    KeptAnswer,
     Page,
+    Replay,
     Upload,
 )
 
@@ -22,24 +24,34 @@ from app.queue.records import (
 class Submitter(Protocol):
     """Takes jobs. The real one is `app.queue.submitting.Submitter`."""
 
-    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
+    async def submit(
+        self, draft: JobDraft, idempotency: Idempotency | None = None
+    ) -> Replay | None:
         """Return when Redis has acknowledged the job, never earlier.
 
-        True: the key was used before for the same request, and the draft now carries the
-        first job's id, times and request id. Raises QueueUnavailableError,
-        IdempotencyMismatchError, UnknownParentError.
+        Not None: the key was used before for the same request, and the draft is now the
+        first job as it was then. Raises QueueUnavailableError, IdempotencyMismatchError,
+        UnknownParentError, ExpiredError.
         """
         ...
 
     async def submit_batch(
-        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
-    ) -> str | None:
+        self,
+        batch_id: str,
+        drafts: Sequence[JobDraft],
+        idempotency: Idempotency | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Replay | None:
         """Accept all of 1 to 1,000 drafts, of one key, as one whole, or none.
 
-        Each draft's `batch_id` is set. None: accepted. Else the key was used before for the
-        same request, and this is the first batch's id. Raises as `submit` does, and
-        IdempotencyPendingError.
+        Each draft's `batch_id` is set. `places`: where in the request they stood, if some of
+        it is left out. None: accepted. Else the key was used before for the same request.
+        Raises as `submit` does, QueueFullError and IdempotencyPendingError.
         """
+        ...
+
+    async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
+        """What the first request was answered, for its replays. Raises nothing."""
         ...
 
 

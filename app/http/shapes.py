@@ -274,7 +274,7 @@ class AcceptedResult(Shape):
 class RefusedResult(Shape):
     """A job of a permissive batch that was not."""
 
-    status: Literal[422]
+    status: Annotated[Literal[422, 503], Field(description="503: its queue has no room.")]
     problem: Problem
 
 

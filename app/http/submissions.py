@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from app.http.faults import Fault, InvalidRequestError
-from app.http.schemas import NO_OPTIONS, YEAR_SECONDS, JobSubmission, Options, faults_of
+from app.http.refusals import refused_flat_job, refused_job, time_faults
+from app.http.schemas import NO_OPTIONS, JobSubmission, Options
 from app.queue.records import Concurrency, JobDraft, JobView
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 
-# The last day is left to other time zones.
-_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
-
-
-EXPIRED = "is in the past"
 _EPOCH_YEAR = 1971
 
 
@@ -48,21 +44,14 @@ class Origin:
 
 
 def draft_job(body: Any, terms: Terms, origin: Origin) -> JobDraft:
-    """A job from `{type, params, options}`. Raises InvalidRequestError."""
+    """A job from `{type, params, options}`. Raises InvalidRequestError with all faults."""
     try:
         submission = JobSubmission.model_validate(body)
-    except ValidationError as error:
-        faults = faults_of(error, body) + _faults_of_params(body, terms)
-        raise InvalidRequestError(faults) from None
-    try:
         job_type = terms.catalog.get(submission.type)
-    except UnknownJobTypeError:
-        raise InvalidRequestError([_unknown_type()]) from None
-    try:
         params = _validate_params(job_type, submission.params, terms)
-    except ValidationError as error:
-        raise InvalidRequestError(faults_of(error, submission.params, "/params")) from None
-    return _draft(job_type, params, submission.options, terms, origin)
+        return _draft(job_type, params, submission.options, terms, origin)
+    except (ValidationError, UnknownJobTypeError, InvalidRequestError):
+        raise refused_job(body, terms, origin.at) from None
 
 
 def draft_flat_job(job_type: JobType, body: Any, terms: Terms, origin: Origin) -> JobDraft:
@@ -70,26 +59,12 @@ def draft_flat_job(job_type: JobType, body: Any, terms: Terms, origin: Origin) -
     if not isinstance(body, dict):
         raise InvalidRequestError([Fault("", "must be an object")])
     raw = {name: value for name, value in body.items() if name != "options"}
-    faults: list[Fault] = []
-    options = NO_OPTIONS
     try:
-        if "options" in body:
-            options = Options.model_validate(body["options"])
-    except ValidationError as error:
-        faults += faults_of(error, body["options"], "/options")
-    try:
+        options = Options.model_validate(body["options"]) if "options" in body else NO_OPTIONS
         params = _validate_params(job_type, raw, terms)
-    except ValidationError as error:
-        faults += faults_of(error, raw)
-    if faults:
-        raise InvalidRequestError(faults)
-    return _draft(job_type, params, options, terms, origin)
-
-
-def unknown_parent(parent_id: str, body: Any, base: str = "") -> Fault:
-    """Where a submission, whose body stands at `base`, names a job that is not there."""
-    index = body["options"]["depends_on"].index(parent_id)
-    return Fault(f"{base}/options/depends_on/{index}", "there is no such job")
+        return _draft(job_type, params, options, terms, origin)
+    except (ValidationError, InvalidRequestError):
+        raise refused_flat_job(job_type, body, terms, origin.at) from None
 
 
 def view_of(draft: JobDraft) -> JobView:
@@ -120,6 +95,8 @@ def view_of(draft: JobDraft) -> JobView:
 def _draft(
     job_type: JobType, params: BaseModel, options: Options, terms: Terms, origin: Origin
 ) -> JobDraft:
+    if options.scheduled_at is not None or options.expires_at is not None:
+        _check_times(options, origin)
     backoff = job_type.backoff
     concurrency = options.concurrency
     return JobDraft(
@@ -143,7 +120,7 @@ def _draft(
         priority=options.priority if options.priority is not None else "default",
         scheduled_at=_start(options.scheduled_at, origin),
         delay_seconds=options.delay if options.delay else None,
-        expires_at=_expiry(options, origin) if options.expires_at is not None else None,
+        expires_at=options.expires_at.astimezone(UTC) if options.expires_at is not None else None,
         depends_on=list(dict.fromkeys(options.depends_on)) if options.depends_on else [],
         allow_failure=options.allow_failure is True,
         concurrency=(
@@ -157,59 +134,21 @@ def _draft(
     )
 
 
+def _check_times(options: Options, origin: Origin) -> None:
+    faults = time_faults(options, origin.at, may_repeat=origin.may_repeat)
+    if faults:
+        raise InvalidRequestError(faults)
+
+
 def _start(at: datetime | None, origin: Origin) -> datetime | None:
     """When to run; None, which a time in the past means too: at once.
 
     A repeated request shows the time that it gave, as the first answer did.
     """
-    now = origin.at
-    if at is None or at.year < _EPOCH_YEAR or (at <= now and not origin.may_repeat):
+    if at is None or at.year < _EPOCH_YEAR or (at <= origin.at and not origin.may_repeat):
         return None
-    if at - now > timedelta(seconds=YEAR_SECONDS):
-        fault = Fault("/options/scheduled_at", "must be at most 1 year ahead")
-        raise InvalidRequestError([fault])
-    return at.astimezone(UTC)
-
-
-def _expiry(options: Options, origin: Origin) -> datetime:
-    """When it is too late to start."""
-    now = origin.at
-    at = options.expires_at
-    assert at is not None
-    start = options.scheduled_at
-    if options.delay is not None:
-        start = now + timedelta(seconds=options.delay)
-    detail = None
-    if at <= now and not origin.may_repeat:
-        detail = EXPIRED
-    elif start is not None and at <= start:
-        detail = "must be after the job's start"
-    elif at > _END_OF_TIME:
-        detail = "is too far ahead"
-    if detail is not None:
-        raise InvalidRequestError([Fault("/options/expires_at", detail)])
     return at.astimezone(UTC)
 
 
 def _validate_params(job_type: JobType, raw: dict[str, Any], terms: Terms) -> BaseModel:
     return job_type.params.model_validate(raw, context={"sender": terms.sender})
-
-
-def _unknown_type() -> Fault:
-    return Fault("/type", "there is no such job type; GET /v1/job-types lists them")
-
-
-def _faults_of_params(body: Any, terms: Terms) -> list[Fault]:
-    """What else is wrong, when the envelope is: the client gets to know all of it at once."""
-    if not isinstance(body, dict) or not isinstance(body.get("type"), str):
-        return []
-    if body["type"] not in terms.catalog:
-        return [_unknown_type()]
-    params = body.get("params", {})
-    if not isinstance(params, dict):
-        return []
-    try:
-        _validate_params(terms.catalog.get(body["type"]), params, terms)
-    except ValidationError as error:
-        return faults_of(error, params, "/params")
-    return []

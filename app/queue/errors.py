@@ -1,5 +1,9 @@
 """What can go wrong between us and Redis, as facts; `http/problems.py` gives them a status."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class QueueUnavailableError(Exception):
     """Redis did not take the job, or cannot be asked. `reason` is fit for a client's eyes."""
@@ -8,6 +12,17 @@ class QueueUnavailableError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFullError(QueueUnavailableError):
+    """A queue has no room for all of a request's jobs.
+
+    `beyond` are the places, among the request's jobs, of those that would not fit.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: int, beyond: Sequence[int]) -> None:
+        super().__init__(reason, retry_after_seconds)
+        self.beyond = beyond
 
 
 class JobNotFoundError(LookupError):
@@ -40,7 +55,14 @@ class UnknownParentError(LookupError):
 
 
 class ExpiredError(Exception):
-    """The job's `expires_at` is in the past: it could never run."""
+    """A job's `expires_at` is in the past or before its start: it could never run.
+
+    `job_index` is the job's place in a batch, 0 for a single one.
+    """
+
+    def __init__(self, job_index: int) -> None:
+        super().__init__("it could never run")
+        self.job_index = job_index
 
 
 class JobEndedError(Exception):

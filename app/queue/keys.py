@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from rq.defaults import RQ_KEY_PREFIX
 
 PREFIX = RQ_KEY_PREFIX
@@ -52,6 +54,15 @@ def claimed(queue_name: str, minute: int) -> str:
 
 def batch(batch_id: str) -> str:
     return f"{OURS}batch:{batch_id}"
+
+
+def idempotency(by: str, key: str) -> str:
+    return f"{OURS}idempotency:{idempotency_id(by, key)}"
+
+
+def idempotency_id(by: str, key: str) -> str:
+    """A client's key among those of its API key; of a length that we choose."""
+    return hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()[:40]
 
 
 def upload(upload_id: str) -> str:

@@ -93,6 +93,7 @@ class Lists:
             created_at=created_at,
             finished_at=max(ends, default=created_at) if ENDED.issuperset(statuses) else None,
             submitted_by=facts.get(b"by", b"").decode() or None,
+            places=_places(facts.get(b"places")),
         )
 
     async def _views(self, ids: list[str]) -> list[JobView]:
@@ -169,6 +170,10 @@ class Lists:
     async def _repair(self, kind: str, value: str, stale: list[str]) -> None:
         asking = run_script(self._repair_lane, scripts.REPAIR, kind, value, *stale)
         await ask(asking, self._reachability)
+
+
+def _places(text: bytes | None) -> list[int] | None:
+    return None if text is None else [int(each) for each in text.split(b",")]
 
 
 def _driver(wanted: JobFilter) -> tuple[str, str]:

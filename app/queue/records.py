@@ -62,6 +62,23 @@ class Idempotency:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What a request was answered. `is_final`: all that it asked for had ended by then."""
+
+    status: int
+    is_final: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The request came before: its job or batch, and its answer where that was kept."""
+
+    id: str
+    answer: KeptAnswer | None = None
+
+
 @dataclass(slots=True)
 class JobDraft:
     """A checked submission, on its way to Redis. Times are aware UTC, durations seconds.
@@ -217,6 +234,8 @@ class BatchView:
     created_at: datetime
     finished_at: datetime | None
     submitted_by: str | None
+    # Where its jobs stood in the request, if it was one of which some were left out.
+    places: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

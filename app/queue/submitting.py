@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
 
-from app.queue import scripts, server
+from app.queue import keys, scripts, server
 from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.connection import Lane, Reachability, is_away
-from app.queue.errors import (
-    ExpiredError,
-    IdempotencyMismatchError,
-    IdempotencyPendingError,
-    JobIdTakenError,
-    QueueUnavailableError,
-    UnknownParentError,
-)
+from app.queue.errors import JobIdTakenError, QueueUnavailableError
 from app.queue.packing import Packed, pack
-from app.queue.records import Idempotency, JobDraft
+from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.verdicts import (
+    FULL_RETRY_SECONDS,
+    become,
+    check,
+    from_us,
+    pack_answer,
+    unpack_answer,
+)
 
 SUBMIT_SECONDS = 4.0
 # For the whole of a large batch, while Redis answers.
@@ -34,7 +34,8 @@ BATCH_SECONDS = 10.0
 # For who has waited in line for the whole limit, behind others that got no answer.
 LAST_TRY_SECONDS = 0.1
 STAGED_SECONDS = 60
-FULL_RETRY_SECONDS = 30
+# A longer answer is put together again from what it told of.
+MOST_KEPT_BYTES = 256 * 1024
 MEMORY_LOOK_SECONDS = 1.0
 MOST_QUEUED = 1_000_000
 MOST_QUEUED_BYTES = 2 * 1024**3
@@ -48,6 +49,7 @@ class _Group:
     jobs: list[Packed]
     batch_id: str
     idempotency: Idempotency | None
+    places: Sequence[int] | None = None
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     @property
@@ -71,10 +73,14 @@ class _Group:
         return [
             by,
             "" if self.first.sees_all else by,
-            "" if key is None else _idempotency_id(by, key.key),
+            "" if key is None else keys.idempotency_id(by, key.key),
             "" if key is None else key.fingerprint,
             self.first.request_id or "",
         ]
+
+    def batch_heading(self) -> list[Any]:
+        """Its batch and, where some of the request are left out, which of it these jobs are."""
+        return [self.batch_id, ",".join(map(str, self.places or ()))]
 
 
 class Submitter:
@@ -100,44 +106,64 @@ class Submitter:
         self._memory_looked_at = -MEMORY_LOOK_SECONDS
         self._memory_fault: str | None = None
 
-    async def submit(self, draft: JobDraft, idempotency: Idempotency | None = None) -> bool:
+    async def submit(
+        self, draft: JobDraft, idempotency: Idempotency | None = None
+    ) -> Replay | None:
         """Return when Redis has acknowledged the job, and put its times on the draft.
 
-        True: the idempotency key was used before for the same request; the draft now carries
-        the first job's id, times and request id. Raises QueueUnavailableError when Redis did
-        not answer within the limit (the job may stand all the same if only the reply was
-        lost), IdempotencyMismatchError, UnknownParentError, ExpiredError.
+        Not None: the idempotency key was used before for the same request; the draft is now
+        the first job as it was then. Raises QueueUnavailableError when Redis did not answer
+        within the limit (the job may stand all the same if only the reply was lost),
+        IdempotencyMismatchError, UnknownParentError, ExpiredError.
         """
-        now_us, answer = await self._batcher.put(_Group([pack(draft)], "", idempotency))
+        group = _Group([pack(draft)], "", idempotency)
+        now_us, answer = await self._batcher.put(group)
         if answer[0] == 2:
-            _become(draft, answer)
-            return True
+            become(draft, answer)
+            return await self._replay(group, answer)
         if answer[0] == 0:
             raise JobIdTakenError(draft.id)
-        _check(answer)
-        draft.recorded(_from_us(now_us), answer[1].decode())
-        return False
+        check(answer, group.jobs)
+        draft.recorded(from_us(now_us), answer[1].decode())
+        return None
 
     async def submit_batch(
-        self, batch_id: str, drafts: Sequence[JobDraft], idempotency: Idempotency | None = None
-    ) -> str | None:
-        """Accept all drafts, or none. The first batch's id when the key was used before.
+        self,
+        batch_id: str,
+        drafts: Sequence[JobDraft],
+        idempotency: Idempotency | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Replay | None:
+        """Accept all drafts, or none. Not None: the key was used before for the same request.
 
+        `places` are kept: where in the request the drafts stood, if not all of it is here.
         Raises as `submit` does, and IdempotencyPendingError.
         """
         for draft in drafts:
             draft.batch_id = batch_id
-        group = _Group([pack(draft) for draft in drafts], batch_id, idempotency)
+        group = _Group([pack(draft) for draft in drafts], batch_id, idempotency, places)
         bodies = any(job.body is not None for job in group.jobs)
         if bodies or group.weight > MOST_BYTES:
             return await self._submit_large(group)
         now_us, answer = await self._batcher.put(group)
         if answer[0] == 2:
-            return str(answer[1].decode())
-        _check(answer)
+            return await self._replay(group, answer)
+        check(answer, group.jobs)
         for draft, status in zip(drafts, answer[1:], strict=True):
-            draft.recorded(_from_us(now_us), status.decode())
+            draft.recorded(from_us(now_us), status.decode())
         return None
+
+    async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
+        """Let who repeats the request have the same answer; without a word when that cannot be."""
+        packed = pack_answer(answer)
+        if len(packed) > MOST_KEPT_BYTES:
+            return
+        keeping = run_script(
+            self._batch_lane, scripts.ANSWER,
+            keys.idempotency_id(by, idempotency.key), idempotency.fingerprint, packed,
+        )  # fmt: skip
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await keeping
 
     async def aclose(self) -> None:
         await self._batcher.aclose()
@@ -148,7 +174,7 @@ class Submitter:
         self._seq += 1
         arguments: list[Any] = [self._name, self._seq, *self._budgets, len(groups)]
         for group in groups:
-            arguments += [len(group.jobs), *group.heading(), group.batch_id]
+            arguments += [len(group.jobs), *group.heading(), *group.batch_heading()]
             for job in group.jobs:
                 arguments += job.arguments()
         bodies = [job for group in groups for job in group.jobs if job.body is not None]
@@ -166,11 +192,23 @@ class Submitter:
         now_us, answers = await _within(seconds, seconds, send)
         return [(int(now_us), answer) for answer in answers]
 
-    async def _submit_large(self, group: _Group) -> str | None:
+    async def _replay(self, group: _Group, answer: list[Any]) -> Replay:
+        first_id, is_kept, key = answer[1].decode(), answer[5], group.idempotency
+        if not is_kept or key is None:
+            return Replay(first_id)
+        name = keys.idempotency(group.first.submitted_by or "", key.key)
+
+        async def look() -> Any:
+            return await self._batch_lane.call(b"HGET", name, b"answer")
+
+        kept = await _within(self._give_up_seconds, self._give_up_seconds, look)
+        return Replay(first_id, None if kept is None else unpack_answer(kept))
+
+    async def _submit_large(self, group: _Group) -> Replay | None:
         """Records first, with a TTL, then one script that makes them count."""
         lane = self._batch_lane
         commit = [
-            *self._budgets, group.batch_id, *group.heading(),
+            *self._budgets, *group.batch_heading(), *group.heading(),
             *(job.draft.id for job in group.jobs),
         ]  # fmt: skip
 
@@ -183,10 +221,10 @@ class Submitter:
 
         now_us, answer = await _within(BATCH_SECONDS, self._give_up_seconds, send)
         if answer[0] == 2:
-            return str(answer[1].decode())
-        _check(answer)
+            return await self._replay(group, answer)
+        check(answer, group.jobs)
         for job in group.jobs:
-            job.draft.recorded(_from_us(int(now_us)))
+            job.draft.recorded(from_us(int(now_us)))
         await self._activate(group.batch_id)
         return None
 
@@ -237,40 +275,6 @@ async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[
         pause = min(pause * 2, 0.5)
 
 
-def _check(answer: list[Any]) -> None:
-    """Raise what a refusal means; see submit.lua for the codes."""
-    code = answer[0]
-    if code == 0:
-        raise JobIdTakenError
-    if code == 3:
-        raise IdempotencyMismatchError
-    if code == 4:
-        raise UnknownParentError(answer[1], answer[2])
-    if code in {5, 6}:
-        what = "too many jobs wait" if code == 5 else "too many bytes wait"
-        name = answer[1].decode()
-        raise QueueUnavailableError(f"{what} in queue {name}", FULL_RETRY_SECONDS)
-    if code == 7:
-        raise IdempotencyPendingError
-    if code == 9:
-        raise ExpiredError
-    if code == 8:
-        raise QueueUnavailableError("Redis was too slow for a batch of this size")
-    if code != 1:
-        raise QueueUnavailableError("a key of this queue holds something else")
-
-
-def _become(draft: JobDraft, answer: list[Any]) -> None:
-    """The draft of a repeated request becomes the job that the first one made."""
-    draft.id, request_id = answer[1].decode(), answer[3].decode()
-    draft.request_id = request_id or None
-    draft.recorded(_from_us(int(answer[2])))
-
-
-def _idempotency_id(by: str, key: str) -> str:
-    return hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()[:40]
-
-
 def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
     chunks: list[list[Packed]] = [[]]
     room = MOST_BYTES
@@ -281,9 +285,3 @@ def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
         chunks[-1].append(job)
         room -= job.size_bytes
     return chunks
-
-
-def _from_us(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
-        microsecond=microseconds % 1_000_000
-    )

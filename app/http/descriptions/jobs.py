@@ -146,7 +146,9 @@ JOBS: dict[tuple[str, str], Description] = {
     ("POST", "/v1/batches"): Description(
         "submitBatch", "batches", "Submit a batch",
         "Up to 1,000 jobs. `strict`: all are accepted or none, and the 422 points at each bad"
-        " one. `permissive`: each is answered for itself, in order.",
+        " one. `permissive`: each is answered for itself, in order: 422 for one that does not"
+        " fit, 503 for one whose queue has no room. When there is room for none of them, the"
+        " whole is 503.",
         {
             202: Reply("Redis has acknowledged all of the jobs.", shapes.Batch,
                        headers=("Retry-After", *_TOLD), links=("batch",)),

@@ -9,7 +9,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 # A script that is refused for memory must not be one that keeps jobs alive: a `beat`
 # refused while `recover` runs loses live jobs to others. Only new jobs are refused.
-_REFUSED_WHEN_FULL = {"commit", "stage", "submit"}
+_REFUSED_WHEN_FULL = {"answer", "commit", "stage", "submit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ STAGE = _load("stage")
 SUBMIT = _load("submit", *_ENDING, "accept", "budget")
 COMMIT = _load("commit", *_ENDING, "accept", "budget")
 ACTIVATE = _load("activate", *_ENDING, "accept")
+ANSWER = _load("answer")
 CLAIM = _load("claim", *_ENDING)
 BEAT = _load("beat")
 END = _load("end", *_ENDING)

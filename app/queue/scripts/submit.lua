@@ -2,13 +2,15 @@
 -- of its jobs are accepted, or none.
 -- ARGV: prefix, submitter, seq, most jobs a queue, most bytes a queue, count of groups, then a
 --   group: jobs, by, only by ('' sees all), idempotency id ('' without), fingerprint, request id,
---     batch ('' without), then a job: id, queue, place, at, expires ms, type, size, slot key,
---     slot limit, allow failure, n parents, parent …, n tags, key, value …, n fields, field, value …
+--     batch ('' without), places of its jobs in the request ('' all), then a job: id, queue, place,
+--     at, expires ms, type, size, slot key, slot limit, allow failure, n parents, parent …,
+--     n tags, key, value …, n fields, field, value …
 -- Answer: {now in microseconds, {answer a group}}: {1, status …} accepted, {0} an id is taken,
---   {-1, key} a key has another type, {2, first id, its microseconds, its request id} replayed,
---   {3} another request had the idempotency key, {4, job, parent} unknown parent, {5, queue}
---   too deep, {6, queue} too many bytes, {7} the first request is still being accepted,
---   {9} its `expires` is in the past.
+--   {-1, key} a key has another type, {2, first id, its microseconds, its request id,
+--     its first status, 1 when its answer is kept},
+--   {3} another request had the idempotency key, {4, job, parent} unknown parent, {5, queue, room}
+--   too deep, {6, queue, room} too many bytes, {7} the first request is still being accepted,
+--   {9, job} its `expires` is in the past.
 local submitter, seq = ARGV[2], tonumber(ARGV[3])
 local most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local seen_key = OURS .. 'submitter:' .. submitter
@@ -43,7 +45,7 @@ end
 
 local function read_group()
   local group = { size = tonumber(take()), by = take(), only_by = take(), key = take(),
-    fingerprint = take(), request = take(), batch = take(), jobs = {} }
+    fingerprint = take(), request = take(), batch = take(), places = take(), jobs = {} }
   for i = 1, group.size do group.jobs[i] = read_job(group) end
   return group
 end
@@ -63,9 +65,7 @@ local function refuse(group, wanted)
     if kind ~= 'none' and (kind ~= 'hash' or call('HEXISTS', job_key(job.id), 'status') == 1) then
       return { 0 }
     end
-    if group.batch == '' and job.expires ~= '' and tonumber(job.expires) <= NOW_MS then
-      return { 9 }
-    end
+    if is_late(job, group.key) then return { 9, index - 1 } end
     local wrong = wrong_type(job)
     if wrong then return { -1, wrong } end
     local parent = unknown_parent(job, group.only_by)
@@ -97,8 +97,11 @@ local function accept_group(group)
     answer[i + 1], ids[i] = status, job.id
   end
   count_bytes(wanted)
-  if group.batch ~= '' then record_batch(group.batch, group.by, group.request, ids) end
-  use_key(group.key, group.fingerprint, group.batch ~= '' and group.batch or ids[1], group.request)
+  if group.batch ~= '' then
+    record_batch(group.batch, group.by, group.request, group.places, ids)
+  end
+  use_key(group.key, group.fingerprint, group.batch ~= '' and group.batch or ids[1], group.request,
+    answer[2])
   return answer
 end
 

@@ -1,0 +1,82 @@
+"""The application over a real Valkey, in one process with a stage for its worker.
+
+What clients see comes through HTTP; what a worker does is done by the test, when it wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from starlette.applications import Starlette
+
+from app.keyring import ApiKey
+from app.main import Parts, create_app
+from app.queue.control import Control
+from app.queue.events import Watcher
+from app.queue.submitting import Submitter
+from app.storage import UnsupportedStorage
+from jobs import catalog
+from tests.file_doubles import MemoryUploads
+from tests.harness import JOB_MODULES
+from tests.heart_scene import Scene, scene_on
+from tests.http_doubles import connect, settings_with
+
+NOTE: dict[str, Any] = {"type": "test.note", "params": {}}
+
+
+@dataclass(frozen=True)
+class WebScene:
+    """`client` is of the local key; `heart` acts as a worker and upkeep would."""
+
+    heart: Scene
+    app: Starlette
+    client: httpx2.AsyncClient
+    watcher: Watcher
+
+    async def post(
+        self, path: str, body: Any, /, key: str | None = None, **headers: str
+    ) -> httpx2.Response:
+        named = {} if key is None else {"Idempotency-Key": key}
+        return await self.client.post(path, json=body, headers=named | headers)
+
+    async def submit(self, **options: Any) -> str:
+        """The id of a job that was accepted."""
+        response = await self.post("/v1/jobs", NOTE | {"options": options})
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        shown: dict[str, Any] = (await self.client.get(f"/v1/jobs/{job_id}")).json()
+        return shown
+
+
+@asynccontextmanager
+async def web_scene_on(
+    url: str, *keys: ApiKey, most_queued: int = 1000, most_bytes: int = 10**9
+) -> AsyncIterator[WebScene]:
+    """Nobody works and nothing is tidied in it but by the test."""
+    async with scene_on(url) as heart:
+        submitter = Submitter(heart.client, heart.reachability, 1.0, most_queued, most_bytes)
+        control, watcher = (
+            Control(heart.client, heart.reachability), Watcher(heart.client, heart.reachability),
+        )  # fmt: skip
+        parts = Parts(
+            transitions=submitter, views=heart.views, control=control, watcher=watcher,
+            catalog=catalog.load([JOB_MODULES]), storage=UnsupportedStorage("memory:"),
+            uploads=MemoryUploads(),
+        )  # fmt: skip
+        app = create_app(settings_with(keys), parts)
+        hearing = asyncio.create_task(watcher.run())
+        try:
+            async with connect(app, timeout=60) as client:
+                yield WebScene(heart, app, client, watcher)
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+            await submitter.aclose()
+            await control.aclose()
