@@ -161,12 +161,24 @@ def test_outcome_is_reported_when_redis_is_back_before_the_worker_has_left(
 
 def test_worker_leaves_beside_a_redis_that_hangs(valkey: ValkeyServer, tmp_path: Path) -> None:
     assert valkey.process is not None
-    with worker(valkey.url, tmp_path, "--grace", "0.5") as process:
+    with worker(valkey.url, tmp_path, "--grace", "0.2", "--concurrency", "100") as process:
+        # More outcomes than one call of `end` could tell.
+        kinds = ["test.wait"] * 70 + ["test.wait_process"]
+        job_ids = submit(valkey.url, *(waiting(kind, tmp_path) for kind in kinds))
+        wait_for_journal(tmp_path / "journal", "began", len(kinds))
         valkey.process.send_signal(signal.SIGSTOP)
         try:
+            # In good order: late, it would be ended by its alarm, which is another status.
             assert process.stop() == 0
         finally:
             valkey.process.send_signal(signal.SIGCONT)
+
+    (tmp_path / "gate").touch()
+    seem_dead(valkey.url, process.pid)
+    with worker(valkey.url, tmp_path):
+        jobs = wait_until_ended(valkey.url, *job_ids)
+    assert {job.status for job in jobs} == {"finished"}
+    assert {len(job.attempts) for job in jobs} == {2}
 
 
 def test_outage_longer_than_a_silence_takes_no_job_from_anybody(

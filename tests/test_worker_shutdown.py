@@ -150,14 +150,18 @@ def test_interrupted_job_runs_elsewhere_at_once(redis_url: str, tmp_path: Path) 
         assert job.attempts[0].worker != job.attempts[1].worker
 
 
-def test_second_sigterm_cuts_the_grace_short(redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_cuts_the_grace_short(
+    redis_url: str, tmp_path: Path, second: signal.Signals
+) -> None:
     with worker(redis_url, tmp_path, "--grace", "600") as process:
         job_ids = submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
         wait_for_journal(tmp_path / "journal", "began", 2)
         process.process.send_signal(signal.SIGTERM)
         wait_for_log(process, "worker_stopping")
 
-        assert process.stop() == 0
+        process.process.send_signal(second)
+        assert process.process.wait(timeout=30) == 0
 
     for job in (view(redis_url, each) for each in job_ids):
         assert job.status == "queued"
@@ -181,6 +185,22 @@ def test_signal_to_every_process_at_once_is_the_workers_to_answer(
 
     assert outcomes(view(redis_url, job_id)) == ["finished"]
     assert len(journal(tmp_path / "journal")) == 2
+
+
+def test_signal_does_not_end_the_nursery_while_it_starts(redis_url: str, tmp_path: Path) -> None:
+    process = WorkerProcess(redis_url, tmp_path / "worker.log")
+    try:
+        poll_until(lambda: children_of(process.pid), what="the nursery is there")
+        (nursery,) = children_of(process.pid)
+        os.kill(nursery, signal.SIGTERM)
+        process.wait_until_ready()
+        (job_id,) = submit(redis_url, draft("test.note_process"))
+        (job,) = wait_until_ended(redis_url, job_id)
+
+        assert outcomes(job) == ["finished"]
+        assert children_of(process.pid) == [nursery]
+    finally:
+        process.end()
 
 
 def test_coroutine_that_swallows_its_cancellation_does_not_keep_the_worker(

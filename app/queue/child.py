@@ -33,11 +33,17 @@ PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")
 TOKEN = struct.Struct("!cQ")
 FORK, KILL = b"F", b"K"
+HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PROGRESS_SECONDS = 0.25
 
 
 def main() -> NoReturn:
     """The nursery: `python -m app.queue.child FD` with its options as the first frame."""
+    # The worker decides when to end. It starts us with both blocked, as a signal to all of a
+    # container's processes may come before this line.
+    for each in HELD_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     control = socket.socket(fileno=int(sys.argv[1]))
     die_with_parent()
     options = read_frame(control)
@@ -92,8 +98,6 @@ class Nursery:
         self._pids: dict[int, int] = {}  # token -> pid
 
     def run(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker decides when to end
         wake_reader, wake_writer = socket.socketpair()
         wake_reader.setblocking(False)
         wake_writer.setblocking(False)
@@ -177,7 +181,7 @@ def _child(fd: int, nursery: int, options: dict[str, Any]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A platform stops every process of a container at once; the worker decides what ends
     # when. Handlers and not SIG_IGN, which what the job itself starts would inherit.
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in HELD_SIGNALS:
         signal.signal(each, lambda _signal, _frame: None)
     random.seed()
     limit = int(options["memory_bytes"])

@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.logs import event
-from app.queue.child import FORK, KILL, LENGTH, TOKEN, write_frame
+from app.queue.child import FORK, HELD_SIGNALS, KILL, LENGTH, TOKEN, write_frame
 from app.queue.perform import RESULT_BYTES
 
 log = logging.getLogger("recado.worker")
@@ -56,13 +57,17 @@ class Children:
     def start(self) -> None:
         """Start the nursery, so that the first job need not wait for it."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "app.queue.child", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=self._environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)  # see child.main
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-m", "app.queue.child", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env=self._environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         write_frame(ours, self._options)
         ours.setblocking(False)
         self._control = ours

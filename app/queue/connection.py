@@ -173,6 +173,7 @@ class Lane:
         self._wire: Wire | None = None
         self._reachability = reachability
         self._turn = asyncio.Lock()
+        self._connecting: asyncio.Timeout | None = None
 
     async def call(self, *arguments: Any, seconds: float = REPLY_SECONDS) -> Any:
         """Send one command and return its reply as bytes, ints and lists.
@@ -184,7 +185,7 @@ class Lane:
             was_open = self._wire is not None
             try:
                 if self._wire is None:
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(seconds) as self._connecting:
                         self._wire = await _take_over(self._pool.make_connection())
                 reply = await self._wire.ask(packed, seconds)
             except BaseException as error:
@@ -198,6 +199,13 @@ class Lane:
                 raise
             self._reachability.found()
             return reply
+
+    def interrupt(self) -> None:
+        """The call that is under way fails now; the next one begins on a new connection."""
+        if self._wire is not None:
+            self._wire.close()
+        elif self._turn.locked() and self._connecting and not self._connecting.expired():
+            self._connecting.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None

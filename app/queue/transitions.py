@@ -149,12 +149,14 @@ class WorkerTransitions:
         self._claim_seq = 0
         self._end_seq = 0
         self._ends: Batcher[Outcome, str] = Batcher(self._send_ends, lambda o: o.size)
-        self.stop_waiting = False
+        # What is being claimed may fail rather than wait for Redis.
+        self.stop_claiming = False
+        self._has_given_up = False
 
     async def birth(self, fields: dict[str, str]) -> None:
         flat = [part for pair in fields.items() for part in pair]
         await self._repeat(
-            self._claim_lane, scripts.BIRTH,
+            scripts.BIRTH,
             self.name, WORKER_RECORD_SECONDS, ",".join(self._queues), *flat,
         )  # fmt: skip
 
@@ -185,7 +187,7 @@ class WorkerTransitions:
             coroutines=coroutines, processes=processes, queues=queues,
             process_types=process_types, floor=floor, floor_jobs=floor_jobs, passed=passed,
         )  # fmt: skip
-        answer = await self._repeat(self._claim_lane, scripts.CLAIM, *arguments)
+        answer = await self._repeat(scripts.CLAIM, *arguments)
         state = answer[0].decode()
         if state != "ok":
             return Claim(state)
@@ -201,7 +203,7 @@ class WorkerTransitions:
         """Whether any of these queues has an entry: one command, for who looks in vain."""
         answer = await until_answered(
             lambda: self._claim_lane.call(b"EXISTS", *map(queue, queues)),
-            stop=lambda: self.stop_waiting,
+            stop=lambda: self.stop_claiming,
         )
         return bool(answer)
 
@@ -209,30 +211,42 @@ class WorkerTransitions:
         """Report how an execution ended: `done`, or `late` when it is no longer ours."""
         return await self._ends.put(outcome)
 
+    def give_up(self) -> None:
+        """Whatever waits for an answer fails now, and the outcomes that are still to be told."""
+        self.stop_claiming = self._has_given_up = True
+        self._claim_lane.interrupt()
+        self._end_lane.interrupt()
+
     async def aclose(self) -> None:
         await self._ends.aclose()
         await self._claim_lane.close()
         await self._end_lane.close()
 
     async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str]:
+        if self._has_given_up:
+            raise ConnectionError("the worker is leaving")
         self._end_seq += 1
         arguments: list[Any] = [self.name, self._end_seq, BROKEN_EXC, len(batch)]
         for outcome in batch:
             arguments += outcome.arguments()
-        answers = await self._repeat(self._end_lane, scripts.END, *arguments)
+        answers = await until_answered(
+            lambda: run_script(self._end_lane, scripts.END, *arguments),
+            stop=lambda: self._has_given_up,
+        )
         return [answer.decode() for answer in answers]
 
     async def _fetch_body(self, claimed: Claimed) -> None:
         body = await until_answered(
             lambda: self._claim_lane.call(b"HGET", job(claimed.id), b"data"),
-            stop=lambda: self.stop_waiting,
+            stop=lambda: self.stop_claiming,
         )
         if body is not None:
             claimed.fields["data"] = body
 
-    async def _repeat(self, lane: Lane, script: Script, *arguments: Any) -> Any:
+    async def _repeat(self, script: Script, *arguments: Any) -> Any:
         return await until_answered(
-            lambda: run_script(lane, script, *arguments), stop=lambda: self.stop_waiting
+            lambda: run_script(self._claim_lane, script, *arguments),
+            stop=lambda: self.stop_claiming,
         )
 
 

@@ -43,10 +43,17 @@ T = TypeVar("T")
 POLL_SECONDS = 0.5
 # How often the mail server is asked whether it lets us in; `/readyz` tells what it said.
 PROBE_SECONDS = 30.0
-# Left of the 30 s that a platform gives after SIGTERM, for telling Redis.
+# To hear out a claim that is under way when we are asked to leave.
+CLAIM_SECONDS = 2.0
+# After the grace: for ending what runs, and telling Redis.
 FAREWELL_SECONDS = 5.0
+# For those that were waiting for Redis, to note that they told it nothing.
+GIVE_UP_SECONDS = 0.5
 # To say good-bye to a Redis that may hang: our silence says the same.
 DEATH_SECONDS = 2.0
+# After the grace the process has gone, also if a job blocks its loop or a disk hangs: a
+# platform gives 30 s after SIGTERM.
+LEAVE_SECONDS = 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +151,36 @@ class Worker:
 
     def request_stop(self) -> None:
         """First: claim nothing more and drain. Again: interrupt what runs, now."""
+        now = time.monotonic()
         if self._drain.is_set():
+            self._grace_until = min(self._grace_until, now)
             self._hurry.set()
         else:
-            self._grace_until = time.monotonic() + self._options.grace_seconds
+            self._grace_until = now + self._options.grace_seconds
+        self._set_alarm()
         event(log, "worker_stopping", worker=self.name, running=len(self._runs))
         self._drain.set()
         self._look.set()
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
+
+        def hear(*_: Any) -> None:
+            # Before the loop hears of it: a job may be holding it.
+            self._set_alarm()
+            loop.call_soon_threadsafe(self.request_stop)
+
         for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, self.request_stop)
+            signal.signal(each, hear)
+
+    def _set_alarm(self) -> None:
+        """The kernel ends this process when it has not gone in time; its children go with it."""
+        seconds = LEAVE_SECONDS
+        if not self._drain.is_set():
+            seconds += self._options.grace_seconds
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        if left == 0 or seconds < left:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     async def _register(self) -> bool:
         await self._transitions.birth(await asyncio.to_thread(worker_facts))
@@ -225,8 +250,12 @@ class Worker:
         await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
         if not claiming.done():
-            self._transitions.stop_waiting = self._reachability.is_away
-            await asyncio.wait({claiming}, timeout=FAREWELL_SECONDS)
+            self._transitions.stop_claiming = self._reachability.is_away
+            hurrying = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait(
+                {claiming, hurrying}, timeout=CLAIM_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            hurrying.cancel()
         if not claiming.done():
             claiming.cancel()
         try:
@@ -235,9 +264,6 @@ class Worker:
             if self._drain.is_set():
                 return None
             raise RuntimeError("Redis refuses the call") from error
-        finally:
-            # What still runs has its grace to be reported in, should Redis be back by then.
-            self._transitions.stop_waiting = False
 
     async def _wait_for_work(self) -> None:
         """Until a wake-up, or an entry that came without one."""
@@ -328,9 +354,10 @@ class Worker:
         """Give running jobs the grace, then interrupt them; each goes back to its queue."""
         if not await self._runs.wait(self._grace_until - time.monotonic(), self._hurry):
             self._runs.end_early("shutdown")
-            if not await self._runs.wait(FAREWELL_SECONDS):
-                self._transitions.stop_waiting = True
-                await self._runs.wait(1.0)
+            farewell = self._grace_until + FAREWELL_SECONDS - time.monotonic()
+            if not await self._runs.wait(farewell):
+                self._transitions.give_up()
+                await self._runs.wait(GIVE_UP_SECONDS)
 
     # Beating
 
