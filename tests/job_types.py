@@ -269,3 +269,24 @@ def write_to_terminal(params: Params, context: JobContext) -> None:
 def environment(params: Params, context: JobContext) -> list[str]:
     """The names of the variables that a child sees."""
     return sorted(os.environ)
+
+
+def refuse(number: int) -> int:
+    """A helper of a job's, which fails in the same place for whoever calls it."""
+    raise ValueError(f"never {number}")
+
+
+@job("test.refuse", max_attempts=1)
+async def refuse_here(params: Params, context: JobContext) -> int:
+    """Fails in a helper, or with `message` here."""
+    if params.message:
+        raise ValueError(params.message)
+    return refuse(params.size)
+
+
+@job("test.refuse_process", max_attempts=1)
+def refuse_in_process(params: Params, context: JobContext) -> int:
+    """The same in a child process."""
+    if params.message:
+        raise ValueError(params.message)
+    return refuse(params.size)

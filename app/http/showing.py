@@ -115,7 +115,7 @@ def show_error(error: JobError | None) -> dict[str, Any] | None:
         "message": error.message,
         "class": error.error_class,
         "retryable": error.retryable,
-        "fingerprint": None,
+        "fingerprint": error.fingerprint,
     }
 
 

@@ -199,6 +199,7 @@ def _child(fd: int, nursery: int, options: dict[str, Any]) -> int:
 
 def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, Any]) -> Any:
     """Run the job and say what happened, as a frame."""
+    job_type = None
     try:
         job_type = catalog.CATALOG.get(order["type"])
         params = validate(job_type, order["params"], options["defaults"])
@@ -220,7 +221,7 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
         }
     except BaseException as error:  # noqa: BLE001
         # Whatever a job raises is its outcome, a library's sys.exit among it.
-        return describe_error(error)
+        return describe_error(error, job_type)
 
 
 @dataclass

@@ -45,7 +45,7 @@ class Lists:
         """
         if cursor is not None and _CURSOR.fullmatch(cursor) is None:
             raise BadCursorError
-        kind, value = _driver(wanted)
+        kind, value = await self._driver(wanted)
         position, looked = cursor, 0
         found: list[JobView] = []
         while len(found) < limit and looked < MOST_LOOKED_AT:
@@ -55,11 +55,10 @@ class Lists:
             stale = []
             for job_id, record in zip(ids, await self._records(ids), strict=True):
                 looked, position = looked + 1, job_id
-                if not record or _is_stale(kind, value, record):
-                    stale.append(job_id)
-                    continue
                 view = view_of(job_id, record, None)
-                if _fits(view, wanted):
+                if not record or _is_stale(kind, value, record, view):
+                    stale.append(job_id)
+                elif _fits(view, wanted):
                     found.append(view)
                 if len(found) == limit or looked == MOST_LOOKED_AT:
                     break
@@ -107,10 +106,23 @@ class Lists:
     async def aclose(self) -> None:
         await self._repair_lane.close()
 
+    async def _driver(self, wanted: JobFilter) -> tuple[str, str]:
+        """The index with the fewest other jobs in it."""
+        if wanted.batch_id is not None:
+            return "batch", wanted.batch_id
+        drivers = _drivers(wanted)
+        if len(drivers) < 2:
+            return drivers[0] if drivers else ("all", "")
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for kind, value in drivers:
+                pipeline.zcard(_index(kind, value))
+            sizes: list[int] = await ask(pipeline.execute(), self._reachability)
+        return drivers[sizes.index(min(sizes))]
+
     async def _ids(self, kind: str, value: str, wanted: JobFilter, cursor: str | None) -> list[str]:
         if kind == "batch":
             return await self._ids_of_batch(value, cursor)
-        key = f"{keys.INDEX}{kind}" + (f":{value}" if value else "")
+        key = _index(kind, value)
         top = f"({cursor}" if cursor is not None else "+"
         if wanted.created_before is not None:
             bound = _bound(wanted.created_before)
@@ -176,34 +188,41 @@ def _places(text: bytes | None) -> list[int] | None:
     return None if text is None else [int(each) for each in text.split(b",")]
 
 
-def _driver(wanted: JobFilter) -> tuple[str, str]:
-    """The index with the fewest other jobs in it, as far as one can tell."""
-    if wanted.batch_id is not None:
-        return "batch", wanted.batch_id
-    if wanted.tag is not None:
-        return "tag", f"{wanted.tag[0]}:{wanted.tag[1]}"
-    if wanted.error is not None:
-        return "error", wanted.error
-    if wanted.status in _INDEXED_STATUS:
-        return "status", str(wanted.status)
-    if wanted.submitted_by is not None:
-        return "by", wanted.submitted_by
-    if wanted.type is not None:
-        return "type", wanted.type
-    return "all", ""
+def _drivers(wanted: JobFilter) -> list[tuple[str, str]]:
+    """The indexes that have all that is wanted; none: only the one of all jobs has."""
+    given = [
+        ("tag", ":".join(wanted.tag) if wanted.tag is not None else None),
+        ("fingerprint", wanted.fingerprint),
+        ("error", wanted.error),
+        ("status", wanted.status if wanted.status in _INDEXED_STATUS else None),
+        ("by", wanted.submitted_by),
+        ("type", wanted.type),
+    ]
+    return [(kind, value) for kind, value in given if value is not None]
 
 
-def _is_stale(kind: str, value: str, record: dict[bytes, bytes]) -> bool:
-    return kind == "status" and record.get(b"status", b"") != value.encode()
+def _index(kind: str, value: str) -> str:
+    return f"{keys.INDEX}{kind}" + (f":{value}" if value else "")
+
+
+def _is_stale(kind: str, value: str, record: dict[bytes, bytes], view: JobView) -> bool:
+    """Whether the record says that the job does not belong into that index."""
+    error = view.error
+    if kind == "status":
+        return record.get(b"status", b"") != value.encode()
+    if kind == "error":
+        return error is None or error.code != value
+    return kind == "fingerprint" and (error is None or error.fingerprint != value)
 
 
 def _fits(view: JobView, wanted: JobFilter) -> bool:
-    error = view.error.code if view.error is not None else None
+    error = view.error
     pairs: list[tuple[Any, Any]] = [
         (wanted.status, view.status),
         (wanted.type, view.type),
         (wanted.queue, view.queue),
-        (wanted.error, error),
+        (wanted.error, error.code if error is not None else None),
+        (wanted.fingerprint, error.fingerprint if error is not None else None),
         (wanted.batch_id, view.batch_id),
         (wanted.submitted_by, view.submitted_by),
     ]
@@ -213,9 +232,7 @@ def _fits(view: JobView, wanted: JobFilter) -> bool:
         return False
     if wanted.created_after is not None and view.created_at < wanted.created_after:
         return False
-    if wanted.created_before is not None and view.created_at >= wanted.created_before:
-        return False
-    return wanted.fingerprint is None
+    return wanted.created_before is None or view.created_at < wanted.created_before
 
 
 def _bound(at: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from app.queue.calling import encode_result, pack_traceback, to_json
 from app.queue.claimed import Call, stock_delay
+from app.queue.fingerprints import fingerprint, name_of
 from app.queue.retry import Failure, wait_seconds
 from app.queue.transitions import Claimed, Outcome
 from jobs.context import Artifact
@@ -58,6 +59,7 @@ def outcome_of(
         return _failed(
             claimed,
             Failure("stopped", "stopped on request", "Stopped", False),
+            ended.call,
             limits,
             kind="stopped",
         )
@@ -66,7 +68,8 @@ def outcome_of(
         if count < limits.abandoned:
             return _back_to_queue(claimed, "abandoned")
         message = f"its process was killed {count} times while running it"
-        return _failed(claimed, Failure("abandoned", message, "AbandonedJobError", False), limits)
+        failure = Failure("abandoned", message, "AbandonedJobError", False)
+        return _failed(claimed, failure, ended.call, limits)
     assert ended.failure is not None
     return _after_error(claimed, ended.failure, ended.call, limits, random)
 
@@ -109,19 +112,20 @@ def _after_error(
         if wait is not None and call.retries_left:
             retries_left = str(call.retries_left - 1)
     if wait is None:
-        return _failed(claimed, failure, limits)
+        return _failed(claimed, failure, call, limits)
     return Outcome(
         claimed.id, claimed.execution, claimed.queue, "retry",
         ttl_seconds=-1,
         delay_seconds=wait,
         retries_left=retries_left,
-        **_texts(failure),
+        **_texts(claimed, failure, call),
     )  # fmt: skip
 
 
 def _failed(
     claimed: Claimed,
     failure: Failure,
+    call: Call | None,
     limits: Limits,
     *,
     kind: Literal["failed", "stopped"] = "failed",
@@ -129,16 +133,17 @@ def _failed(
     return Outcome(
         claimed.id, claimed.execution, claimed.queue, kind,
         ttl_seconds=claimed.number("failure_ttl", limits.failure_retention_seconds),
-        **_texts(failure),
+        **_texts(claimed, failure, call),
     )  # fmt: skip
 
 
-def _texts(failure: Failure) -> dict[str, Any]:
+def _texts(claimed: Claimed, failure: Failure, call: Call | None) -> dict[str, Any]:
     error = {
         "code": failure.code,
         "message": failure.message,
         "class": failure.error_class,
         "retryable": failure.retryable,
+        "fingerprint": _fingerprint(claimed, failure, call),
     }
     text = to_json(error)
     return {
@@ -149,3 +154,11 @@ def _texts(failure: Failure) -> dict[str, Any]:
         ),
         "result_json": "" if failure.result is None else to_json(failure.result),
     }
+
+
+def _fingerprint(claimed: Claimed, failure: Failure, call: Call | None) -> str:
+    name, place = claimed.type_name, failure.place
+    if call is not None:
+        name = call.job_type.name
+        place = place or name_of(call.job_type.function)
+    return fingerprint(name, failure.error_class, failure.message, place)

@@ -9,10 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from app.queue.fingerprints import home_of, place_of
 from jobs.catalog import JobType
 from jobs.errors import JobError, PermanentError, RetryLater
 
 TRACEBACK_CHARACTERS = 16_000
+# It names a list of jobs: see index.lua.
+CODE_CHARACTERS = 100
 RESULT_BYTES = 1024 * 1024
 # A job may ask for any wait; the longest that a submission may ask for is a year, too.
 LONGEST_DELAY_SECONDS = 365 * 24 * 3600
@@ -42,9 +45,10 @@ def check_result(value: Any) -> Any:
     return value
 
 
-def describe_error(error: BaseException) -> dict[str, Any]:
+def describe_error(error: BaseException, job_type: JobType | None = None) -> dict[str, Any]:
     """Whatever a job raised, as JSON values that UTF-8 can carry. Raises nothing.
 
+    With its type it is told where in the job's own code that was.
     One that cannot be recorded would leave its job `started` for as long as the worker lives,
     and those that end in the same call.
     """
@@ -55,13 +59,16 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         result = None
     return {
         "kind": "error",
-        "code": _encodable(str(error.code)) if isinstance(error, JobError) else "error",
+        "code": _encodable(str(error.code))[:CODE_CHARACTERS]
+        if isinstance(error, JobError)
+        else "error",
         "message": _message(error),
         "class": _encodable(type(error).__qualname__),
         "permanent": isinstance(error, PermanentError),
         "delay_seconds": _delay(error.delay_seconds) if isinstance(error, RetryLater) else None,
         "result": result,
         "traceback": format_traceback(error),
+        "place": _place(error, job_type),
     }
 
 
@@ -69,6 +76,12 @@ def format_traceback(error: BaseException) -> str:
     """The traceback, its end kept where it is too long."""
     text = _encodable("".join(traceback.format_exception(error)))
     return text if len(text) <= TRACEBACK_CHARACTERS else "…" + text[-TRACEBACK_CHARACTERS:]
+
+
+def _place(error: BaseException, job_type: JobType | None) -> str:
+    if job_type is None:
+        return ""
+    return _encodable(place_of(error.__traceback__, home_of(job_type.function)))
 
 
 def _message(error: BaseException) -> str:

@@ -117,7 +117,12 @@ def _error(value: Any) -> JobError | None:
         message=str(value.get("message", "")),
         error_class=str(value.get("class", "")),
         retryable=bool(value.get("retryable", False)),
+        fingerprint=_printable(value.get("fingerprint")),
     )
+
+
+def _printable(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _call(data: bytes) -> tuple[str, dict[str, Any] | None]:

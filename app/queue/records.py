@@ -143,6 +143,7 @@ class JobError:
     message: str
     error_class: str
     retryable: bool
+    fingerprint: str | None = None
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.queue.perform import describe_error
-from jobs.catalog import Backoff
+from jobs.catalog import Backoff, JobType
 
 MESSAGE_CHARACTERS = 1000
 
@@ -23,11 +23,13 @@ class Failure:
     traceback: str = ""
     delay_seconds: float | None = None
     result: object = None
+    # Where in the job's own code, as fingerprints.py has it; empty where no frame tells.
+    place: str = ""
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
+    def of(cls, error: BaseException, job_type: JobType | None = None) -> Failure:
         """What an exception of a job function says."""
-        return cls.described(describe_error(error))
+        return cls.described(describe_error(error, job_type))
 
     @classmethod
     def described(cls, frame: dict[str, Any]) -> Failure:
@@ -40,6 +42,7 @@ class Failure:
             traceback=str(frame.get("traceback") or ""),
             delay_seconds=frame.get("delay_seconds"),
             result=frame.get("result"),
+            place=str(frame.get("place") or ""),
         )
 
 

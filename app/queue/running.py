@@ -123,7 +123,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001
             # Whatever a job raises is its outcome; SystemExit would end the whole worker, and
             # a BaseException of its own (a test library's `fail`, say) leave the job started.
-            return Ended("error", failure=Failure.of(error), call=call)
+            return Ended("error", failure=Failure.of(error, call.job_type), call=call)
 
     async def _in_process(self, claimed: Claimed, call: Call, folder: Path) -> Ended:
         order = {

@@ -14,13 +14,15 @@ end
 
 -- Whatever way a job ends, it gives back what it held while it waited and ran.
 local function leave(id, status)
-  local job = call('HMGET', job_key(id), 'rate_limit_key', 'x_size', 'origin', 'x_expires')
+  local job = call('HMGET', job_key(id), 'rate_limit_key', 'x_size', 'origin', 'x_expires',
+    'x_error')
   leave_slot(id, job[1])
   if job[2] and job[3] then
     call('HINCRBY', OURS .. 'bytes', base_queue(job[3]), -(tonumber(job[2]) or 0))
     call('HDEL', job_key(id), 'x_size')
   end
   if job[4] then call('ZREM', OURS .. 'expires', id) end
+  if status == 'finished' then unlist_error(id, job[5]) end
   index_status(id, status)
 end
 
@@ -190,9 +192,12 @@ local function bury(q, id, problem, exc_string)
   end
   local ttl = tonumber(call('HGET', key, 'failure_ttl') or '') or 30 * ENDLESS
   local error_json = cjson.encode({ code = 'broken_record', class = 'BrokenRecord',
-    retryable = false, message = message })
+    retryable = false, message = message,
+    fingerprint = fingerprint_of(call('HGET', key, 'x_type'), 'BrokenRecord',
+      'The record of this job cannot be read') })
   -- The state first: whatever else of this job is broken, it says that it has failed.
-  call('HSET', key, 'status', 'failed', 'ended_at', NOW_ISO, 'x_error', error_json)
+  call('HSET', key, 'status', 'failed', 'ended_at', NOW_ISO)
+  if not pcall(set_error, id, error_json) then call('HSET', key, 'x_error', error_json) end
   pcall(note, id, 'failed', error_json)
   pcall(fail, id, q, error_json, exc_string, ttl)
 end

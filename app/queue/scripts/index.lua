@@ -34,17 +34,37 @@ local function index_job(id, by, type_name, tags)
   for key, value in pairs(tags) do call('ZADD', INDEX .. 'tag:' .. key .. ':' .. value, 0, id) end
 end
 
-local function error_code(text)
+-- Where an error is listed: by its code, and by its fingerprint.
+local function error_lists(text)
+  local lists = {}
   local ok, found = pcall(cjson.decode, text or '')
-  return ok and type(found) == 'table' and type(found.code) == 'string' and found.code or nil
+  if not ok or type(found) ~= 'table' then return lists end
+  if type(found.code) == 'string' and #found.code <= 400 then lists.error = found.code end
+  if type(found.fingerprint) == 'string' and string.match(found.fingerprint, '^%x+$')
+    and #found.fingerprint == 16 then
+    lists.fingerprint = found.fingerprint
+  end
+  return lists
 end
 
--- The error that a job shows, and its place among those of the same code.
+local function unlist_error(id, text)
+  if not text or text == '' then return end
+  for kind, value in pairs(error_lists(text)) do call('ZREM', INDEX .. kind .. ':' .. value, id) end
+end
+
+-- The error that a job shows, and its place among those that are like it.
 local function set_error(id, error_json)
-  local before, now = error_code(call('HGET', job_key(id), 'x_error')), error_code(error_json)
-  if before and before ~= now then call('ZREM', INDEX .. 'error:' .. before, id) end
-  if now then call('ZADD', INDEX .. 'error:' .. now, 0, id) end
+  unlist_error(id, call('HGET', job_key(id), 'x_error'))
+  for kind, value in pairs(error_lists(error_json)) do
+    call('ZADD', INDEX .. kind .. ':' .. value, 0, id)
+  end
   call('HSET', job_key(id), 'x_error', error_json)
+end
+
+-- As fingerprints.py makes it, of a failure that no run has told: `pattern` has its variable
+-- parts taken out already.
+local function fingerprint_of(type_name, class, pattern)
+  return string.sub(redis.sha1hex(table.concat({ type_name or '', class, pattern, '' }, '\n')), 1, 16)
 end
 
 -- The job leaves every index. Of a job whose record is gone, what it was in is not known.
@@ -64,8 +84,7 @@ local function unindex_job(id)
   for key, value in pairs(tags_of(job[3])) do
     call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), id)
   end
-  local code = error_code(job[4])
-  if code then call('ZREM', INDEX .. 'error:' .. code, id) end
+  unlist_error(id, job[4])
 end
 
 -- Nothing of the job remains, but its name in its batch, with how it ended.

@@ -43,7 +43,9 @@ local function abandon(worker, q, id, ex)
     fate = 'failed'
     note(id, 'failed')
     fail(id, q, cjson.encode({ code = 'abandoned', class = 'AbandonedJobError', retryable = false,
-      message = 'Its worker died ' .. count .. ' times while running it' }), abandoned_exc,
+      message = 'Its worker died ' .. count .. ' times while running it',
+      fingerprint = fingerprint_of(job[2], 'AbandonedJobError',
+        'Its worker died … times while running it') }), abandoned_exc,
       tonumber(job[5] or '') or failure_ttl)
   else
     put_back(id, q)
