@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from app.queue.calling import to_json
 from app.queue.records import JobDraft, encode_call
+from jobs.catalog import Backoff
 
 # A body beyond this is written before the script and read after it, so that neither holds
 # up the server; until the script has accepted it, it is about to expire.
@@ -17,33 +19,42 @@ LARGE_BODY_BYTES = 256 * 1024
 RECORD_BYTES = 900
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
-    """One draft. `body` is set when it is large and goes ahead by itself."""
+    """One draft and its call as RQ keeps it. `form` is None unless it can run at once."""
 
     draft: JobDraft
-    body: bytes | None
-    fields: list[Any]
-    size_bytes: int
+    data: bytes
+    form: str | None
+
+    @property
+    def body(self) -> bytes | None:
+        """The call, when it is large and goes ahead by itself."""
+        return self.data if len(self.data) > LARGE_BODY_BYTES else None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) + RECORD_BYTES
 
     @property
     def wire_bytes(self) -> int:
-        return RECORD_BYTES if self.body is not None else self.size_bytes
+        return RECORD_BYTES if len(self.data) > LARGE_BODY_BYTES else len(self.data) + RECORD_BYTES
 
     def arguments(self) -> list[Any]:
         """As `submit` reads a job."""
         todo = self.todo("")
         tags = [part for pair in todo["tags"].items() for part in pair]
+        fields = self._fields()
         return [
             todo["id"], todo["queue"], todo["place"], todo["at"], todo["expires"],
             todo["type"], todo["size"], todo["slot"], todo["limit"], todo["allow"],
             len(todo["parents"]), *todo["parents"], len(tags), *tags,
-            len(self.fields), *self.fields,
+            len(fields), *fields,
         ]  # fmt: skip
 
     def record(self, batch_id: str) -> list[Any]:
         """As `stage` reads a record of a large batch; `activate` does what `x_todo` says."""
-        fields = [*self.fields, "x_todo", to_json(self.todo(batch_id))]
+        fields = [*self._fields(), "x_todo", to_json(self.todo(batch_id))]
         if self.body is not None:
             fields += ["data", self.body]
         return [self.draft.id, len(fields), *fields]
@@ -70,29 +81,80 @@ class Packed:
             "batch": batch_id,
         }
 
+    def _fields(self) -> list[Any]:
+        draft = self.draft
+        fields = [] if self.body is not None else ["data", self.data]
+        return fields + _Common.of(draft).fields() + _own_fields(draft)
+
 
 def pack(draft: JobDraft) -> Packed:
     data = encode_call(draft.type, draft.params)
-    large = len(data) > LARGE_BODY_BYTES
-    backoff = draft.backoff
-    fields: list[Any] = [] if large else ["data", data]
-    fields += [
-        "origin", draft.rq_queue,
-        "description", draft.type,
-        # RQ 3.0 reads whole seconds only (parse_timeout).
-        "timeout", math.ceil(draft.timeout_seconds),
-        "result_ttl", draft.retention_seconds,
-        "failure_ttl", draft.failure_retention_seconds,
-        "x_type", draft.type,
-        "x_max", draft.max_attempts,
-        "x_backoff",
-        f"[{backoff.initial:g},{backoff.factor:g},{backoff.maximum:g},{backoff.jitter:g}]",
-    ]  # fmt: skip
-    fields += _optional_fields(draft)
-    return Packed(draft, data if large else None, fields, len(data) + RECORD_BYTES)
+    is_plain = (
+        draft.scheduled_at is None
+        and draft.delay_seconds is None
+        and draft.expires_at is None
+        and draft.concurrency is None
+        and draft.request_id is not None
+        and draft.submitted_by is not None
+        and not (draft.depends_on or draft.tags or draft.dry_run or draft.batch_id)
+        and float(draft.timeout_seconds).is_integer()
+        and len(data) <= LARGE_BODY_BYTES
+    )
+    form = _form(draft.submitted_by or "", draft.queue, _Common.of(draft)) if is_plain else None
+    return Packed(draft, data, form)
 
 
-def _optional_fields(draft: JobDraft) -> list[Any]:
+class _Common(NamedTuple):
+    """What the jobs of one type have in common, unless an option says otherwise."""
+
+    rq_queue: str
+    job_type: str
+    timeout_seconds: float
+    retention_seconds: int
+    failure_retention_seconds: int
+    max_attempts: int
+    backoff: Backoff
+
+    @classmethod
+    def of(cls, draft: JobDraft) -> _Common:
+        return cls(
+            draft.rq_queue, draft.type, draft.timeout_seconds, draft.retention_seconds,
+            draft.failure_retention_seconds, draft.max_attempts, draft.backoff,
+        )  # fmt: skip
+
+    def fields(self) -> list[Any]:
+        wait = self.backoff
+        return [
+            "origin", self.rq_queue,
+            "description", self.job_type,
+            # RQ 3.0 reads whole seconds only (parse_timeout).
+            "timeout", math.ceil(self.timeout_seconds),
+            "result_ttl", self.retention_seconds,
+            "failure_ttl", self.failure_retention_seconds,
+            "x_type", self.job_type,
+            "x_max", self.max_attempts,
+            "x_backoff", f"[{wait.initial:g},{wait.factor:g},{wait.maximum:g},{wait.jitter:g}]",
+        ]  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _form(by: str, base_queue: str, common: _Common) -> str:
+    """As `submit_plain` reads it: all of a record that is not the job's own."""
+    fields = [*common.fields(), "x_by", by]
+    return to_json(
+        {
+            "queue": common.rq_queue,
+            "base": base_queue,
+            "type": common.job_type,
+            "by": by,
+            "overhead": RECORD_BYTES,
+            # Lua would write a number in its own way.
+            "fields": [str(each) for each in fields],
+        }
+    )
+
+
+def _own_fields(draft: JobDraft) -> list[Any]:
     fields: list[Any] = []
     if not float(draft.timeout_seconds).is_integer():
         fields += ["x_timeout", f"{draft.timeout_seconds:.3f}"]

@@ -39,6 +39,7 @@ MOST_KEPT_BYTES = 256 * 1024
 MEMORY_LOOK_SECONDS = 1.0
 MOST_QUEUED = 1_000_000
 MOST_QUEUED_BYTES = 2 * 1024**3
+_QUEUED = [1, b"queued"]
 T = TypeVar("T")
 
 
@@ -172,25 +173,29 @@ class Submitter:
 
     async def _send(self, groups: Sequence[_Group]) -> Sequence[tuple[int, list[Any]]]:
         self._seq += 1
-        arguments: list[Any] = [self._name, self._seq, *self._budgets, len(groups)]
-        for group in groups:
-            arguments += [len(group.jobs), *group.heading(), *group.batch_heading()]
-            for job in group.jobs:
-                arguments += job.arguments()
+        heading = [self._name, self._seq, *self._budgets]
+        plain = _plain_arguments(groups)
         bodies = [job for group in groups for job in group.jobs if job.body is not None]
 
         async def send() -> Any:
             await self._check_memory()
+            if plain is not None:
+                done = await run_script(self._lane, scripts.SUBMIT_PLAIN, *heading, *plain)
+                if done is not None:
+                    return done
             for job in bodies:
                 await run_script(
                     self._lane, scripts.STAGE, STAGED_SECONDS, 1, job.draft.id, 2, "data", job.body
                 )
-            return await run_script(self._lane, scripts.SUBMIT, *arguments)
+            return await run_script(self._lane, scripts.SUBMIT, *heading, *_arguments(groups))
 
         waited = asyncio.get_running_loop().time() - groups[0].since
         seconds = max(self._give_up_seconds - waited, LAST_TRY_SECONDS)
         now_us, answers = await _within(seconds, seconds, send)
-        return [(int(now_us), answer) for answer in answers]
+        if isinstance(answers, int):
+            answers = [_QUEUED] * answers
+        now_us = int(now_us)
+        return [(now_us, answer) for answer in answers]
 
     async def _replay(self, group: _Group, answer: list[Any]) -> Replay:
         first_id, is_kept, key = answer[1].decode(), answer[5], group.idempotency
@@ -273,6 +278,71 @@ async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[
                 raise QueueUnavailableError(server.explain(error)) from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.5)
+
+
+def _plain_arguments(groups: Sequence[_Group]) -> list[Any] | None:
+    """As `submit_plain` reads them, or None when one of them asks for more."""
+    forms: dict[str, int] = {}
+    jobs: list[Any] = []
+    key_ids: set[str] = set()
+    for group in groups:
+        job = group.jobs[0]
+        if job.form is None:
+            return None
+        key_id = fingerprint = ""
+        if group.idempotency is not None:
+            key_id = keys.idempotency_id(job.draft.submitted_by or "", group.idempotency.key)
+            fingerprint = group.idempotency.fingerprint
+            if key_id in key_ids:
+                return None
+            key_ids.add(key_id)
+        form = forms.setdefault(job.form, len(forms) + 1)
+        jobs += (form, job.draft.id, job.draft.request_id, job.data, key_id, fingerprint)
+    return [len(forms), *forms, *jobs]
+
+
+def _arguments(groups: Sequence[_Group]) -> list[Any]:
+    """As `submit` reads them."""
+    arguments: list[Any] = [len(groups)]
+    for group in groups:
+        arguments += [len(group.jobs), *group.heading(), *group.batch_heading()]
+        for job in group.jobs:
+            arguments += job.arguments()
+    return arguments
+
+
+def _check(answer: list[Any]) -> None:
+    """Raise what a refusal means; see submit.lua for the codes."""
+    code = answer[0]
+    if code == 0:
+        raise JobIdTakenError
+    if code == 3:
+        raise IdempotencyMismatchError
+    if code == 4:
+        raise UnknownParentError(answer[1], answer[2])
+    if code in {5, 6}:
+        what = "too many jobs wait" if code == 5 else "too many bytes wait"
+        name = answer[1].decode()
+        raise QueueUnavailableError(f"{what} in queue {name}", FULL_RETRY_SECONDS)
+    if code == 7:
+        raise IdempotencyPendingError
+    if code == 9:
+        raise ExpiredError
+    if code == 8:
+        raise QueueUnavailableError("Redis was too slow for a batch of this size")
+    if code != 1:
+        raise QueueUnavailableError("a key of this queue holds something else")
+
+
+def _become(draft: JobDraft, answer: list[Any]) -> None:
+    """The draft of a repeated request becomes the job that the first one made."""
+    draft.id, request_id = answer[1].decode(), answer[3].decode()
+    draft.request_id = request_id or None
+    draft.recorded(_from_us(int(answer[2])))
+
+
+def _idempotency_id(by: str, key: str) -> str:
+    return hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()[:40]
 
 
 def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 # A script that is refused for memory must not be one that keeps jobs alive: a `beat`
 # refused while `recover` runs loses live jobs to others. Only new jobs are refused.
-_REFUSED_WHEN_FULL = {"answer", "commit", "stage", "submit"}
+_REFUSED_WHEN_FULL = {"answer", "commit", "stage", "submit", "submit_plain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,12 @@ class Script:
 
 
 def _load(name: str, *parts: str) -> Script:
+    return _assemble(name, "clock", "lib", *parts)
+
+
+def _assemble(name: str, *parts: str) -> Script:
     flags = "" if name in _REFUSED_WHEN_FULL else " flags=allow-oom"
-    texts = [(_FOLDER / f"{part}.lua").read_text() for part in ("lib", *parts, name)]
+    texts = [(_FOLDER / f"{part}.lua").read_text() for part in (*parts, name)]
     source = "\n".join([f"#!lua{flags}", *texts]).encode()
     return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
 
@@ -34,8 +38,10 @@ _ENDING = ("index", "slots", "ending")
 BIRTH = _load("birth")
 DEATH = _load("death")
 STAGE = _load("stage")
-SUBMIT = _load("submit", *_ENDING, "accept", "budget")
-COMMIT = _load("commit", *_ENDING, "accept", "budget")
+SUBMIT = _load("submit", *_ENDING, "accept", "idempotency", "budget", "once")
+# Without the parts that it does not use, which every call pays for.
+SUBMIT_PLAIN = _assemble("submit_plain", "clock", "idempotency", "once")
+COMMIT = _load("commit", *_ENDING, "accept", "idempotency", "budget")
 ACTIVATE = _load("activate", *_ENDING, "accept")
 ANSWER = _load("answer")
 CLAIM = _load("claim", *_ENDING)

@@ -1,8 +1,5 @@
--- Budgets and idempotency keys: what may refuse a submission as a whole.
-local IDEMPOTENCY_SECONDS = 86400
+-- What may refuse a submission as a whole: budgets, and a key that was used before.
 local BATCH_SECONDS = 31 * 86400
-
-local function idempotency_key(id) return OURS .. 'idempotency:' .. id end
 
 -- An answer when the key was used before, or nil. {2, …}: the same request.
 local function used_before(id, fingerprint)
@@ -14,15 +11,6 @@ local function used_before(id, fingerprint)
   if found[5] and has(OURS .. 'batch:' .. found[2] .. ':todo') then return { 7 } end
   return { 2, found[2], found[3], found[4], found[6] or '',
     call('HEXISTS', idempotency_key(id), 'answer') }
-end
-
-local function use_key(id, fingerprint, first, request, status, pending)
-  if id == '' then return end
-  local key = idempotency_key(id)
-  call('HSET', key, 'fingerprint', fingerprint, 'id', first, 'us', NOW_US, 'request', request,
-    'status', status)
-  if pending then call('HSET', key, 'pending', 1) end
-  call('EXPIRE', key, IDEMPOTENCY_SECONDS)
 end
 
 -- It could never run. A delay counts from now; of a request with a key only this clock can say

@@ -11,16 +11,9 @@
 --   {3} another request had the idempotency key, {4, job, parent} unknown parent, {5, queue, room}
 --   too deep, {6, queue, room} too many bytes, {7} the first request is still being accepted,
 --   {9, job} its `expires` is in the past.
-local submitter, seq = ARGV[2], tonumber(ARGV[3])
 local most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
-local seen_key = OURS .. 'submitter:' .. submitter
-local seen = call('GET', seen_key)
-if seen then
-  -- The reply was lost and the same call comes again: the same answer, whatever became of
-  -- the jobs since (one with retention 0 may be done and gone).
-  local answer = cjson.decode(seen)
-  if answer[1] >= seq then return { answer[2], answer[3] } end
-end
+local before = answered_before()
+if before then return before end
 
 local at = 7
 local function take()
@@ -107,6 +100,5 @@ end
 
 local answers = {}
 for i = 1, tonumber(ARGV[6]) do answers[i] = accept_group(read_group()) end
-call('SET', seen_key, cjson.encode({ seq, NOW_US, answers }), 'EX', 300)
 wake()
-return { NOW_US, answers }
+return answer_once(answers)
