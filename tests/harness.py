@@ -44,6 +44,8 @@ def draft(job_type: str, /, **params: Any) -> JobDraft:
         timeout_seconds=found.timeout_seconds,
         retention_seconds=3600,
         failure_retention_seconds=3600,
+        request_id="a-request",
+        submitted_by="shop",
     )
 
 

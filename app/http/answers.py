@@ -19,6 +19,8 @@ _JSON = (b"content-type", b"application/json")
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
+# Of what says something about jobs: kept by no cache.
+JSON_HEADERS = (_JSON, _NO_SNIFFING, _NO_STORE)
 # A page of ours has one style sheet, in itself, and nothing else.
 _STATIC_PAGE = (
     b"content-security-policy",
@@ -46,7 +48,7 @@ def json_answer(
     content: Any, status: int = 200, headers: RawHeaders | None = None, *, cacheable: bool = False
 ) -> Answer:
     """JSON. Kept by no cache unless it says nothing about jobs."""
-    kept = [_JSON, _NO_SNIFFING] if cacheable else [_JSON, _NO_SNIFFING, _NO_STORE]
+    kept = [_JSON, _NO_SNIFFING] if cacheable else [*JSON_HEADERS]
     return Answer(status, render(content), kept + headers if headers is not None else kept)
 
 

@@ -10,7 +10,14 @@ from typing import Any
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, RawHeaders, json_answer, kept_answer, revalidated
+from app.http.answers import (
+    JSON_HEADERS,
+    Answer,
+    RawHeaders,
+    json_answer,
+    kept_answer,
+    revalidated,
+)
 from app.http.artifacts import Artifacts
 from app.http.auth import acting_key
 from app.http.bodies import require_no_fields
@@ -21,7 +28,7 @@ from app.http.lookup import Lookup
 from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.refusals import NO_SUCH_JOB, late_fault
-from app.http.showing import show_job, show_job_type
+from app.http.showing import render_accepted, show_job, show_job_type
 from app.http.submissions import Origin, Terms, draft_flat_job, draft_job, view_of
 from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
 from app.queue.errors import (
@@ -139,7 +146,9 @@ class Jobs:
             if replay is not None:
                 return await self._repeat(request, draft, replay)
             warnings = await self._lookup.warnings(draft.queue)
-            answer = _accepted(view_of(draft), warnings, [])
+            location = (b"location", b"/v1/jobs/" + draft.id.encode())
+            headers = [*JSON_HEADERS, location, RETRY_AFTER]
+            answer = Answer(202, render_accepted(draft, warnings), headers)
             # Without a warning the same answer can be made again from what the key keeps.
             if key is not None and warnings:
                 await self._keep(key, draft, answer)

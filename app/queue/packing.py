@@ -89,18 +89,14 @@ class Packed:
 
 def pack(draft: JobDraft) -> Packed:
     data = encode_call(draft.type, draft.params)
-    is_plain = (
-        draft.scheduled_at is None
-        and draft.delay_seconds is None
-        and draft.expires_at is None
-        and draft.concurrency is None
+    has_form = (
+        draft.is_plain
         and draft.request_id is not None
         and draft.submitted_by is not None
-        and not (draft.depends_on or draft.tags or draft.dry_run or draft.batch_id)
         and float(draft.timeout_seconds).is_integer()
         and len(data) <= LARGE_BODY_BYTES
     )
-    form = _form(draft.submitted_by or "", draft.queue, _Common.of(draft)) if is_plain else None
+    form = _form(draft.submitted_by or "", draft.queue, _Common.of(draft)) if has_form else None
     return Packed(draft, data, form)
 
 

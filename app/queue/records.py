@@ -131,6 +131,17 @@ class JobDraft:
         self.enqueued_at = created_at if status == "queued" else None
 
     @property
+    def is_plain(self) -> bool:
+        """It waits for nothing and is part of nothing: it can be run at once, as nearly all."""
+        return (
+            self.scheduled_at is None
+            and self.delay_seconds is None
+            and self.expires_at is None
+            and self.concurrency is None
+            and not (self.depends_on or self.tags or self.dry_run or self.batch_id)
+        )
+
+    @property
     def rq_queue(self) -> str:
         return queue_name(self.queue, self.priority)
 

@@ -311,40 +311,6 @@ def _arguments(groups: Sequence[_Group]) -> list[Any]:
     return arguments
 
 
-def _check(answer: list[Any]) -> None:
-    """Raise what a refusal means; see submit.lua for the codes."""
-    code = answer[0]
-    if code == 0:
-        raise JobIdTakenError
-    if code == 3:
-        raise IdempotencyMismatchError
-    if code == 4:
-        raise UnknownParentError(answer[1], answer[2])
-    if code in {5, 6}:
-        what = "too many jobs wait" if code == 5 else "too many bytes wait"
-        name = answer[1].decode()
-        raise QueueUnavailableError(f"{what} in queue {name}", FULL_RETRY_SECONDS)
-    if code == 7:
-        raise IdempotencyPendingError
-    if code == 9:
-        raise ExpiredError
-    if code == 8:
-        raise QueueUnavailableError("Redis was too slow for a batch of this size")
-    if code != 1:
-        raise QueueUnavailableError("a key of this queue holds something else")
-
-
-def _become(draft: JobDraft, answer: list[Any]) -> None:
-    """The draft of a repeated request becomes the job that the first one made."""
-    draft.id, request_id = answer[1].decode(), answer[3].decode()
-    draft.request_id = request_id or None
-    draft.recorded(_from_us(int(answer[2])))
-
-
-def _idempotency_id(by: str, key: str) -> str:
-    return hashlib.sha256(f"{by}\0{key}".encode()).hexdigest()[:40]
-
-
 def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
     chunks: list[list[Packed]] = [[]]
     room = MOST_BYTES
