@@ -201,3 +201,54 @@ async def test_floor_that_nobody_waits_for_costs_no_place(scene: Scene) -> None:
     taken = [name for _ in range(40) for name in await take_in_turns(actor, turns, slots=1)]
 
     assert taken == ["default"] * 40
+
+
+# Entries that are no job to run, among those in front
+
+
+async def test_neighbours_of_doubled_expired_and_broken_entries_are_each_taken_once(
+    scene: Scene,
+) -> None:
+    first, expired, second, broken, third, gone, last = await scene.submit_many(7)
+    scene.redis.hset(f"rq:job:{expired}", "x_expires", scene.now_ms() - 1000)
+    scene.redis.hset(f"rq:job:{broken}", "timeout", "soon")
+    scene.redis.delete(f"rq:job:{gone}")
+    entries = [first, first, expired, expired, second, broken, first, broken, third, gone, last]
+    scene.redis.delete("rq:queue:default")
+    scene.redis.rpush("rq:queue:default", *entries)
+    worker = await scene.worker()
+
+    claim = await worker.claim(coroutines=64)
+
+    assert [each.id for each in claim.jobs] == [first, second, third, last]
+    assert claim.dropped == [gone]
+    assert scene.queued() == []
+    assert (scene.status(expired), scene.status(broken)) == ("canceled", "failed")
+
+
+async def test_a_dependent_that_is_queued_in_front_during_a_claim_is_not_lost(
+    scene: Scene,
+) -> None:
+    before, parent, behind = await scene.submit_many(3)
+    child = await scene.submit(depends_on=[parent], allow_failure=True)
+    scene.redis.hset(f"rq:job:{child}", "enqueue_at_front", "1")
+    scene.redis.hset(f"rq:job:{parent}", "x_expires", scene.now_ms() - 1000)
+    worker = await scene.worker()
+
+    first = await worker.claim(coroutines=64)
+    second = await worker.claim(coroutines=64)
+
+    assert [each.id for each in first.jobs] == [before, behind]
+    assert [each.id for each in second.jobs] == [child]
+
+
+async def test_a_queue_whose_running_jobs_cannot_be_recorded_is_left_alone(scene: Scene) -> None:
+    waiting = await scene.submit()
+    other = await scene.submit(queue="email")
+    scene.redis.set("rq:wip:default", "of another type")
+    worker = await scene.worker("default", "email")
+
+    claim = await worker.claim()
+
+    assert [each.id for each in claim.jobs] == [other]
+    assert scene.queued() == [waiting]

@@ -121,14 +121,14 @@ class Outcome:
         )  # fmt: skip
 
 
-# claim.lua, FIELDS
+# claim.lua, FIELDS and STOCK_FIELDS
 _FIELDS = (
     "status", "type", "data", "timeout", "exact_timeout", "attempt", "max_attempts",
     "failures", "abandoned", "backoff", "request_id", "dry_run", "result", "retries_left",
     "retry_intervals", "result_ttl", "failure_ttl", "created_at", "trail",
+    "rate_limit_key", "interrupted", "expires", "stop", "origin",
     "success_callback_name", "failure_callback_name", "stopped_callback_name",
-    "repeats_left", "group_id", "webhooks", "rate_limit_key", "interrupted",
-    "expires", "stop", "origin",
+    "repeats_left", "group_id", "webhooks",
 )  # fmt: skip
 _CLAIM_BYTES = 1024 * 1024
 
