@@ -14,15 +14,10 @@ if stored[2] and seq <= tonumber(stored[2]) then return cjson.decode(stored[3]) 
 local counted = { successful_job_count = 0, failed_job_count = 0, seconds = 0 }
 local released, let_go = {}, {}
 
-local function release_bytes(q, size)
-  local base = base_queue(q)
-  released[base] = (released[base] or 0) + (tonumber(size) or 0)
-end
-
--- Read once for each outcome; what a job leaves behind when it has finished.
-local JOB = { 'origin', 'x_trail', 'x_size', 'rate_limit_key', 'x_expires', 'x_result', 'x_next',
-  'dependency_id' }
-local TRAIL, SIZE, SLOT, EXPIRES, RESULT, NEXT, PARENT = 2, 3, 4, 5, 6, 7, 8
+-- Read once for each outcome: LEAVING, and what else a job leaves behind when it has finished.
+local JOB = { unpack(LEAVING) }
+for _, name in ipairs({ 'x_trail', 'x_result', 'x_next', 'dependency_id' }) do JOB[#JOB + 1] = name end
+local ORIGIN, TRAIL, RESULT, NEXT, PARENT = 3, 6, 7, 8, 9
 
 local finishers = {}
 
@@ -33,12 +28,7 @@ function finishers.finished(id, q, o, started, job)
     append_trail(id, job[TRAIL], 'finished', o.detail) }
   if o.artifacts ~= '' then fields[7] = 'x_artifacts'; fields[8] = o.artifacts end
   call('HSET', key, unpack(fields))
-  leave_slot(id, job[SLOT])
-  if job[SIZE] and job[1] then
-    release_bytes(job[1], job[SIZE])
-    call('HDEL', key, 'x_size')
-  end
-  if job[EXPIRES] then call('ZREM', OURS .. 'expires', id) end
+  leave(id, 'finished', job, released)
   if o.ttl == 0 then
     settle_dependents(id, 'finished')
     return remove(id)
@@ -124,7 +114,7 @@ local function finish(o)
     return 'late'
   end
   local job = call('HMGET', job_key(id), unpack(JOB))
-  if not job[1] and not has(job_key(id)) then return 'gone' end
+  if not job[ORIGIN] and not has(job_key(id)) then return 'gone' end
   o.stopped_by = execution[3]
   if o.stopped_by and (o.kind == 'retry' or o.kind == 'stopped') then
     o.kind = 'stopped' -- it was to end, and not to try again

@@ -12,13 +12,17 @@ local function keep_for(id, ttl)
   end
 end
 
--- Whatever way a job ends, it gives back what it held while it waited and ran.
-local function leave(id, status)
-  local job = call('HMGET', job_key(id), 'rate_limit_key', 'x_size', 'origin', 'x_expires',
-    'x_error')
+-- Whatever way a job ends, it gives back what it held while it waited and ran. `job` has the
+-- values of LEAVING, if they have been read; `released` takes the bytes by queue for who ends
+-- many and tells at the end.
+local LEAVING = { 'rate_limit_key', 'x_size', 'origin', 'x_expires', 'x_error' }
+local function leave(id, status, job, released)
+  job = job or call('HMGET', job_key(id), unpack(LEAVING))
   leave_slot(id, job[1])
   if job[2] and job[3] then
-    call('HINCRBY', OURS .. 'bytes', base_queue(job[3]), -(tonumber(job[2]) or 0))
+    local base, size = base_queue(job[3]), tonumber(job[2]) or 0
+    if released then released[base] = (released[base] or 0) + size
+    else call('HINCRBY', OURS .. 'bytes', base, -size) end
     call('HDEL', job_key(id), 'x_size')
   end
   if job[4] then call('ZREM', OURS .. 'expires', id) end
