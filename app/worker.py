@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app import logs
+from app.queue import strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
 from app.queue.connection import connect
@@ -69,6 +70,7 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
     mail = _mail(settings)
     storage = open_storage(settings.storage_location)
     workspace = Workspace()
+    strays.adopt_orphans()  # should the nursery die, they would be nobody's
     children = Children(
         {
             "job_modules": settings.job_modules,

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from app import worker
-from app.queue.child import die_with_parent
 from app.queue.connection import Reachability, connect
 from app.queue.records import JobDraft
+from app.queue.strays import die_with_parent
 from app.queue.submitting import Submitter
 from jobs import catalog
 from tests.harness import JOB_MODULES, ROOT, draft

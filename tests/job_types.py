@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +192,47 @@ def die(params: Params, context: JobContext) -> None:
     if params.size < 0:
         os._exit(-params.size)
     os.kill(os.getpid(), signal.Signals(params.size))
+
+
+@job("test.spin", max_attempts=1)
+def spin(params: Params, context: JobContext) -> None:
+    """Uses `seconds` of CPU; `size` is a limit that it sets itself, as the worker would."""
+    if params.size:
+        resource.setrlimit(resource.RLIMIT_CPU, (params.size, params.size + 5))
+    _note(params, context, "began")
+    until = time.process_time() + params.seconds
+    while time.process_time() < until:
+        pass
+
+
+@job("test.freeze", max_attempts=1)
+def freeze(params: Params, context: JobContext) -> None:
+    """Stops the process in `size`, its worker, and goes on by itself."""
+    os.kill(params.size, signal.SIGSTOP)
+    _note(params, context, "frozen")
+    spin(params.model_copy(update={"size": 0}), context)
+
+
+@job("test.deaf", max_attempts=1)
+def deaf(params: Params, context: JobContext) -> None:
+    """Minds no signal that can be ignored, until the file `gate` exists."""
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(each, signal.SIG_IGN)
+    wait_process(params, context)
+
+
+@job("test.programs", backoff=QUICK)
+def programs(params: Params, context: JobContext) -> None:
+    """Starts a program, one in a session of its own and a daemon, and waits for the gate.
+
+    Each notes its own pid, as `_note` would.
+    """
+    note = f'echo "{context.job_id} program 1 $$" >> "{params.journal}"; exec sleep 600'
+    subprocess.Popen(["/bin/sh", "-c", note])
+    subprocess.Popen(["/bin/sh", "-c", note], start_new_session=True)
+    start = ["/bin/sh", "-c", 'sh -c "$0" & exit', note]
+    subprocess.run(start, start_new_session=True, check=True)
+    wait_process(params, context)
 
 
 def _bad(params: Params) -> Any:

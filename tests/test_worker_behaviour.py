@@ -187,6 +187,20 @@ def test_coroutine_that_swallows_its_cancellation_times_out_all_the_same(
     assert [line["job_id"] for line in ignored] == [job.id]
 
 
+def test_coroutine_that_holds_the_loop_is_timed_out_and_the_others_go_on(
+    redis_url: str, tmp_path: Path
+) -> None:
+    made = draft("test.block", seconds=600)
+    made.timeout_seconds, made.max_attempts = 0.3, 1
+    with worker(redis_url, tmp_path):
+        (held,) = wait_until_ended(redis_url, *submit(redis_url, made))
+        (after,) = wait_until_ended(redis_url, *submit(redis_url, draft("test.note")))
+
+    assert held.error is not None
+    assert (held.error.code, held.error.message) == ("timeout", "took longer than 0.3 s")
+    assert after.status == "finished"
+
+
 # Results
 
 

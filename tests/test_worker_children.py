@@ -114,6 +114,46 @@ def test_job_whose_process_is_always_killed_fails_as_abandoned(
     assert job.error.code == "abandoned"
 
 
+def test_cpu_limit_is_told_as_what_it_is(here: Service) -> None:
+    (job,) = here.run(draft("test.spin", seconds=60, size=1))
+
+    assert job.error is not None
+    assert job.error.code == "killed"
+    assert job.error.message.startswith("killed: CPU limit ")
+
+
+def test_child_ends_by_its_own_limits_when_its_worker_is_frozen(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with worker(redis_url, tmp_path) as frozen:
+        wait_until_ended(redis_url, *submit(redis_url, draft("test.note_process")))
+        path = tmp_path / "journal"
+        made = draft("test.freeze", size=frozen.pid, seconds=600, journal=str(path))
+        made.timeout_seconds = 1.0
+        (job_id,) = submit(redis_url, made)
+        (pid,) = wait_for_journal(path, "frozen")
+
+        poll_until(lambda: not is_running(pid), what="the child has ended")
+
+        frozen.process.send_signal(signal.SIGCONT)
+        (job,) = wait_until_ended(redis_url, job_id)
+        assert job.error is not None
+        assert job.error.code in {"timeout", "killed"}
+
+
+def test_process_that_minds_no_signal_is_timed_out_all_the_same(
+    here: Service, tmp_path: Path
+) -> None:
+    made = draft("test.deaf", journal=str(tmp_path / "journal"), gate=str(tmp_path / "never"))
+    made.timeout_seconds = 0.5
+
+    (job,) = here.run(made)
+
+    assert job.error is not None
+    assert job.error.code == "timeout"
+    assert not any(is_running(pid) for _, _, _, pid in journal(tmp_path / "journal"))
+
+
 # What a child is given, and what it leaves
 
 
@@ -152,6 +192,29 @@ def test_jobs_processes_are_gone_when_their_jobs_are(here: Service, tmp_path: Pa
     poll_until(lambda: children_of(nursery) == [], what="the nursery has no child")
 
 
+def starting_programs(folder: Path) -> JobDraft:
+    """A `def` job that starts three programs, and goes on when the file `gate` is there."""
+    return draft("test.programs", journal=str(folder / "journal"), gate=str(folder / "gate"))
+
+
+def test_programs_of_a_job_end_with_it_and_no_others(here: Service, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    first_id, second_id = submit(here.url, starting_programs(first), starting_programs(second))
+    ended = wait_for_journal(first / "journal", "program", 3)
+    others = wait_for_journal(second / "journal", "program", 3)
+
+    (first / "gate").touch()
+    wait_until_ended(here.url, first_id)
+
+    poll_until(lambda: not any(map(is_running, ended)), what="the programs have ended")
+    assert all(map(is_running, others))
+    (second / "gate").touch()
+    wait_until_ended(here.url, second_id)
+    poll_until(lambda: not any(map(is_running, others)), what="the other job's have, too")
+
+
 # Deaths in the family
 
 
@@ -186,14 +249,30 @@ def test_nursery_killed_while_idle_is_replaced_for_the_next_job(here: Service) -
 
 def test_processes_of_a_killed_worker_die_with_it(redis_url: str, tmp_path: Path) -> None:
     with worker(redis_url, tmp_path) as victim:
-        submit(redis_url, waiting(tmp_path), waiting(tmp_path))
+        submit(redis_url, waiting(tmp_path), starting_programs(tmp_path))
         pids = wait_for_journal(tmp_path / "journal", "began", 2)
+        pids += wait_for_journal(tmp_path / "journal", "program", 3)
         nurseries = children_of(victim.pid)
 
         victim.kill()
 
         poll_until(lambda: not any(map(is_running, pids + nurseries)), what="nothing is left")
-    assert [word for _, word, _, _ in journal(tmp_path / "journal")] == ["began", "began"]
+    words = [word for _, word, _, _ in journal(tmp_path / "journal")]
+    assert words.count("began") == 2
+    assert "ran" not in words
+
+
+def test_programs_of_a_killed_nursery_die_with_it(here: Service, tmp_path: Path) -> None:
+    (job_id,) = submit(here.url, starting_programs(tmp_path))
+    first = wait_for_journal(tmp_path / "journal", "program", 3)
+    (nursery,) = children_of(here.worker.pid)
+
+    os.kill(nursery, signal.SIGKILL)
+
+    poll_until(lambda: not any(map(is_running, first)), what="the programs have ended")
+    (tmp_path / "gate").touch()
+    (job,) = wait_until_ended(here.url, job_id)
+    assert outcomes(job) == ["abandoned", "finished"]
 
 
 def test_timed_out_process_makes_room_for_the_next(here: Service, tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """A `def` job in a process of its own: forked from a preloaded parent, and dying with it.
 
-worker --socket--> nursery (jobs preloaded, one thread) --fork--> child, one a job
+worker --socket--> nursery (jobs preloaded, one thread) --fork--> child, one a job --> programs
 
 The nursery never runs a job, so forking it is cheap and safe; the worker has threads and
 must not fork. Each child talks to the worker over a socket of its own; its exit is told by
-the nursery, which alone may wait for it.
+the nursery, which alone may wait for it. The nursery outlives a worker that is killed by
+the moment that it takes to end its children and whatever programs they have started.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
+import math
 import os
 import random
 import resource
@@ -25,16 +26,20 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from app import logs
+from app.queue import strays
 from app.queue.perform import check_result, describe_error, validate
 from jobs import catalog
 from jobs.context import JobContext
 
-PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")
 TOKEN = struct.Struct("!cQ")
 FORK, KILL = b"F", b"K"
 HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PROGRESS_SECONDS = 0.25
+# The worker ends a child in time; should the worker be frozen, the child's own limits do.
+OVERTIME_SECONDS = 5
+# For all that the jobs have started to end, once the worker has gone.
+CLEAR_SECONDS = 5.0
 
 
 def main() -> NoReturn:
@@ -45,24 +50,16 @@ def main() -> NoReturn:
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     control = socket.socket(fileno=int(sys.argv[1]))
-    die_with_parent()
+    strays.die_with_parent()  # until there is something to tidy up
     options = read_frame(control)
     if options is None:
         raise SystemExit(0)
     logs.configure(options["log_style"], options["log_level"])
     catalog.load(options["job_modules"])
+    strays.adopt_orphans()
+    strays.outlive_parent()
     Nursery(control, options).run()
     raise SystemExit(0)
-
-
-def die_with_parent() -> None:
-    """SIGKILL for this process when its parent ends. Linux; elsewhere the socket's end tells."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended just before
-        os._exit(1)
 
 
 def write_frame(target: socket.socket, value: Any) -> None:
@@ -113,7 +110,7 @@ class Nursery:
                             wake_reader.recv(4096)
                         self._reap()
                     elif not self._obey():
-                        self._kill_all()
+                        strays.end_all(CLEAR_SECONDS)
                         return
 
     def _obey(self) -> bool:
@@ -123,7 +120,8 @@ class Nursery:
             return False
         order, token = TOKEN.unpack(message)
         if order == KILL:
-            self._kill(self._pids.get(token))
+            if token in self._pids:
+                strays.end_group(self._pids[token])
         elif fds:
             self._fork(token, fds[0])
         return True
@@ -135,7 +133,7 @@ class Nursery:
             status = 1
             try:
                 self._control.close()
-                status = _child(fd, nursery, self._options)
+                status = _child(fd, nursery, token, self._options)
                 sys.stdout.flush()  # what the job printed; _exit flushes nothing
             finally:
                 os._exit(status)
@@ -149,32 +147,31 @@ class Nursery:
             except ChildProcessError:
                 return
             if pid == 0:
-                return
+                break
             for token, known in list(self._pids.items()):
                 if known == pid:
                     del self._pids[token]
                     # What the job itself started ends with it.
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(pid, signal.SIGKILL)
+                    strays.end_group(pid)
                     code = os.waitstatus_to_exitcode(status)
                     self._control.sendall(TOKEN.pack(FORK, token) + struct.pack("!i", code))
+        self._end_strays()
 
-    @staticmethod
-    def _kill(pid: int | None) -> None:
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    def _end_strays(self) -> None:
+        """What left its job's group and lost its parent; jobs that run keep what is theirs."""
+        running = set(self._pids.values())
+        for pid in strays.children_of_this():
+            if pid in running:
+                continue
+            mark = strays.mark_of(pid, strays.RUN)
+            # Without a mark (forked only) it may be of any job that runs.
+            if not running or (mark is not None and int(mark) not in self._pids):
+                strays.end(pid)
 
-    def _kill_all(self) -> None:
-        for pid in self._pids.values():
-            self._kill(pid)
 
-
-def _child(fd: int, nursery: int, options: dict[str, Any]) -> int:
+def _child(fd: int, nursery: int, token: int, options: dict[str, Any]) -> int:
     os.setpgid(0, 0)
-    die_with_parent()
+    strays.die_with_parent()
     if os.getppid() != nursery:
         return 1
     signal.set_wakeup_fd(-1)
@@ -184,17 +181,37 @@ def _child(fd: int, nursery: int, options: dict[str, Any]) -> int:
     for each in HELD_SIGNALS:
         signal.signal(each, lambda _signal, _frame: None)
     random.seed()
-    limit = int(options["memory_bytes"])
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    strays.mark_run(token)
     worker = socket.socket(fileno=fd)
     order = read_frame(worker)
     if order is None:
         return 0
+    _limit(int(options["memory_bytes"]), order["context"]["timeout_seconds"])
     write_frame(worker, _perform(order, worker, options))
     return 0
+
+
+def _limit(memory_bytes: int, timeout_seconds: float) -> None:
+    """Memory, and time: as much of every core as it could use until its time-out.
+
+    SIGXCPU and SIGALRM end it when they are not handled, the kernel soon after in any case.
+    """
+    cpu_seconds = cpu_limit_seconds(timeout_seconds)
+    limits = {
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + OVERTIME_SECONDS),
+    }
+    for which, limit in limits.items():
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(which, limit)
+    signal.setitimer(signal.ITIMER_REAL, timeout_seconds + OVERTIME_SECONDS)
+
+
+def cpu_limit_seconds(timeout_seconds: float) -> int:
+    """Whole seconds of CPU: what all cores give within the time-out."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return math.ceil(timeout_seconds * cores) + 1
 
 
 def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.logs import event
+from app.queue import strays
 from app.queue.child import FORK, HELD_SIGNALS, KILL, LENGTH, TOKEN, write_frame
 from app.queue.perform import RESULT_BYTES
 
@@ -27,6 +28,8 @@ _FRAME_BYTES = 2 * RESULT_BYTES
 # What a SIGKILL from outside looks like, the kernel's out-of-memory killer among them.
 KILLED = -9
 LEAVE_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
+ORPHANS_SECONDS = 2.0
 
 
 class ChildKilledError(Exception):
@@ -37,8 +40,7 @@ class ChildDiedError(Exception):
     """The child ended without an outcome by its own doing: a crash, or `os._exit`."""
 
     def __init__(self, exit_code: int) -> None:
-        how = f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
-        super().__init__(f"the child process ended without an outcome: {how}")
+        super().__init__(_how_it_ended(exit_code))
         self.exit_code = exit_code
 
 
@@ -53,10 +55,12 @@ class Children:
         self._control: socket.socket | None = None
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._unread = b""
+        self._mark = ""
 
     def start(self) -> None:
         """Start the nursery, so that the first job need not wait for it."""
         ours, theirs = socket.socketpair()
+        self._mark = os.urandom(8).hex()  # another nursery's programs are not this one's
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)  # see child.main
         try:
             with theirs:
@@ -64,7 +68,10 @@ class Children:
                     [sys.executable, "-m", "app.queue.child", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
-                    env=self._environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                    env=self._environment
+                    | {"PYTHONPATH": os.pathsep.join(sys.path), strays.NURSERY: self._mark},
+                    # Who kills the worker's whole group leaves it to tidy up.
+                    start_new_session=True,
                 )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -102,10 +109,14 @@ class Children:
 
     def close(self) -> None:
         """End the nursery, and with it every child."""
-        self._forget_nursery()
+        self._forget_nursery(died=False)
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            # It sees that we have gone, and ends what its children have left.
+            try:
+                self._process.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def _fork(self, token: int) -> socket.socket:
@@ -151,19 +162,35 @@ class Children:
             if ended is not None and not ended.done():
                 ended.set_result(code)
 
-    def _forget_nursery(self) -> None:
-        """The nursery has gone, and by PDEATHSIG every child of it."""
+    def _forget_nursery(self, *, died: bool = True) -> None:
+        """Its children go with it, by PDEATHSIG; their programs, when it died, fall to us."""
         if self._control is None:
             return
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         self._control = None
         self._unread = b""
-        if self._process is not None and self._process.poll() is not None:
-            event(log, "nursery_died", logging.WARNING, status=self._process.returncode)
+        if died and self._process is not None:
+            self._process.kill()
+            event(log, "nursery_died", logging.WARNING, status=self._process.wait())
+            asyncio.get_running_loop().run_in_executor(
+                None, strays.end_family, self._process.pid, self._mark, ORPHANS_SECONDS
+            )
         for ended in self._exits.values():
             if not ended.done():
                 ended.set_result(KILLED)
+
+
+def _how_it_ended(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit status {exit_code} without an outcome"
+    number = -exit_code
+    if number == signal.SIGXCPU:
+        return "CPU limit"
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 async def _hear_out(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from app.logs import event
 from app.queue.artifacts import ArtifactKeeper, Workspace
+from app.queue.child import cpu_limit_seconds
 from app.queue.children import ChildDiedError, ChildKilledError, Children
 from app.queue.claimed import Call
 from app.queue.outcomes import Ended
@@ -18,14 +21,17 @@ from app.queue.perform import check_result, validate
 from app.queue.progress import ProgressReporter
 from app.queue.retry import Failure
 from app.queue.transitions import Claimed
+from app.queue.watch import HeldTooLongError, LoopWatch
 from app.storage import StorageError
 from jobs.context import Artifact, JobContext, MailSender
 from jobs.errors import PermanentError
 
 log = logging.getLogger("recado.worker")
 
-# A coroutine that was cancelled has so long to put its things away.
-CANCEL_SECONDS = 3.0
+# A coroutine that was cancelled has so long to put its things away: when the worker leaves,
+# and when somebody waits to see that it has ended.
+LEAVE_SECONDS = 3.0
+CANCEL_SECONDS = 0.5
 # For storing what a job has written; counts beside its time-out, not in it.
 KEEP_SECONDS = 300.0
 
@@ -42,8 +48,10 @@ class Runner:
         workspace: Workspace,
         artifacts: ArtifactKeeper,
         progress: ProgressReporter,
+        watch: LoopWatch,
     ) -> None:
         self._mail = mail
+        self._watch = watch
         self._progress = progress
         self._children = children
         self._defaults = defaults
@@ -77,13 +85,14 @@ class Runner:
         )
         if task.done():
             return _result_of(task, call)
+        why = stop.result() if stop.done() else "timeout"
         task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        await asyncio.wait({task}, timeout=LEAVE_SECONDS if why == "shutdown" else CANCEL_SECONDS)
         if not task.done():
             event(log, "job_ignores_cancel", logging.ERROR, job_id=claimed.id)
         if task.done() and not task.cancelled() and task.result().kind == "result":
             return task.result()  # it was done after all
-        return _ended_early(call, stop.result() if stop.done() else "timeout")
+        return _ended_early(call, why)
 
     async def _keep(
         self, claimed: Claimed, ended: Ended, folder: Path, stop: asyncio.Future[str]
@@ -116,10 +125,14 @@ class Runner:
                 mail=self._mail,
                 report_progress=partial(self._progress.note, claimed),
             )
-            value = check_result(await call.job_type.function(params, context))
+            function = call.job_type.function
+            with self._watch.watching(claimed.id, function, call.timeout_seconds):
+                value = check_result(await function(params, context))
             return Ended("result", value=value, call=call, declared=context.artifacts)
         except asyncio.CancelledError:
             raise
+        except HeldTooLongError:
+            return _ended_early(call, "timeout")
         except BaseException as error:  # noqa: BLE001
             # Whatever a job raises is its outcome; SystemExit would end the whole worker, and
             # a BaseException of its own (a test library's `fail`, say) leave the job started.
@@ -131,13 +144,13 @@ class Runner:
             "params": call.params,
             "context": context_fields(claimed, call, folder),
         }
+        began = time.monotonic()
         try:
             frame = await self._children.run(order, partial(self._hear_progress, claimed))
         except ChildKilledError:
             return Ended("abandoned", call=call)
         except ChildDiedError as error:
-            failure = Failure("killed", f"killed: {error}", "ChildDiedError", retryable=True)
-            return Ended("error", failure=failure, call=call)
+            return _died(call, error, time.monotonic() - began)
         if frame["kind"] == "result":
             declared = [Artifact(name, kind) for name, kind in frame["artifacts"]]
             return Ended("result", value=frame["value"], call=call, declared=declared)
@@ -153,6 +166,16 @@ def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
     if not task.cancelled():
         return task.result()
     failure = Failure("error", "the job cancelled itself", "CancelledError", retryable=True)
+    return Ended("error", failure=failure, call=call)
+
+
+def _died(call: Call, error: ChildDiedError, seconds: float) -> Ended:
+    if error.exit_code == -signal.SIGALRM and seconds >= call.timeout_seconds:
+        return _ended_early(call, "timeout")  # by its own clock: this process was held up
+    message = f"killed: {error}"
+    if error.exit_code == -signal.SIGXCPU:
+        message += f" {cpu_limit_seconds(call.timeout_seconds)} s"
+    failure = Failure("killed", message, "ChildDiedError", retryable=True)
     return Ended("error", failure=failure, call=call)
 
 

@@ -32,6 +32,7 @@ from app.queue.runs import Run, Runs
 from app.queue.transitions import Caretaker, Claim, Claimed, WorkerTransitions
 from app.queue.turns import Turns
 from app.queue.upkeep import Upkeep
+from app.queue.watch import LoopWatch
 from jobs.catalog import Catalog
 from jobs.context import MailSender
 from jobs.errors import PermanentError
@@ -98,9 +99,10 @@ class Worker:
             client, self._reachability, name=self.name, queues=self._turns.names
         )
         self._progress = ProgressReporter(Lane(client, self._reachability), self.name)
+        self._watch = LoopWatch()
         self._runner = Runner(
             mail, children, options.params_defaults,
-            workspace=workspace, artifacts=artifacts, progress=self._progress,
+            workspace=workspace, artifacts=artifacts, progress=self._progress, watch=self._watch,
         )  # fmt: skip
         self._upkeep = Upkeep(
             Caretaker(
@@ -138,6 +140,7 @@ class Worker:
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._watch_mail_server()),
         ]
+        self._watch.start()
         heart = Heart(self._redis_url, self.name, self._held, self._heard, self._reachability)
         try:
             if await self._unless_leaving(self._register()):
@@ -188,6 +191,7 @@ class Worker:
 
     async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:
         heart.stop()
+        self._watch.stop()
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
