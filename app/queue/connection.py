@@ -239,7 +239,7 @@ class Wire(asyncio.Protocol):
         if self._lost is not None:
             raise self._lost
         self._waiting = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._fail, TimeoutError("no reply in time"))
+        timer = self._loop.call_later(seconds, self._lose_patience)
         self._transport.write(packed)
         try:
             reply = await self._waiting
@@ -267,6 +267,9 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = ConnectionError("the connection to Redis has ended")
         self._fail(self._lost)
+
+    def _lose_patience(self) -> None:
+        self._fail(TimeoutError("no reply in time"))
 
     def _fail(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.done():
