@@ -12,9 +12,8 @@ from app.queue.records import JobDraft
 from app.queue.submitting import Submitter
 
 
-async def _at_once(_: Submitter, draft: JobDraft, *_more: object) -> bool:
+async def _at_once(_: Submitter, draft: JobDraft, *_more: object) -> None:
     draft.created_at = draft.enqueued_at = datetime.now(UTC)
-    return False
 
 
 if __name__ == "__main__":
