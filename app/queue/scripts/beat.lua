@@ -5,7 +5,7 @@
 local worker, ttl, arrived = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local wkey = worker_key(worker)
 -- HSET on an expired hash would make one without TTL, a ghost: ask first.
-if not has(wkey) then return { 'register' } end
+if not has(wkey) or call('HGET', wkey, 'death') then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
 call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', #ARGV > 5 and 'busy' or 'idle',
   'x_mail', ARGV[5])

@@ -9,4 +9,5 @@ call('EXPIRE', key, ttl)
 call('SADD', P .. ':workers', key)
 for q in string.gmatch(queues, '[^,]+') do call('SADD', P .. ':workers:' .. q, key) end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
+call('HSET', OURS .. 'listens', worker, queues)
 return NOW_MS

@@ -37,9 +37,10 @@ for i = marks_at + 1, types_at - 1, 3 do
 end
 
 local wkey = worker_key(worker)
-local record = call('HMGET', wkey, 'birth', 'x_claim')
--- Without a record nobody would notice this worker's silence: it must be born first.
-if not record[1] then return { 'register' } end
+local record = call('HMGET', wkey, 'birth', 'x_claim', 'death')
+-- Without a record nobody would notice this worker's silence: it must be born first. A claim
+-- that was under way when its worker left, and comes after that, takes nothing.
+if not record[1] or record[3] then return { 'register' } end
 
 local jobs, dropped, broken, passed = {}, {}, {}, {}
 

@@ -7,7 +7,7 @@ for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
   local ok, given = pcall(give_back, worker, composite)
   if ok and given then back = back + 1 end
 end
-local queues = call('HGET', key, 'queues') or ''
+local queues = call('HGET', OURS .. 'listens', worker) or ''
 call('SREM', P .. ':workers', key)
 for q in string.gmatch(queues, '[^,]+') do call('SREM', P .. ':workers:' .. q, key) end
 if has(key) then
@@ -16,5 +16,6 @@ if has(key) then
 end
 call('DEL', held_key(worker))
 call('ZREM', OURS .. 'beats', worker)
+call('HDEL', OURS .. 'listens', worker)
 wake()
 return back

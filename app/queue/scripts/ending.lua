@@ -26,7 +26,7 @@ local function leave(id, status, job, released)
     call('HDEL', job_key(id), 'x_size')
   end
   if job[4] then call('ZREM', OURS .. 'expires', id) end
-  if status == 'finished' then unlist_error(id, job[5]) end
+  if status == 'finished' and job[5] then unlist_error(id) end
   index_status(id, status)
 end
 

@@ -14,11 +14,8 @@ local function unindex_status(id, status)
   if INDEXED[status] then call('ZREM', INDEX .. 'status:' .. status, id) end
 end
 
-local function tags_of(text)
-  local ok, tags = pcall(cjson.decode, text or '')
-  return ok and type(tags) == 'table' and tags or {}
-end
-
+-- Of types and keys there are few: those lists are searched for a job whose record is gone. Of
+-- tags and errors there may be as many as jobs, so each job's are noted where no TTL takes them.
 local known = {}
 local function index_job(id, by, type_name, tags)
   local names = { INDEX .. 'type:' .. type_name }
@@ -31,7 +28,14 @@ local function index_job(id, by, type_name, tags)
   end
   call('ZADD', INDEX .. 'all', 0, id)
   for _, name in ipairs(names) do call('ZADD', name, 0, id) end
+  if next(tags) == nil then return end
   for key, value in pairs(tags) do call('ZADD', INDEX .. 'tag:' .. key .. ':' .. value, 0, id) end
+  call('HSET', OURS .. 'tags', id, cjson.encode(tags))
+end
+
+local function noted(key, id)
+  local ok, found = pcall(cjson.decode, call('HGET', key, id) or '')
+  return ok and type(found) == 'table' and found or {}
 end
 
 -- Where an error is listed: by its code, and by its fingerprint.
@@ -47,17 +51,19 @@ local function error_lists(text)
   return lists
 end
 
-local function unlist_error(id, text)
-  if not text or text == '' then return end
-  for kind, value in pairs(error_lists(text)) do call('ZREM', INDEX .. kind .. ':' .. value, id) end
+local function unlist_error(id)
+  for kind, value in pairs(noted(OURS .. 'errors', id)) do
+    call('ZREM', INDEX .. kind .. ':' .. value, id)
+  end
+  call('HDEL', OURS .. 'errors', id)
 end
 
 -- The error that a job shows, and its place among those that are like it.
 local function set_error(id, error_json)
-  unlist_error(id, call('HGET', job_key(id), 'x_error'))
-  for kind, value in pairs(error_lists(error_json)) do
-    call('ZADD', INDEX .. kind .. ':' .. value, 0, id)
-  end
+  unlist_error(id)
+  local lists = error_lists(error_json)
+  if next(lists) ~= nil then call('HSET', OURS .. 'errors', id, cjson.encode(lists)) end
+  for kind, value in pairs(lists) do call('ZADD', INDEX .. kind .. ':' .. value, 0, id) end
   call('HSET', job_key(id), 'x_error', error_json)
 end
 
@@ -67,7 +73,8 @@ local function fingerprint_of(type_name, class, pattern)
   return string.sub(redis.sha1hex(table.concat({ type_name or '', class, pattern, '' }, '\n')), 1, 16)
 end
 
--- The job leaves every index. Of a job whose record is gone, what it was in is not known.
+-- The job leaves every index. Its record may be gone: it expired while nobody tidied, or a
+-- stock tool deleted it.
 local function unindex_job(id)
   call('ZREM', INDEX .. 'all', id)
   for status in pairs(INDEXED) do call('ZREM', INDEX .. 'status:' .. status, id) end
@@ -75,16 +82,20 @@ local function unindex_job(id)
   if call('TYPE', job_key(id)).ok == 'hash' then
     job = call('HMGET', job_key(id), 'x_type', 'x_by', 'x_tags', 'x_error')
   end
-  if not job[1] then
+  local has_record = job[1]
+  if has_record then
+    call('ZREM', INDEX .. 'type:' .. job[1], id)
+    if job[2] then call('ZREM', INDEX .. 'by:' .. job[2], id) end
+  else
     for _, name in ipairs(call('SMEMBERS', OURS .. 'indexes')) do call('ZREM', name, id) end
-    return
   end
-  call('ZREM', INDEX .. 'type:' .. job[1], id)
-  if job[2] then call('ZREM', INDEX .. 'by:' .. job[2], id) end
-  for key, value in pairs(tags_of(job[3])) do
-    call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), id)
+  if job[3] or not has_record then
+    for key, value in pairs(noted(OURS .. 'tags', id)) do
+      call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), id)
+    end
+    call('HDEL', OURS .. 'tags', id)
   end
-  unlist_error(id, job[4])
+  if job[4] or not has_record then unlist_error(id) end
 end
 
 -- Nothing of the job remains, but its name in its batch, with how it ended.

@@ -54,8 +54,15 @@ local function abandon(worker, q, id, ex)
     job[6] or '' }
 end
 
-local function bury_worker(worker)
+-- By what it said when it was born: its record may have expired, if nobody looked for so long.
+local function strike_off(worker)
   local key = worker_key(worker)
+  call('SREM', P .. ':workers', key)
+  local queues = call('HGET', OURS .. 'listens', worker) or ''
+  for q in string.gmatch(queues, '[^,]+') do call('SREM', P .. ':workers:' .. q, key) end
+end
+
+local function bury_worker(worker)
   for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
     if #fates >= MOST then more = 1; return end
     local id, ex = split_composite(composite)
@@ -66,11 +73,10 @@ local function bury_worker(worker)
       if q then pcall(bury, q, id, problem, abandoned_exc) end
     end
   end
-  local queues = call('HGET', key, 'queues') or ''
-  call('SREM', P .. ':workers', key)
-  for q in string.gmatch(queues, '[^,]+') do call('SREM', P .. ':workers:' .. q, key) end
-  call('DEL', key, held_key(worker))
+  strike_off(worker)
+  call('DEL', worker_key(worker), held_key(worker))
   call('ZREM', beats, worker)
+  call('HDEL', OURS .. 'listens', worker)
 end
 
 local silent = call('ZRANGEBYSCORE', beats, '-inf', NOW_MS - silence, 'LIMIT', 0, MOST_WORKERS)
@@ -80,7 +86,7 @@ if #silent == MOST_WORKERS then more = 1 end
 local function tidy_workers()
   for _, key in ipairs(call('SRANDMEMBER', P .. ':workers', MOST)) do
     if not has(key) then
-      call('SREM', P .. ':workers', key)
+      strike_off(string.sub(key, #worker_key('') + 1))
       for _, q in ipairs(queue_names()) do call('SREM', P .. ':workers:' .. q, key) end
     end
   end
@@ -202,8 +208,9 @@ local function tidy_slots()
 end
 
 -- Counted bytes drift when stock tools empty a queue: where nothing is, nothing is counted.
+-- A committed batch is counted before its jobs are in a queue.
 local function tidy_bytes()
-  if has(P .. ':rl-keys') then return end
+  if has(P .. ':rl-keys') or has(OURS .. 'activating') then return end
   local bytes = call('HGETALL', OURS .. 'bytes')
   for i = 1, #bytes, 2 do
     local left = 0
@@ -216,8 +223,10 @@ local function tidy_bytes()
   end
 end
 
+-- A last time in the future: the clock was put back.
 local due_key = OURS .. 'upkeep_at'
-if NOW_MS - (tonumber(call('GET', due_key) or '') or 0) >= upkeep_ms then
+local since = NOW_MS - (tonumber(call('GET', due_key) or '') or 0)
+if since < 0 or since >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
   for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes }) do pcall(tidy) end
