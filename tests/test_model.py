@@ -1,0 +1,147 @@
+"""The scripts against a model of them: whatever happens in whatever order, they agree, and no
+job is lost, run by two at once or ended twice. What that found stands below by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.conftest import ValkeyServer
+from tests.model_machine import Heart
+from tests.model_play import BUDGETS, SECOND, Play
+from tests.model_world import World
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    server = ValkeyServer(tmp_path_factory.mktemp("model"), "--appendonly", "no")
+    server.start()
+    world = World(server.url)
+    yield world
+    world.close()
+    server.kill()
+
+
+def run_examples(world: World, **options: Any) -> int:
+    """How many calls were made."""
+    machine: Any = type("HeartOnThisServer", (Heart,), {"world": world, "steps": 0})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            **options,
+        ),
+    )
+    return int(machine.steps)
+
+
+def test_scripts_do_what_the_model_says_in_any_order(world: World) -> None:
+    run_examples(world, max_examples=200, stateful_step_count=20, derandomize=True)
+
+
+@pytest.mark.slow
+def test_scripts_do_what_the_model_says_in_100_000_steps(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = 0
+    while steps < 100_000:
+        steps += run_examples(world, max_examples=500, stateful_step_count=50)
+        with capsys.disabled():
+            print(f"\n{steps} calls, nothing found")
+
+
+@pytest.fixture
+def play(world: World) -> Iterator[Play]:
+    """The model agrees after each call, and in the end nothing is left."""
+    play = Play(world)
+    yield play
+    if not play.has_parted:
+        play.drain()
+
+
+def keys_with(play: Play, text: str) -> list[str]:
+    """Which keys have it in their name or in what they hold."""
+    found = play.world.stored().items()
+    return sorted(key for key, stored in found if text in key or text in str(stored.value))
+
+
+def test_claim_that_arrives_after_its_worker_left_takes_nothing(play: Play) -> None:
+    """Nobody would notice that it is silent, and the job would wait for an hour."""
+    player = play.join("default")
+    play.submit(play.request(play.draft()))
+    play.leave(player)
+
+    answer = play.do("claim", player.name, 1, (1, 1), ["default"], 0)
+
+    assert answer == ["register"]
+    assert play.world.stored()["rq:queue:default"].value == play.known
+    assert play.do("beat", player.name, 1, ()) == ["register"]
+
+
+def test_worker_forgotten_before_anybody_looked_is_no_ghost_of_its_queues(play: Play) -> None:
+    """All was down for longer than RQ keeps a worker's record; nobody used those queues yet."""
+    player = play.join("email.high", "email")
+    play.vanish(player)
+    play.pass_time(500 * SECOND)
+
+    play.live_through(16)
+
+    assert keys_with(play, player.name) == []
+
+
+def test_tags_and_errors_of_a_job_forgotten_before_upkeep_are_no_ghosts(play: Play) -> None:
+    player = play.join("default")
+    play.submit(play.request(play.draft(tags={"team": "red"})))
+    play.claim(player)
+    play.end(player, [(player.running[0], "failed", 60, 0.0)])
+    play.pass_time(2000 * SECOND)
+    assert f"rq:job:{play.known[0]}" not in play.world.stored()
+
+    play.live_through(16)
+
+    assert keys_with(play, play.known[0]) == []
+
+
+def test_reader_that_finds_a_forgotten_job_by_its_tag_repairs_that_list(play: Play) -> None:
+    play.submit(play.request(play.draft(tags={"team": "red"}, retention_seconds=60)))
+    play.do("control", "cancel", play.known[0], "shop")
+    play.pass_time(2000 * SECOND)
+
+    play.do("repair", "tag", "team:red", [play.known[0]])
+
+    assert "rq:recado:i:tag:team:red" not in play.world.stored()
+
+
+def test_bytes_of_a_batch_on_its_way_in_stay_counted(play: Play) -> None:
+    """Else they were taken off without having been counted, and the budget let too much in."""
+    request = play.request(play.draft(), play.draft(), is_batch=True)
+    play.stage(request)
+    play.do("commit", request, BUDGETS)
+    counted = play.world.stored()["rq:recado:bytes"].value
+
+    for _ in range(3):
+        play.pass_time(4 * SECOND)
+        play.do("recover")
+
+    assert int(counted["default"]) > 1800
+    assert play.world.stored()["rq:recado:bytes"].value == counted
+
+
+def test_upkeep_goes_on_when_the_clock_was_put_back(play: Play) -> None:
+    play.live_through(8)
+    play.pass_time(-86400 * SECOND)
+    player = play.join("default")
+    play.submit(play.request(play.draft(retention_seconds=60)))
+    play.claim(player)
+    play.end(player, [(player.running[0], "finished", 60, 0.0)])
+
+    play.live_through(100, [player])
+
+    assert keys_with(play, play.known[0]) == []
