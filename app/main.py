@@ -38,7 +38,7 @@ from app.http.submissions import Terms
 from app.http.uploads import Uploads
 from app.http.waiting import Closing
 from app.keyring import LOCAL_KEY
-from app.queue.connection import Reachability, connect
+from app.queue.connection import Reachability, connect, end_tasks
 from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
 from app.queue.file_keeper import FileKeeper
@@ -222,9 +222,7 @@ def _lifespan(
         try:
             yield
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end_tasks(running)
             for part in to_close:
                 if part is not None:
                     await part.aclose()

@@ -13,12 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app import worker
 from app.queue.connection import Reachability, connect
-from app.queue.records import JobDraft
+from app.queue.control import Control
+from app.queue.records import Concurrency, Idempotency, JobDraft
 from app.queue.strays import die_with_parent
 from app.queue.submitting import Submitter
 from jobs import catalog
@@ -75,8 +77,8 @@ def _become(order: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(order["environment"])
-        if "submit" in order:
-            asyncio.run(_submit(order))
+        if "ask" in order:
+            asyncio.run(_ask(order))
         else:
             worker.main(order["arguments"])
         status = 0
@@ -84,17 +86,30 @@ def _become(order: dict[str, Any]) -> None:
         os._exit(status)
 
 
-async def _submit(order: dict[str, Any]) -> None:
-    """As the web process does; the file `returned` says that the client would have its 202."""
-    asked = order["submit"]
-    made: JobDraft = draft("test.note", **asked["params"])
-    made.id, made.queue, made.delay_seconds = asked["id"], asked["queue"], asked["delay_seconds"]
+async def _ask(order: dict[str, Any]) -> None:
+    """As the web process does; the file `returned` says that the client would have its answer."""
+    asked = order["ask"]
     client = connect(order["environment"]["REDIS_URL"])
-    submitter = Submitter(client, Reachability())
-    await submitter.submit(made)
+    submitter, control = Submitter(client, Reachability()), Control(client, Reachability())
+    drafts = [_draft(each) for each in asked["drafts"]]
+    key = Idempotency(asked["key"], "the same request") if asked["key"] else None
+    if asked["act"] == "submit":
+        await submitter.submit(drafts[0], key)
+    elif asked["act"] == "submit_batch":
+        await submitter.submit_batch(asked["batch_id"], drafts, key)
+    else:
+        await control.cancel(drafts[0].id, "ops")
     Path(asked["returned"]).touch()
     await submitter.aclose()
+    await control.aclose()
     await client.aclose()
+
+
+def _draft(fields: dict[str, Any]) -> JobDraft:
+    slot = fields.pop("slot")
+    made = replace(draft("test.note", **fields.pop("params")), **fields)
+    made.concurrency = Concurrency(slot, 1) if slot else None
+    return made
 
 
 if __name__ == "__main__":

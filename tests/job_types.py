@@ -91,6 +91,15 @@ async def fail_once(params: Params, context: JobContext) -> dict[str, Any]:
     return _facts(context)
 
 
+@job("test.fail_once_process", backoff=QUICK)
+def fail_once_process(params: Params, context: JobContext) -> dict[str, Any]:
+    """The same in a child process."""
+    _note(params, context, "ran")
+    if context.previous_result is None:
+        raise RetryLater("not yet", result={"tried": context.attempt})
+    return _facts(context)
+
+
 @job("test.later", backoff=QUICK)
 async def later(params: Params, context: JobContext) -> dict[str, Any]:
     """Asks for another attempt in `seconds`, once, and leaves a result for it."""

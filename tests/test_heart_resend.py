@@ -8,6 +8,7 @@ import pytest
 
 from app.queue import scripts
 from app.queue.calling import run_script
+from app.queue.packing import pack
 from app.queue.transitions import claim_arguments
 from tests.conftest import ValkeyServer
 from tests.harness import draft
@@ -68,6 +69,23 @@ async def test_resent_submit_does_not_revive_a_job_that_is_done_and_gone(scene: 
     assert again == first
     assert scene.queued() == []
     assert scene.status(submitted.id) is None
+
+
+async def test_large_batch_whose_reply_was_lost_is_accepted_and_not_told_as_a_repetition(
+    scene: Scene,
+) -> None:
+    """The script has noted its idempotency key by then."""
+    packed = [pack(draft("test.note")) for _ in range(2)]
+    records = [part for each in packed for part in each.record("the-batch")]
+    ids = [each.draft.id for each in packed]
+    await run_script(scene.lane, scripts.STAGE, 60, len(packed), *records)
+    call = (10**6, 10**12, "the-batch", "", "", "", "key", "fingerprint", "request", *ids)
+    _, first = await run_script(scene.lane, scripts.COMMIT, *call)
+
+    _, again = await run_script(scene.lane, scripts.COMMIT, *call)
+
+    assert first == again == [1]
+    assert scene.redis.lrange("rq:recado:batch:the-batch:todo", 0, -1) == ids
 
 
 async def test_claim_brings_the_same_executions(scene: Scene, network: LossyNetwork) -> None:

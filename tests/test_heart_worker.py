@@ -250,6 +250,22 @@ async def test_what_a_leaving_worker_held_goes_in_front_and_says_so(scene: Scene
     assert (again.id, again.attempt, again.number("interrupted")) == (held, 2, 1)
 
 
+async def test_what_arrives_after_a_farewell_neither_revives_the_worker_nor_takes_a_job(
+    scene: Scene,
+) -> None:
+    """Its last beat and its last claim travel on connections of their own."""
+    actor = await scene.worker()
+    await actor.transitions.death()
+    job_id = await scene.submit()
+
+    assert await actor.beat() == [b"register"]
+    assert (await actor.claim()).state == "register"
+
+    assert scene.redis.zcard(BEATS) == 0
+    assert scene.status(job_id) == "queued"
+    assert 0 < scene.redis.ttl(f"rq:worker:{actor.name}") <= 60
+
+
 async def test_birth_writes_record_sets_and_liveness_together(scene: Scene) -> None:
     actor = await scene.worker("email", "data")
     key = f"rq:worker:{actor.name}"

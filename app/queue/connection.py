@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -40,6 +40,7 @@ CONNECT_SECONDS = 3.0
 # Clients are promised an answer within 5 s, also when Redis gives none.
 REPLY_SECONDS = 4.0
 REFUSED_LOG_SECONDS = 60.0
+CANCEL_AGAIN_SECONDS = 0.2
 _MORE = object()
 # Beside the lanes. redis-py refuses the 101st caller of a moment; a small hosted Redis takes
 # 20 connections in all. Ours wait: one answer takes less than a millisecond.
@@ -285,6 +286,20 @@ async def _take_over(connection: Any) -> Wire:
     wire = Wire(connection._writer)
     connection._reader = connection._writer = None
     return wire
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel, and return when all have ended.
+
+    Again and again: a cancellation that meets redis-py 8.1 while a connection of its own
+    breaks can come out as the connection's error, after which the task would go on for ever.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def until_answered(

@@ -144,6 +144,7 @@ class WorkerTransitions:
     ) -> None:
         self.name = name
         self._queues = queues
+        self._reachability = reachability
         self._claim_lane = Lane(client, reachability)
         self._end_lane = Lane(client, reachability)
         self._claim_seq = 0
@@ -161,8 +162,14 @@ class WorkerTransitions:
         )  # fmt: skip
 
     async def death(self) -> None:
-        """Leave, once. Raises when Redis does not answer: silence then says the same."""
-        await run_script(self._claim_lane, scripts.DEATH, self.name)
+        """Leave. Raises when Redis does not answer: silence then says the same.
+
+        A connection that ended while it was idle says nothing of Redis: a new one is tried.
+        """
+        await until_answered(
+            lambda: run_script(self._claim_lane, scripts.DEATH, self.name),
+            stop=lambda: self._reachability.is_away,
+        )
 
     async def claim(
         self,

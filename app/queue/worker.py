@@ -21,7 +21,7 @@ from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
 from app.queue.claimed import read_call
-from app.queue.connection import Lane, Reachability
+from app.queue.connection import Lane, Reachability, end_tasks
 from app.queue.hearing import Hearing
 from app.queue.identity import worker_facts, worker_name
 from app.queue.outcomes import Ended, Limits, outcome_of
@@ -192,9 +192,7 @@ class Worker:
     async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:
         heart.stop()
         self._watch.stop()
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await end_tasks(background)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(DEATH_SECONDS):
                 await self._transitions.death()

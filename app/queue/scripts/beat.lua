@@ -4,8 +4,10 @@
 -- Answer: {'register'} | {'ok', lost executions, executions to stop, count put back}.
 local worker, ttl, arrived = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local wkey = worker_key(worker)
--- HSET on an expired hash would make one without TTL, a ghost: ask first.
-if not has(wkey) or call('HGET', wkey, 'death') then return { 'register' } end
+-- HSET on an expired hash would make one without TTL, a ghost: ask first. A beat that was under
+-- way when its worker left would bring it back to life.
+local record = call('HMGET', wkey, 'birth', 'death')
+if not record[1] or record[2] then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
 call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', #ARGV > 5 and 'busy' or 'idle',
   'x_mail', ARGV[5])

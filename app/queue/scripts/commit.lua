@@ -9,9 +9,10 @@ local key = OURS .. 'batch:' .. batch
 local ids = { unpack(ARGV, 11) }
 
 local function refuse()
+  -- The reply was lost, and the call came again: its own key must not be told as another's.
+  if has(key) then return { 1 } end
   local before = used_before(idempotency, fingerprint)
   if before then return before end
-  if has(key) then return { 1 } end -- the reply was lost, and the call came again
   local wanted = {}
   for index, id in ipairs(ids) do
     local found = call('HMGET', job_key(id), 'x_todo', 'status')

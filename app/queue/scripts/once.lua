@@ -5,16 +5,12 @@ local seen_key = OURS .. 'submitter:' .. submitter
 
 local function answered_before()
   local seen = call('GET', seen_key)
-  local last, us, count = string.match(seen or '', '^(%d+) (%d+) (%d+)$')
-  if last then return tonumber(last) >= seq and { us, tonumber(count) } end
   local answer = seen and cjson.decode(seen)
   return answer and answer[1] >= seq and { answer[2], answer[3] }
 end
 
 -- `answers` as a number: so many jobs, all of them queued.
 local function answer_once(answers)
-  local count = type(answers) == 'number'
-  call('SET', seen_key, count and ARGV[3] .. ' ' .. NOW_US .. ' ' .. answers
-    or cjson.encode({ seq, NOW_US, answers }), 'EX', 300)
+  call('SET', seen_key, cjson.encode({ seq, NOW_US, answers }), 'EX', 300)
   return { NOW_US, answers }
 end

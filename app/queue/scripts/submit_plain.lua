@@ -24,7 +24,6 @@ local function read_forms()
   end
 end
 
--- Whether an id is taken, a key was used before, or a queue is too deep.
 local function is_unusual()
   for at = FIRST, #ARGV, EACH do
     local form = forms[tonumber(ARGV[at])]
@@ -35,45 +34,33 @@ local function is_unusual()
     form.entries[#form.entries + 1], form.entries[#form.entries + 2] = SINCE_1970, id
     form.bytes = form.bytes + #ARGV[at + 3] + form.overhead
   end
-  local depths = {}
+  local jobs, bytes = {}, {}
   for _, form in ipairs(forms) do
-    local q = form.queue
-    if not depths[q] then
-      depths[q] = call('LLEN', queue_key(q))
-      if depths[q] == 0 then call('SADD', P .. ':queues', queue_key(q)) end
-      depths[q] = depths[q] + call('ZCARD', P .. ':scheduled:' .. q)
-        + call('ZCARD', P .. ':deferred:' .. q)
-    end
-    depths[q] = depths[q] + #form.ids
-    if depths[q] > most_jobs then return true end
+    jobs[form.queue] = (jobs[form.queue] or 0) + #form.ids
+    bytes[form.base] = (bytes[form.base] or 0) + form.bytes
+  end
+  for q, more in pairs(jobs) do
+    local depth = call('LLEN', queue_key(q)) + call('ZCARD', P .. ':scheduled:' .. q)
+      + call('ZCARD', P .. ':deferred:' .. q)
+    if depth + more > most_jobs then return true end
+  end
+  for base, more in pairs(bytes) do
+    if (call('HGET', OURS .. 'bytes', base) or 0) + more > most_bytes then return true end
   end
   return false
 end
 
-local function count_bytes(sign)
-  local most = 0
+-- What may hold something else than it should is touched first, where nothing is written yet
+-- that counts.
+local function prepare()
+  call('ZCARD', OURS .. 'i:all')
   for _, form in ipairs(forms) do
-    most = math.max(most, call('HINCRBY', OURS .. 'bytes', form.base, sign * form.bytes))
-  end
-  return most
-end
-
-local function file()
-  for _, form in ipairs(forms) do
-    call('ZADD', OURS .. 'i:all', unpack(form.entries))
-    call('ZADD', form.by_type, unpack(form.entries))
-    call('ZADD', form.by_key, unpack(form.entries))
+    call('ZCARD', form.by_type)
+    call('ZCARD', form.by_key)
     call('SADD', OURS .. 'indexes', form.by_type, form.by_key)
+    call('SADD', P .. ':queues', queue_key(form.queue))
   end
-end
-
-local function withdraw()
-  for _, form in ipairs(forms) do
-    for _, name in ipairs({ OURS .. 'i:all', form.by_type, form.by_key }) do
-      pcall(call, 'ZREM', name, unpack(form.ids))
-    end
-  end
-  count_bytes(-1)
+  for _, form in ipairs(forms) do call('HINCRBY', OURS .. 'bytes', form.base, form.bytes) end
 end
 
 local function write_records()
@@ -91,26 +78,24 @@ local function write_records()
   end
 end
 
-local function push_all()
+local function file_and_push()
   local names = {}
   for _, form in ipairs(forms) do
+    call('ZADD', OURS .. 'i:all', unpack(form.entries))
+    call('ZADD', form.by_type, unpack(form.entries))
+    call('ZADD', form.by_key, unpack(form.entries))
     call('RPUSH', queue_key(form.queue), unpack(form.ids))
     names[#names + 1] = form.queue
   end
   call('PUBLISH', OURS .. 'wake', table.concat(names, ','))
 end
 
--- An error is a key of another type, which is not to be touched.
-local function is_taken()
+local ok, unusual = pcall(function()
   read_forms()
-  if is_unusual() then return false end
-  if count_bytes(1) <= most_bytes and pcall(file) then return true end
-  withdraw()
-  return false
-end
-
-local ok, taken = pcall(is_taken)
-if not ok or not taken then return nil end
+  return is_unusual()
+end)
+if not ok or unusual then return nil end
+if not pcall(prepare) then return nil end
 write_records()
-push_all()
+file_and_push()
 return answer_once((#ARGV - FIRST + 1) / EACH)
