@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import uvloop
+
 from app import logs
 from app.queue import strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(settings.log_style, settings.log_level)
     job_types = _load_catalog(settings)
     queues = options.queues if options.queues is not None else job_types.queues()
-    asyncio.run(_work(settings, job_types, _options(settings, options, queues)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(settings, job_types, _options(settings, options, queues)))
 
 
 def perform(job_type: str, params: dict[str, Any]) -> Any:
