@@ -50,15 +50,21 @@ class Claimed:
 
     def number(self, name: str, default: int = 0) -> int:
         """A field as a whole number; the default when it is absent or none."""
+        value = self.fields.get(name)
+        if value is None:
+            return default
         try:
-            return int(self.fields.get(name, b""))
+            return int(value)
         except ValueError:
             return default
 
     def json(self, name: str) -> Any:
         """A field as JSON; None when it is absent or none."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
         try:
-            return json.loads(self.fields.get(name, b""))
+            return json.loads(value)
         except ValueError:
             return None
 
@@ -131,6 +137,8 @@ _FIELDS = (
     "repeats_left", "group_id", "webhooks",
 )  # fmt: skip
 _CLAIM_BYTES = 1024 * 1024
+# Half of the usual slots: one half runs while the server is at work for the other.
+_CLAIM_JOBS = 32
 
 
 class WorkerTransitions:
@@ -272,7 +280,7 @@ def claim_arguments(
     """What the claim script takes."""
     marks = [part for each in passed for part in (each.queue, each.kind, each.job_id)]
     return [
-        worker, seq, coroutines, processes, min(MOST_ITEMS, coroutines + processes),
+        worker, seq, coroutines, processes, min(_CLAIM_JOBS, coroutines + processes),
         _CLAIM_BYTES, BROKEN_EXC, floor, floor_jobs,
         len(queues), *queues, len(marks), *marks, *process_types,
     ]  # fmt: skip
