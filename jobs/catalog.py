@@ -37,7 +37,10 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class JobType:
-    """One kind of work: its function, the model of its params and its defaults."""
+    """One kind of work: its function, the model of its params and its defaults.
+
+    `is_async`: a coroutine in the worker's loop; else it runs in a child process of its own.
+    """
 
     name: str
     function: Callable[[Any, JobContext], Any]
@@ -47,11 +50,7 @@ class JobType:
     timeout_seconds: float
     backoff: Backoff
     description: str
-
-    @property
-    def is_async(self) -> bool:
-        """True: a coroutine in the worker's loop. False: a child process of its own."""
-        return inspect.iscoroutinefunction(self.function)
+    is_async: bool
 
 
 class UnknownJobTypeError(LookupError):
@@ -124,6 +123,7 @@ def job(
                 timeout_seconds=timeout,
                 backoff=backoff if backoff is not None else Backoff(),
                 description=inspect.getdoc(function) or "",
+                is_async=inspect.iscoroutinefunction(function),
             )
         )
         return function

@@ -34,9 +34,13 @@ def encode_result(value: Any) -> bytes:
     return base64.b64encode(to_json(value).encode("utf-8"))
 
 
+# `json.dumps` makes a new one for each call that asks for more than the defaults.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def to_json(value: Any) -> str:
     """JSON as it goes into Redis. Raises ValueError or TypeError for what JSON has not."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 # What the failed registry tells of a record that no transition could move.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from app.queue.records import PERFORM, inflate
@@ -100,8 +101,11 @@ def _number(claimed: Claimed, field: str, default: Any) -> Any:
 
 def _timeout(claimed: Claimed, job_type: JobType) -> float:
     for field in ("exact_timeout", "timeout"):
+        value = claimed.fields.get(field)
+        if value is None:
+            continue
         try:
-            seconds = float(claimed.fields.get(field, b""))
+            seconds = float(value)
         except ValueError:
             continue
         if seconds > 0:
@@ -118,17 +122,25 @@ def _max_attempts(
 
 
 def _backoff(claimed: Claimed, job_type: JobType) -> Backoff:
+    text = claimed.fields.get("backoff")
+    return (None if text is None else _read_backoff(text)) or job_type.backoff
+
+
+@lru_cache
+def _read_backoff(text: bytes) -> Backoff | None:
     try:
-        return Backoff(*(float(each) for each in json.loads(claimed.fields["backoff"])))
-    except (KeyError, ValueError, TypeError):
-        return job_type.backoff
+        return Backoff(*(float(each) for each in json.loads(text)))
+    except (ValueError, TypeError):
+        return None
 
 
 def _intervals(claimed: Claimed) -> list[int]:
+    text = claimed.fields.get("retry_intervals")
+    if text is None:
+        return []
     try:
-        found = json.loads(claimed.fields["retry_intervals"])
-        return [int(each) for each in found]
-    except (KeyError, ValueError, TypeError):
+        return [int(each) for each in json.loads(text)]
+    except (ValueError, TypeError):
         return []
 
 

@@ -17,6 +17,7 @@ TRACEBACK_CHARACTERS = 16_000
 # It names a list of jobs: see index.lua.
 CODE_CHARACTERS = 100
 RESULT_BYTES = 1024 * 1024
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 # A job may ask for any wait; the longest that a submission may ask for is a year, too.
 LONGEST_DELAY_SECONDS = 365 * 24 * 3600
 
@@ -34,8 +35,10 @@ def validate(job_type: JobType, params: Any, defaults: dict[str, Any]) -> BaseMo
 
 def check_result(value: Any) -> Any:
     """The value itself, if it can be stored as JSON. Raises PermanentError."""
+    if value is None:
+        return None
     try:
-        size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        size = len(_encode(value).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError(f"the result is not JSON: {error}", code="bad_result") from error
     if size > RESULT_BYTES:

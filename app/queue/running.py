@@ -79,10 +79,7 @@ class Runner:
     ) -> Ended:
         work = self._in_loop if call.job_type.is_async else self._in_process
         task = asyncio.create_task(work(claimed, call, folder))
-        watched: set[asyncio.Future[Any]] = {task, stop}
-        await asyncio.wait(
-            watched, timeout=call.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        await _first_of(task, stop, call.timeout_seconds)
         if task.done():
             return _result_of(task, call)
         why = stop.result() if stop.done() else "timeout"
@@ -160,6 +157,28 @@ class Runner:
         self._progress.note(
             claimed, frame["current"], frame["total"], str(frame["unit"]), str(frame["message"])
         )
+
+
+async def _first_of(
+    task: asyncio.Future[Any], stop: asyncio.Future[Any], timeout_seconds: float
+) -> None:
+    """Return when one is done or the time is up: `asyncio.wait`, at half of what it costs."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer = loop.call_later(timeout_seconds, end)
+    task.add_done_callback(end)
+    stop.add_done_callback(end)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        task.remove_done_callback(end)
+        stop.remove_done_callback(end)
 
 
 def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
