@@ -15,7 +15,7 @@ from tests.harness import TIDY_SECONDS, journal, view
 _PLACES = {"stopped": "failed"}  # as RQ has it
 # Beside the jobs: of the service, and of queues.
 _LASTING = {"queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at",
-            "recado:upkeep_at", "recado:bytes", "recado:retained"}  # fmt: skip
+            "recado:upkeep_at", "recado:bytes", "recado:retained", "recado:errors"}  # fmt: skip
 _REGISTRIES = ("finished", "failed", "canceled")
 
 
@@ -92,6 +92,7 @@ def check_keys(stage: Stage, points: Sequence[Point]) -> None:
         for key in sorted(each.decode() for each in client.scan_iter(count=1000)):
             _check_key(client, key, job_ids, queues)
         assert set(client.hvals("rq:recado:bytes")) <= {b"0"}
+        assert {each.decode() for each in client.hkeys("rq:recado:errors")} <= job_ids
 
 
 def _check_key(client: redis.Redis, key: str, job_ids: set[str], queues: set[str]) -> None:
