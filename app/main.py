@@ -241,7 +241,7 @@ async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
 
 
 class PokingSubmitter:
-    """Submits, and lets upkeep know of what is scheduled: it may be due before its next look."""
+    """Submits, and lets upkeep know of what has a time: it may come before its next look."""
 
     def __init__(self, submitter: Submitter, upkeep: Upkeep) -> None:
         self._submitter = submitter
@@ -251,7 +251,7 @@ class PokingSubmitter:
         self, draft: JobDraft, idempotency: Idempotency | None = None
     ) -> Replay | None:
         replay = await self._submitter.submit(draft, idempotency)
-        if draft.scheduled_at is not None:
+        if _has_a_time(draft):
             self._upkeep.poke()
         return replay
 
@@ -263,12 +263,16 @@ class PokingSubmitter:
         places: Sequence[int] | None = None,
     ) -> Replay | None:
         replay = await self._submitter.submit_batch(batch_id, drafts, idempotency, places)
-        if any(draft.scheduled_at is not None for draft in drafts):
+        if any(map(_has_a_time, drafts)):
             self._upkeep.poke()
         return replay
 
     async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
         await self._submitter.keep_answer(idempotency, by, answer)
+
+
+def _has_a_time(draft: JobDraft) -> bool:
+    return draft.scheduled_at is not None or draft.expires_at is not None
 
 
 class DashboardOnDemand:

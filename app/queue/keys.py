@@ -16,6 +16,8 @@ BEATS = f"{OURS}beats"
 WAKE = f"{OURS}wake"
 SECRET = f"{OURS}secret"
 BROKEN = f"{OURS}broken:"
+# Ids of jobs that must start before a time, by that time.
+EXPIRES = f"{OURS}expires"
 PAUSED = f"{OURS}paused"
 # Ids of uploads, by the time when they expire.
 UPLOADS = f"{OURS}uploads"

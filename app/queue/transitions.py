@@ -16,14 +16,14 @@ from app.queue import scripts
 from app.queue.batching import MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
 from app.queue.connection import Lane, Reachability, until_answered
-from app.queue.keys import PREFIX, job, queue
+from app.queue.keys import EXPIRES, PREFIX, job, queue, scheduled
 from app.queue.scripts import Script
 
 # No beat for so long, and a worker counts as dead.
 SILENCE_SECONDS = 10.0
 # How long RQ's tools show a worker that stopped beating without a word.
 WORKER_RECORD_SECONDS = 480
-UPKEEP_MS = 2000
+UPKEEP_MS = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +337,7 @@ class Caretaker:
         failure_retention_seconds: int,
     ) -> None:
         self._lane = Lane(client, reachability)
+        self._timed = [EXPIRES]
         self._abandoned_limit = abandoned_limit
         self._failure_retention_seconds = failure_retention_seconds
         self._abandoned_exc = pack_traceback(
@@ -345,7 +346,8 @@ class Caretaker:
 
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
-        _, wait_ms, jobs = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
+        _, wait_ms, jobs, queues = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
+        self._timed = [EXPIRES, *(scheduled(each.decode()) for each in queues)]
         promoted = [
             Promoted(
                 each[0].decode(), each[1].decode(), each[2].decode(), int(each[3]), each[4].decode()
@@ -353,6 +355,10 @@ class Caretaker:
             for each in jobs
         ]
         return promoted, None if wait_ms < 0 else wait_ms / 1000
+
+    async def has_scheduled(self) -> bool:
+        """Whether anything has a time, in the queues that `promote` saw last: one command."""
+        return bool(await self._lane.call(b"EXISTS", *self._timed))
 
     async def recover(self) -> tuple[list[Recovered], bool]:
         """Take over from silent workers, and tidy. True: there is more to do at once."""

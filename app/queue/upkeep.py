@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from redis.exceptions import RedisError
 
@@ -17,8 +18,11 @@ from app.queue.transitions import SILENCE_SECONDS, Caretaker
 
 log = logging.getLogger("recado.upkeep")
 
+# A stock producer schedules without a word: look whether there is anything so often, and
+# in queues that nobody has named yet, so often.
 PROMOTE_SECONDS = 1.0
-RECOVER_SECONDS = SILENCE_SECONDS / 5
+SEARCH_SECONDS = 10.0
+RECOVER_SECONDS = SILENCE_SECONDS / 4
 AWAY_SECONDS = 0.5
 
 
@@ -28,6 +32,7 @@ class Upkeep:
     def __init__(self, caretaker: Caretaker) -> None:
         self._caretaker = caretaker
         self._poked = asyncio.Event()
+        self._search_at = -math.inf
 
     def poke(self) -> None:
         """Something was scheduled: look again when the next job is due."""
@@ -39,8 +44,7 @@ class Upkeep:
         while True:
             wait = AWAY_SECONDS
             try:
-                self._poked.clear()
-                next_due = await self._promote()
+                next_due = await self._look()
                 if loop.time() >= recover_at:
                     more = await self._recover()
                     recover_at = loop.time() + (0 if more else RECOVER_SECONDS)
@@ -55,6 +59,16 @@ class Upkeep:
             except TimeoutError:
                 pass
 
+    async def _look(self) -> float:
+        """Seconds until it is time to look again."""
+        now = asyncio.get_running_loop().time()
+        if self._poked.is_set() or now >= self._search_at or await self._caretaker.has_scheduled():
+            self._poked.clear()
+            next_due = await self._promote()
+            self._search_at = now + SEARCH_SECONDS
+            return min(PROMOTE_SECONDS, next_due)
+        return PROMOTE_SECONDS
+
     async def _promote(self) -> float:
         promoted, next_due = await self._caretaker.promote()
         for each in promoted:
@@ -62,7 +76,7 @@ class Upkeep:
                 log, "job_queued", job_id=each.id, type=each.type or None, queue=each.queue,
                 attempt=each.attempt, request_id=each.request_id or None,
             )  # fmt: skip
-        return PROMOTE_SECONDS if next_due is None else min(PROMOTE_SECONDS, next_due)
+        return math.inf if next_due is None else next_due
 
     async def _recover(self) -> bool:
         recovered, more = await self._caretaker.recover()

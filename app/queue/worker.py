@@ -40,8 +40,9 @@ from jobs.errors import PermanentError
 log = logging.getLogger("recado.worker")
 T = TypeVar("T")
 
-# A stock producer enqueues without a wake-up: look by ourselves so often.
-POLL_SECONDS = 0.5
+# A stock producer enqueues without a wake-up: look by ourselves so often, at first and later.
+POLL_SECONDS = 0.125
+LONGEST_POLL_SECONDS = 1.0
 # How often the mail server is asked whether it lets us in; `/readyz` tells what it said.
 PROBE_SECONDS = 30.0
 # To hear out a claim that is under way when we are asked to leave.
@@ -117,6 +118,7 @@ class Worker:
         self._runs = Runs(options.concurrency, options.processes)
         self._process_types = [each.name for each in catalog if not each.is_async]
         self._arrived_claim = 0
+        self._pause_seconds = POLL_SECONDS
         self._look = asyncio.Event()
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -229,7 +231,9 @@ class Worker:
                 continue
             self._turns.took(look, claim)
             self._take(claim)
-            if not claim.jobs and not claim.has_more:
+            if claim.jobs:
+                self._pause_seconds = POLL_SECONDS
+            elif not claim.has_more:
                 await self._wait_for_work()
 
     def _take(self, claim: Claim) -> None:
@@ -271,9 +275,10 @@ class Worker:
         """Until a wake-up, or an entry that came without one."""
         while not self._look.is_set() and not self._drain.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
+                async with asyncio.timeout(self._pause_seconds):
                     await self._look.wait()
                     return
+            self._pause_seconds = min(2 * self._pause_seconds, LONGEST_POLL_SECONDS)
             if await self._unless_leaving(self._transitions.has_waiting(self._turns.names)):
                 return
 

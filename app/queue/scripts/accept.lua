@@ -42,6 +42,13 @@ local function register_parents(job)
   return #waiting > 0 and 'deferred' or nil
 end
 
+-- Upkeep is woken: it may be over before the next look.
+local function note_expiry(job)
+  if job.expires == '' then return end
+  call('ZADD', OURS .. 'expires', job.expires, job.id)
+  woken['@'] = true
+end
+
 local function due_of(job)
   if job.place == 'q' then return nil end
   local due = job.place == 'r' and NOW_S + tonumber(job.at) or tonumber(job.at)
@@ -72,7 +79,7 @@ local function accept(job)
   if job.place == 'q' and #job.parents == 0 and job.slot == '' then
     -- The usual way, in as few steps as can be.
     index_job(id, job.by, job.type, job.tags)
-    if job.expires ~= '' then call('ZADD', OURS .. 'expires', job.expires, id) end
+    note_expiry(job)
     add('x_trail', append_trail(id, nil, 'queued'), 'status', 'queued', 'enqueued_at', NOW_ISO)
     call('HSET', key, unpack(fields))
     push(q, id)
@@ -80,7 +87,7 @@ local function accept(job)
   end
   call('HSET', key, unpack(fields))
   index_job(id, job.by, job.type, job.tags)
-  if job.expires ~= '' then call('ZADD', OURS .. 'expires', job.expires, id) end
+  note_expiry(job)
   local due, fate = due_of(job), nil
   if #job.parents > 0 then
     write_parents(job)

@@ -1,6 +1,7 @@
 -- promote: scheduled jobs that are due become queued; what waited too long is canceled.
 -- ARGV: prefix, most jobs, exc_string of a broken record
--- Answer: {count, ms until the next is due or -1, {id, type, queue, attempt, request id} …}.
+-- Answer: {count, ms until the next is due or expires, or -1, {id, type, queue, attempt,
+--   request id} …, queue …}.
 local most, moved, next_due, ids = tonumber(ARGV[2]), 0, nil, {}
 
 local function move(q, id)
@@ -30,7 +31,8 @@ for _, id in ipairs(call('ZRANGEBYSCORE', OURS .. 'expires', '-inf', NOW_MS, 'LI
 end
 settle_just_ended()
 
-for _, q in ipairs(queue_names()) do
+local names = queue_names()
+for _, q in ipairs(names) do
   local key = P .. ':scheduled:' .. q
   -- A stock scheduler that holds the queue's lock works on it in several steps: doing the
   -- same here doubled entries. Within this script nobody else can take the lock.
@@ -43,7 +45,9 @@ for _, q in ipairs(queue_names()) do
     if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end
   end
 end
+local expiring = call('ZRANGE', OURS .. 'expires', 0, 0, 'WITHSCORES')
+if expiring[2] then next_due = math.min(next_due or math.huge, tonumber(expiring[2]) / 1000) end
 wake()
 local wait = -1
 if next_due then wait = math.max(0, math.ceil((next_due - NOW_S) * 1000)) end
-return { moved, wait, ids }
+return { moved, wait, ids, names }

@@ -7,13 +7,12 @@ local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local failure_ttl, abandoned_exc, upkeep_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local beats, last_key = OURS .. 'beats', OURS .. 'recovered_at'
 local MOST, MOST_WORKERS, MOST_ENDED, SEEN_SECONDS, READY_SECONDS = 50, 8, 200, 60, 5
-local SWEEP = 200
+local SWEEP, MOST_QUEUES = 200, 3
 local fates, more = {}, 0
 
 -- If nobody could ask for half the silence (Redis was away, or its clock jumped), nobody
 -- could beat either: their silence says nothing. Count it anew from here.
-local last = tonumber(call('GET', last_key) or '')
-call('SET', last_key, NOW_MS)
+local last = tonumber(call('SET', last_key, NOW_MS, 'GET') or '')
 if not last or last > NOW_MS or NOW_MS - last > silence / 2 then
   for _, worker in ipairs(call('ZRANGE', beats, 0, -1)) do call('ZADD', beats, NOW_MS, worker) end
   return { 1, 0, {}, {} }
@@ -187,9 +186,12 @@ end
 local function sweep()
   local cursor = call('GET', OURS .. 'sweep_at') or ''
   local from = cursor == '' and '-' or ('(' .. cursor)
-  local ids = call('ZRANGEBYLEX', INDEX .. 'all', from, '+', 'LIMIT', 0, SWEEP)
-  for _, id in ipairs(ids) do
-    if not has(job_key(id)) then unindex_job(id) end
+  local ids, found = call('ZRANGEBYLEX', INDEX .. 'all', from, '+', 'LIMIT', 0, SWEEP), {}
+  for i, id in ipairs(ids) do found[i] = job_key(id) end
+  if #ids > 0 and call('EXISTS', unpack(found)) < #ids then
+    for _, id in ipairs(ids) do
+      if not has(job_key(id)) then unindex_job(id) end
+    end
   end
   call('SET', OURS .. 'sweep_at', #ids == SWEEP and ids[#ids] or '')
 end
@@ -223,6 +225,23 @@ local function tidy_bytes()
   end
 end
 
+-- A few at a time, in turn: a quiet service with many queues is still a quiet one.
+local function queues_in_turn()
+  local names = queue_names()
+  if #names <= MOST_QUEUES then return names end
+  table.sort(names)
+  local from, chosen = call('INCR', OURS .. 'upkeep_turn') * MOST_QUEUES, {}
+  for i = 1, MOST_QUEUES do chosen[i] = names[(from + i) % #names + 1] end
+  return chosen
+end
+
+-- What only stock tools, or a death, leave behind is mostly not there at all.
+local function duties_of(q)
+  local keys = { P .. ':wip:' .. q, queue_key(q) .. ':intermediate', P .. ':ready:' .. q }
+  if call('EXISTS', unpack(keys)) == 0 then return { tidy_ended } end
+  return { tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }
+end
+
 -- A last time in the future: the clock was put back.
 local due_key = OURS .. 'upkeep_at'
 local since = NOW_MS - (tonumber(call('GET', due_key) or '') or 0)
@@ -230,8 +249,8 @@ if since < 0 or since >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
   for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes }) do pcall(tidy) end
-  for _, q in ipairs(queue_names()) do
-    for _, tidy in ipairs({ tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }) do
+  for _, q in ipairs(queues_in_turn()) do
+    for _, tidy in ipairs(duties_of(q)) do
       local ok, full = pcall(tidy, q)
       if ok and full then
         more = 1
@@ -241,12 +260,16 @@ if since < 0 or since >= upkeep_ms then
   end
 end
 
-local unsettled = call('HGETALL', OURS .. 'settle')
-for i = 1, #unsettled, 2 do
-  if settled >= DEPENDENTS_A_CALL then break end
-  settle_more(unsettled[i], unsettled[i + 1])
+local activating = {}
+if call('EXISTS', OURS .. 'settle', OURS .. 'activating') > 0 then
+  local unsettled = call('HGETALL', OURS .. 'settle')
+  for i = 1, #unsettled, 2 do
+    if settled >= DEPENDENTS_A_CALL then break end
+    settle_more(unsettled[i], unsettled[i + 1])
+  end
+  activating = call('SMEMBERS', OURS .. 'activating')
 end
 settle_just_ended()
-if call('EXISTS', OURS .. 'settle') == 1 then more = 1 end
+if settled > 0 and has(OURS .. 'settle') then more = 1 end
 wake()
-return { 0, more, fates, call('SMEMBERS', OURS .. 'activating') }
+return { 0, more, fates, activating }
