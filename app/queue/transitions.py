@@ -23,7 +23,7 @@ from app.queue.scripts import Script
 SILENCE_SECONDS = 10.0
 # How long RQ's tools show a worker that stopped beating without a word.
 WORKER_RECORD_SECONDS = 480
-UPKEEP_MS = 15_000
+UPKEEP_MS = 20_000
 
 
 @dataclass(frozen=True, slots=True)

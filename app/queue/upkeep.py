@@ -21,7 +21,7 @@ log = logging.getLogger("recado.upkeep")
 # A stock producer schedules without a word: look whether there is anything so often, and
 # in queues that nobody has named yet, so often.
 PROMOTE_SECONDS = 1.0
-SEARCH_SECONDS = 10.0
+SEARCH_SECONDS = 15.0
 RECOVER_SECONDS = SILENCE_SECONDS / 4
 AWAY_SECONDS = 0.5
 
