@@ -29,6 +29,7 @@ from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.lookup import Lookup
 from app.http.middleware import Edge, RequestIdFilter
+from app.http.named_files import NamedFiles
 from app.http.openapi import OpenApi
 from app.http.ports import Control, RateLimiter, Reader, Submitter, UploadRecords, Watcher
 from app.http.queues import Queues
@@ -118,6 +119,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
     lookup = Lookup(parts.views)
     intake = Intake(settings.max_body_bytes, lookup)
     artifacts = Artifacts(parts.storage, lookup)
+    files = NamedFiles(parts.storage, parts.uploads, settings.upload_retention_seconds)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
     links |= {name: f"/{name}" for name in beside}
@@ -125,12 +127,12 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         jobs=Jobs(
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
             control=parts.control, watcher=parts.watcher, artifacts=artifacts,
-            closing=parts.closing,
+            files=files, closing=parts.closing,
         ),
         job_list=JobList(parts.views, lookup),
         batches=Batches(
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
-            views=parts.views, watcher=parts.watcher, closing=parts.closing,
+            views=parts.views, watcher=parts.watcher, files=files, closing=parts.closing,
         ),
         events=Events(lookup, parts.views, parts.watcher, parts.closing),
         queues=Queues(parts.control, parts.catalog.queues()),

@@ -20,6 +20,7 @@ from app.queue import strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
 from app.queue.connection import connect
+from app.queue.files import RunFiles
 from app.queue.perform import check_result, validate
 from app.queue.worker import Worker, WorkerOptions
 from app.settings import Settings, child_environment, load, refuse
@@ -87,6 +88,7 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
     worker = Worker(
         client, settings.redis_location, job_types, options,
         mail=mail,
+        files=RunFiles(client, storage),
         children=children,
         workspace=workspace,
         artifacts=ArtifactKeeper(storage, settings.max_artifact_bytes),

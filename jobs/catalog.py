@@ -17,7 +17,7 @@ from jobs.context import JobContext
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 QUEUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # Modules of this package that declare no job types.
-_INFRASTRUCTURE = {"catalog", "context", "errors"}
+_INFRASTRUCTURE = {"catalog", "context", "errors", "files"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

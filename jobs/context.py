@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jobs.files import Files, NoFiles
+
 if TYPE_CHECKING:
     from jobs.email.message import OutgoingEmail
 
@@ -70,6 +72,7 @@ class JobContext:
     dry_run: bool = False
     previous_result: Any = None
     mail: MailSender = field(default_factory=NoMail)
+    files: Files = field(default_factory=NoFiles)
     report_progress: Callable[[float, float | None, str, str], None] = _ignore_progress
     artifacts_folder: str | None = None
     artifacts: list[Artifact] = field(default_factory=list)

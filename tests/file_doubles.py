@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from app.queue.errors import QueueUnavailableError
 from app.queue.records import Upload
@@ -17,6 +18,7 @@ class MemoryUploads:
 
     uploads: dict[str, Upload] = field(default_factory=dict)
     fails_on: set[str] = field(default_factory=set)
+    held: dict[str, set[str]] = field(default_factory=dict)
 
     async def check(self) -> None:
         self._fail("check")
@@ -32,6 +34,18 @@ class MemoryUploads:
     async def remove(self, upload_id: str) -> None:
         self._fail("remove")
         self.uploads.pop(upload_id, None)
+
+    async def hold(self, holds: Sequence[tuple[str, str]], now: datetime) -> None:
+        self._fail("hold")
+        for upload_id, job_id in holds:
+            self.held.setdefault(upload_id, set()).add(job_id)
+
+    async def retire(self, upload_id: str, now: datetime) -> bool:
+        self._fail("remove")
+        if upload_id not in self.held:
+            return False
+        self.uploads[upload_id] = replace(self.uploads[upload_id], expires_at=now)
+        return True
 
     def _fail(self, method: str) -> None:
         if method in self.fails_on:

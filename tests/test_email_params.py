@@ -100,9 +100,10 @@ def test_no_sender_at_all_is_a_fault_of_from_that_names_the_setting() -> None:
         ({"text": "a\ud800"}, "/text"),
         ({"html": "é" * (512 * 1024 + 1)}, "/html"),
         ({"html": 7}, "/html"),
-        ({"headers": {"X-A": "b"}}, "/headers"),
+        ({"headers": {"Bcc": "b"}}, "/headers"),
+        ({"delivery": "exactly_once"}, "/delivery"),
         ({"sender": "a@b.co"}, "/sender"),
-        ({"attachments": []}, "/attachments"),
+        ({"attachments": {}}, "/attachments"),
     ],
 )
 def test_fault_is_pointed_out_where_it_stands(change: dict[str, Any], pointer: str) -> None:

@@ -205,3 +205,37 @@ async def test_drafts_of_dead_writers_are_removed(scene: Scene) -> None:
     await scene.keeper.tidy(NOW)
 
     assert scene.files() == [".drafts/alive"]
+
+
+async def test_upload_stays_until_the_jobs_that_have_it_are_done(
+    scene: Scene, redis_url: str
+) -> None:
+    upload = await scene.upload(expires_in=timedelta(seconds=10))
+    await scene.records.hold([(upload.id, "waiting"), (upload.id, "never-accepted")], NOW)
+    later = NOW + timedelta(hours=2)
+    with redis.Redis.from_url(redis_url) as client:
+        for status in ("scheduled", "failed"):
+            client.hset("rq:job:waiting", "status", status)
+            await scene.keeper.remove_expired(later)
+            assert scene.files() == [upload_key(upload.id)]
+            later += timedelta(hours=2)
+        client.hset("rq:job:waiting", "status", "finished")
+        await scene.keeper.remove_expired(later)
+        left = client.keys("rq:recado:upload*")
+
+    assert scene.files() == []
+    assert left == []
+
+
+async def test_upload_that_a_job_has_is_hidden_when_deleted(scene: Scene, redis_url: str) -> None:
+    upload = await scene.upload(expires_in=timedelta(hours=10))
+    free = await scene.records.retire(upload.id, NOW)
+    await scene.records.hold([(upload.id, "waiting")], NOW)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("rq:job:waiting", "status", "queued")
+    held = await scene.records.retire(upload.id, NOW)
+
+    assert (free, held) == (False, True)
+    record = await scene.records.get(upload.id)
+    assert record is not None
+    assert record.expires_at == NOW

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.http.faults import Fault, InvalidRequestError, NamedJob
 from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.schemas import BatchSubmission, faults_of
-from app.http.submissions import Origin, Terms, draft_job
+from app.http.submissions import Origin, Terms, draft_job, parent_pointer
 from app.queue.errors import QueueFullError
 from app.queue.records import BatchView, JobDraft, JobView, new_job_id
 
@@ -99,8 +99,11 @@ class Batch:
             draft.recorded(first.created_at)
 
     def _refuse(self, place: int, draft: JobDraft, faults: list[Fault], body: Any) -> None:
-        given, base = body["jobs"][place]["options"], f"/jobs/{place}/options/depends_on"
-        named = [NamedJob(f"{base}/{given['depends_on'].index(i)}", i) for i in draft.depends_on]
+        options = body["jobs"][place].get("options")
+        named = [
+            NamedJob(f"/jobs/{place}{parent_pointer(draft, each, options)}", each)
+            for each in draft.depends_on
+        ]
         self.refused[place] = InvalidRequestError(faults, named)
         del self.drafts[place]
 

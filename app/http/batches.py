@@ -15,17 +15,19 @@ from app import logs
 from app.http.answers import Answer, RawHeaders, json_answer, kept_answer, revalidated
 from app.http.auth import acting_key, may_see
 from app.http.batch_submissions import Batch, draft_batch
-from app.http.faults import NotFoundError
+from app.http.faults import InvalidRequestError, NotFoundError
 from app.http.idempotency import REPLAYED
 from app.http.intake import Intake, Received
 from app.http.lookup import ID, Lookup
 from app.http.middleware import REQUEST_ID
+from app.http.named_files import NamedFiles
 from app.http.ports import Reader, Submitter, Waiting, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.problems import problem
 from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
 from app.http.waiting import ENDED, Closing, stay
+from app.keyring import ApiKey
 from app.queue.errors import (
     ExpiredError,
     QueueFullError,
@@ -56,6 +58,7 @@ class Batches:
         transitions: Submitter,
         views: Reader,
         watcher: Watcher,
+        files: NamedFiles,
         closing: Closing,
     ) -> None:
         self._terms = terms
@@ -64,6 +67,7 @@ class Batches:
         self._transitions = transitions
         self._views = views
         self._watcher = watcher
+        self._files = files
         self._closing = closing
 
     async def submit(self, request: Request) -> Answer:
@@ -133,6 +137,7 @@ class Batches:
         Raises InvalidRequestError, and QueueFullError when there is room for nothing.
         """
         batch = received.made
+        await self._settle_files(acting_key(request), batch)
         while batch.drafts:
             drafts = list(batch.drafts.values())
             try:
@@ -153,6 +158,21 @@ class Batches:
                 self._report("batch_submitted", batch, request)
             return replay
         return None
+
+    async def _settle_files(self, key: ApiKey, batch: Batch) -> None:
+        """See to the files that jobs name. Raises InvalidRequestError when the batch is strict."""
+        naming = {place: each for place, each in batch.drafts.items() if each.files is not None}
+        if not naming:
+            return
+        found = await self._files.faults(list(naming.values()), key)
+        for place, faults in zip(naming, found, strict=True):
+            if faults:
+                batch.refused[place] = InvalidRequestError(faults).below(f"/jobs/{place}")
+                del batch.drafts[place]
+        if batch.refused and not batch.permissive:
+            raise batch.refusal()
+        await self._files.keep([each for place, each in naming.items() if place in batch.drafts],
+                               key)  # fmt: skip
 
     async def _refuse(
         self,

@@ -25,12 +25,21 @@ from app.http.faults import Fault, InvalidRequestError, MissingScopeError, NotFo
 from app.http.idempotency import REPLAYED
 from app.http.intake import Intake, Received
 from app.http.lookup import Lookup
+from app.http.named_files import NamedFiles
 from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.showing import render_accepted, show_job, show_job_type
-from app.http.submissions import Origin, Terms, draft_flat_job, draft_job, view_of
+from app.http.submissions import (
+    Origin,
+    Terms,
+    draft_flat_job,
+    draft_job,
+    parent_pointer,
+    view_of,
+)
 from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
+from app.keyring import ApiKey
 from app.queue.errors import (
     ExpiredError,
     JobNotFoundError,
@@ -44,6 +53,8 @@ log = logging.getLogger("recado.http")
 
 INCLUDABLE = ("params", "options", "traceback")
 RETRY_AFTER = (b"retry-after", b"1")
+# A parent that no job has: what names it is only asked whether it was accepted before.
+NO_JOB = "-" * 20
 NOT_KEPT = "the job is no longer kept, nor its result: its retention was 0"
 
 # A job, and what is to be said of it; None in its place: it is gone, how is not known.
@@ -63,6 +74,7 @@ class Jobs:
         control: Control,
         watcher: Watcher,
         artifacts: Artifacts,
+        files: NamedFiles,
         closing: Closing,
     ) -> None:
         self._terms = terms
@@ -72,6 +84,7 @@ class Jobs:
         self._control = control
         self._watcher = watcher
         self._artifacts = artifacts
+        self._files = files
         self._closing = closing
         self._types: list[dict[str, Any]] | None = None
 
@@ -184,6 +197,10 @@ class Jobs:
 
     async def _submit(self, request: Request, received: Received[JobDraft]) -> Replay | None:
         draft = received.made
+        if draft.files is not None:
+            known = await self._settle_files(acting_key(request), received)
+            if known is not None:
+                return known
         try:
             replay = await self._transitions.submit(draft, received.idempotency)
         except ExpiredError:
@@ -193,10 +210,10 @@ class Jobs:
         except UnknownParentError as error:
             missing = await self._lookup.unknown(acting_key(request), draft.depends_on)
             missing.add(draft.depends_on[error.parent_index])
-            given = received.body["options"]["depends_on"]
+            options = received.body.get("options")
             raise InvalidRequestError(
                 [
-                    Fault(f"/options/depends_on/{given.index(each)}", NO_SUCH_JOB)
+                    Fault(parent_pointer(draft, each, options), NO_SUCH_JOB)
                     for each in draft.depends_on
                     if each in missing
                 ]
@@ -211,6 +228,25 @@ class Jobs:
             key=draft.submitted_by,
         )
         return replay
+
+    async def _settle_files(self, key: ApiKey, received: Received[JobDraft]) -> Replay | None:
+        """See to the files that the draft names. Raises InvalidRequestError; not None: one of
+        them is not there any more, but the request is repeated, and was fine when it came first.
+        """
+        draft = received.made
+        (faults,) = await self._files.faults([draft], key)
+        if not faults:
+            await self._files.keep([draft], key)
+            return None
+        if received.idempotency is not None:
+            parents, draft.depends_on = draft.depends_on, [NO_JOB]
+            try:
+                return await self._transitions.submit(draft, received.idempotency)
+            except UnknownParentError:
+                pass
+            finally:
+                draft.depends_on = parents
+        raise InvalidRequestError(faults)
 
     async def _standing(self, view: JobView, headers: RawHeaders) -> Answer:
         return _accepted(view, await self._lookup.warnings(view.queue), headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Literal, Protocol
 
 from app.queue.records import (
@@ -159,6 +160,14 @@ class UploadRecords(Protocol):
         ...
 
     async def remove(self, upload_id: str) -> None: ...
+
+    async def hold(self, holds: Sequence[tuple[str, str]], now: datetime) -> None:
+        """Upload and job: keep the one until the other is done. Said before it is submitted."""
+        ...
+
+    async def retire(self, upload_id: str, now: datetime) -> bool:
+        """True: jobs still need it, so it is only hidden, and goes when they are done."""
+        ...
 
 
 class RateLimiter(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from app.http.refusals import refused_flat_job, refused_job, time_faults
 from app.http.schemas import NO_OPTIONS, JobSubmission, Options
 from app.queue.records import Concurrency, JobDraft, JobView
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
+from jobs.files import FileNeeds, NamesFiles
 
 _EPOCH_YEAR = 1971
 
@@ -49,7 +51,9 @@ def draft_job(body: Any, terms: Terms, origin: Origin) -> JobDraft:
         submission = JobSubmission.model_validate(body)
         job_type = terms.catalog.get(submission.type)
         params = _validate_params(job_type, submission.params, terms)
-        return _draft(job_type, params, submission.options, terms, origin)
+        draft = _draft(job_type, params, submission.options, terms, origin)
+        draft.params_pointer = "/params"
+        return draft
     except (ValidationError, UnknownJobTypeError, InvalidRequestError):
         raise refused_job(body, terms, origin.at) from None
 
@@ -99,6 +103,7 @@ def _draft(
         _check_times(options, origin)
     backoff = job_type.backoff
     concurrency = options.concurrency
+    files = params.file_needs() if isinstance(params, NamesFiles) else None
     return JobDraft(
         type=job_type.name,
         params=params.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -121,7 +126,7 @@ def _draft(
         scheduled_at=_start(options.scheduled_at, origin),
         delay_seconds=options.delay if options.delay else None,
         expires_at=options.expires_at.astimezone(UTC) if options.expires_at is not None else None,
-        depends_on=list(dict.fromkeys(options.depends_on)) if options.depends_on else [],
+        depends_on=_parents(options, files),
         allow_failure=options.allow_failure is True,
         concurrency=(
             Concurrency(concurrency.key, concurrency.limit) if concurrency is not None else None
@@ -131,7 +136,32 @@ def _draft(
         request_id=origin.request_id,
         submitted_by=origin.key_name,
         sees_all=origin.sees_all,
+        files=files,
     )
+
+
+def _parents(options: Options, files: FileNeeds | None) -> list[str]:
+    """Those that the options name, and those whose artifacts the params name."""
+    parents = dict.fromkeys(options.depends_on or ())
+    if files is not None:
+        parents |= dict.fromkeys(each.job_id for each in files.named if each.job_id is not None)
+    return list(parents)
+
+
+def parent_pointer(draft: JobDraft, job_id: str, options: Any) -> str:
+    """Where in the job's body this parent is named; `options` as the client sent them."""
+    given = (options or {}).get("depends_on") or []
+    if job_id in given:
+        return f"/options/depends_on/{given.index(job_id)}"
+    named = draft.files.named if draft.files is not None else []
+    place = next(each.place for each in named if each.job_id == job_id)
+    return pointer_of(draft, place, "job_id")
+
+
+def pointer_of(draft: JobDraft, place: Sequence[str | int], field: str = "") -> str:
+    """A place in the params, in the job's body."""
+    parts = [*map(str, place), *([field] if field else [])]
+    return draft.params_pointer + "".join(f"/{part}" for part in parts)
 
 
 def _check_times(options: Options, origin: Origin) -> None:

@@ -90,6 +90,9 @@ class Uploads:
         key = acting_key(request)
         if not may_act(key, upload.owner):
             raise MissingScopeError("operate")
+        if await self._records.retire(upload.id, datetime.now(UTC)):
+            logs.event(log, "upload_retired", upload_id=upload.id, key=key.name)
+            return Answer(204)
         # The bytes first: should Redis fail now, the same request can be sent again.
         await self._storage.delete(upload_key(upload.id))
         await self._records.remove(upload.id)

@@ -55,12 +55,18 @@ class FileKeeper:
             await asyncio.sleep(EXPIRED_SECONDS)
 
     async def remove_expired(self, now: datetime) -> None:
-        """Uploads whose time is over: the bytes, then the record."""
+        """Uploads whose time is over and that no job needs: the bytes, then the record."""
         while upload_ids := await self._records.expired(now, AT_ONCE):
+            removed = 0
             for upload_id in upload_ids:
+                if await self._records.is_held(upload_id):
+                    await self._records.postpone(upload_id, now)
+                    continue
                 await self._storage.delete(upload_key(upload_id))
                 await self._records.remove(upload_id)
-            event(log, "uploads_expired", count=len(upload_ids))
+                removed += 1
+            if removed:
+                event(log, "uploads_expired", count=removed)
             await asyncio.sleep(PACE_SECONDS)
 
     async def tidy(self, now: datetime) -> None:

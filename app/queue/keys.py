@@ -71,6 +71,11 @@ def upload(upload_id: str) -> str:
     return f"{OURS}upload:{upload_id}"
 
 
+def upload_holders(upload_id: str) -> str:
+    """The jobs that were accepted with this upload."""
+    return f"{OURS}upload:{upload_id}:jobs"
+
+
 def events(job_id: str) -> str:
     """The channel on which a job's trail is told as it grows."""
     return f"{OURS}job:{job_id}"

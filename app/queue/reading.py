@@ -59,7 +59,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         started_at=_time(record, "started_at"),
         ended_at=_time(record, "ended_at") if ended else None,
         result=_return_value(result) if status == "finished" else _json(record, "x_result"),
-        artifacts=_artifacts(job_id, _json(record, "x_artifacts")),
+        artifacts=artifacts_of(job_id, _json(record, "x_artifacts")),
         error=_error(_json(record, "x_error")) if status != "finished" else None,
         attempts=attempts_of(record.get(b"x_trail", b"")),
         reason=_text(record, "x_reason") if status in {"canceled", "stopped"} else None,
@@ -205,7 +205,7 @@ def _json(record: Hash, field: str) -> Any:
     return None
 
 
-def _artifacts(job_id: str, value: Any) -> list[dict[str, Any]]:
+def artifacts_of(job_id: str, value: Any) -> list[dict[str, Any]]:
     """What is whole of the list; a key must name something of this very job."""
     entries = value if isinstance(value, list) else []
     return [

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic_core import to_json
 
 from jobs.catalog import Backoff
+from jobs.files import FileNeeds
 
 Status = Literal[
     "queued", "scheduled", "deferred", "started", "finished", "failed", "canceled", "stopped"
@@ -114,6 +115,9 @@ class JobDraft:
     # False: `depends_on` may name only jobs that the same key submitted.
     sees_all: bool = True
     batch_id: str | None = None
+    # What files its params name, and where in its body (`/params` or "") the params stand.
+    files: FileNeeds | None = None
+    params_pointer: str = ""
     # What became of it at once: `deferred` waits for parents, `canceled` had a failed one.
     status: Status = "queued"
     reason: str | None = None

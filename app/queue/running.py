@@ -25,6 +25,7 @@ from app.queue.watch import HeldTooLongError, LoopWatch
 from app.storage import StorageError
 from jobs.context import Artifact, JobContext, MailSender
 from jobs.errors import PermanentError
+from jobs.files import Files
 
 log = logging.getLogger("recado.worker")
 
@@ -42,6 +43,7 @@ class Runner:
     def __init__(
         self,
         mail: MailSender,
+        files: Files,
         children: Children,
         defaults: dict[str, Any],
         *,
@@ -51,6 +53,7 @@ class Runner:
         watch: LoopWatch,
     ) -> None:
         self._mail = mail
+        self._files = files
         self._watch = watch
         self._progress = progress
         self._children = children
@@ -120,6 +123,7 @@ class Runner:
             context = JobContext(
                 **context_fields(claimed, call, folder),
                 mail=self._mail,
+                files=self._files,
                 report_progress=partial(self._progress.note, claimed),
             )
             function = call.job_type.function

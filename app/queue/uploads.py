@@ -19,6 +19,13 @@ from app.queue.server import FULL
 # A record outlives its upload's promise, so that the keeper still finds it; without a keeper
 # Redis forgets it all the same.
 KEPT_LONGER_SECONDS = 3600
+# How often one is looked at whose time is over, while jobs still need it.
+POSTPONED_SECONDS = 3600
+# A job may be a year ahead, and be tried and kept for a while after that.
+HELD_AT_MOST_SECONDS = 400 * 24 * 3600
+LOOKS_AT_ONCE = 100
+# A job that is gone, or will not run again.
+_DONE = {None, b"finished", b"canceled", b"stopped"}
 
 
 class UploadRecords:
@@ -52,9 +59,50 @@ class UploadRecords:
 
     async def remove(self, upload_id: str) -> None:
         async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.delete(keys.upload(upload_id))
+            pipeline.delete(keys.upload(upload_id), keys.upload_holders(upload_id))
             pipeline.zrem(keys.UPLOADS, upload_id)
             await self._ask(pipeline.execute())
+
+    async def hold(self, holds: Sequence[tuple[str, str]], now: datetime) -> None:
+        """Upload and job: keep the one until the other is done. Said before it is submitted."""
+        async with self._client.pipeline(transaction=True) as pipeline:
+            for upload_id, job_id in holds:
+                holders = keys.upload_holders(upload_id)
+                pipeline.sadd(holders, job_id)
+                pipeline.expire(holders, HELD_AT_MOST_SECONDS)
+                _postpone(pipeline, upload_id, now)
+            try:
+                await self._ask(pipeline.execute())
+            except ExecAbortError as error:
+                raise QueueUnavailableError(FULL, REFUSED_RETRY_SECONDS) from error
+
+    async def retire(self, upload_id: str, now: datetime) -> bool:
+        """True: jobs still need it, so it is only hidden from clients; the keeper removes it."""
+        if not await self.is_held(upload_id):
+            return False
+        await self._ask(self._client.hset(keys.upload(upload_id), "expires_at", now.isoformat()))
+        return True
+
+    async def postpone(self, upload_id: str, now: datetime) -> None:
+        """Look at it again in an hour."""
+        async with self._client.pipeline(transaction=True) as pipeline:
+            _postpone(pipeline, upload_id, now)
+            await self._ask(pipeline.execute())
+
+    async def is_held(self, upload_id: str) -> bool:
+        """Whether a job that has it may still read it: a failed one may be retried."""
+        holders = keys.upload_holders(upload_id)
+        ids = sorted(each.decode() for each in await self._ask(self._client.smembers(holders)))
+        for start in range(0, len(ids), LOOKS_AT_ONCE):
+            some = ids[start : start + LOOKS_AT_ONCE]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for job_id in some:
+                    pipeline.hget(keys.job(job_id), "status")
+                statuses = await self._ask(pipeline.execute())
+            if any(status not in _DONE for status in statuses):
+                return True
+            await self._ask(self._client.srem(holders, *some))
+        return False
 
     async def expired(self, now: datetime, limit: int) -> list[str]:
         """Ids of those whose time is over, the longest ago first."""
@@ -79,6 +127,12 @@ class UploadRecords:
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)
+
+
+def _postpone(pipeline: Any, upload_id: str, now: datetime) -> None:
+    again = now.timestamp() + POSTPONED_SECONDS
+    pipeline.zadd(keys.UPLOADS, {upload_id: again}, gt=True)
+    pipeline.expire(keys.upload(upload_id), POSTPONED_SECONDS + KEPT_LONGER_SECONDS, gt=True)
 
 
 def _fields(upload: Upload) -> Mapping[Any, Any]:

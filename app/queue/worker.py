@@ -36,6 +36,7 @@ from app.queue.watch import LoopWatch
 from jobs.catalog import Catalog
 from jobs.context import MailSender
 from jobs.errors import PermanentError
+from jobs.files import Files
 
 log = logging.getLogger("recado.worker")
 T = TypeVar("T")
@@ -83,6 +84,7 @@ class Worker:
         options: WorkerOptions,
         *,
         mail: MailSender,
+        files: Files,
         children: Children,
         workspace: Workspace,
         artifacts: ArtifactKeeper,
@@ -102,7 +104,7 @@ class Worker:
         self._progress = ProgressReporter(Lane(client, self._reachability), self.name)
         self._watch = LoopWatch()
         self._runner = Runner(
-            mail, children, options.params_defaults,
+            mail, files, children, options.params_defaults,
             workspace=workspace, artifacts=artifacts, progress=self._progress, watch=self._watch,
         )  # fmt: skip
         self._upkeep = Upkeep(

@@ -12,12 +12,14 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import aiosmtplib
 
 from jobs.email.mail_server import MailServer
 from jobs.email.message import OutgoingEmail
+from jobs.email.mime import FileChangedError
 from jobs.email.replies import (
     SERVICE_CLOSING,
     ConnectionLostError,
@@ -26,6 +28,7 @@ from jobs.email.replies import (
     SmtpTroubleError,
     as_stream_transport,
 )
+from jobs.errors import JobError, PermanentError
 
 CHUNK_OCTETS = 256 * 1024
 QUIT_SECONDS = 1.0
@@ -146,15 +149,29 @@ class Connection:
                 delivery.replies[index] = reply
 
     async def _send_source(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
-        source = _stuff_dots(delivery.email.source)
-        rest = 0
-        while len(source) - rest > CHUNK_OCTETS:
-            self._stream.send(source[rest : rest + CHUNK_OCTETS])
-            rest += CHUNK_OCTETS
-            limit.reschedule(self._loop.time() + self._timeout_seconds)
-            await self._stream.drain()
+        email = delivery.email
+        source = _stuff_dots(email.source)
+        if email.rest or len(source) > CHUNK_OCTETS:
+            await self._send_in_chunks(email, limit)
+            source = b""
         delivery.handed_over = True
-        self._stream.send(source[rest:] + b".\r\n")
+        self._stream.send(source + b".\r\n")
+
+    async def _send_in_chunks(self, email: OutgoingEmail, limit: asyncio.Timeout) -> None:
+        """All but the end: without it the server has no mail, whatever happens to a file."""
+        try:
+            async with aclosing(email.chunks()) as chunks:
+                async for chunk in chunks:
+                    octets = _stuff_dots(chunk)
+                    for at in range(0, len(octets), CHUNK_OCTETS):
+                        self._stream.send(octets[at : at + CHUNK_OCTETS])
+                        limit.reschedule(self._loop.time() + self._timeout_seconds)
+                        await self._stream.drain()
+        except JobError as error:
+            permanent = isinstance(error, PermanentError)
+            raise SmtpTroubleError(error.code, str(error), permanent=permanent) from error
+        except FileChangedError as error:
+            raise SmtpTroubleError("file_missing", str(error), permanent=True) from error
 
     async def _reset(self, limit: asyncio.Timeout) -> None:
         reply = await self._ask(b"RSET", limit)
@@ -176,7 +193,7 @@ class Connection:
     def _mail_command(self, email: OutgoingEmail) -> bytes:
         command = b"MAIL FROM:<%s>" % _wire_address(email.sender)
         if self.supports("size"):
-            command += b" SIZE=%d" % len(email.source)
+            command += b" SIZE=%d" % email.size_bytes
         if email.needs_smtputf8:
             command += b" BODY=8BITMIME SMTPUTF8"
         return command

@@ -28,6 +28,11 @@ def text_field(name: str, value: str) -> str:
     return _fold(name, _text_words(value))
 
 
+def raw_field(name: str, value: str) -> str:
+    """A field that programs read: ASCII as it is, folded between its words only."""
+    return _fold(name, value.split())
+
+
 def address_field(name: str, addresses: Iterable[Address]) -> str:
     """A field of addresses, separated by commas."""
     words: list[str] = []

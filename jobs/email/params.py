@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,9 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from jobs.email.addresses import AddressError, is_plain, parse_address
+from jobs.email.attachments import MAX_ATTACHMENTS, Attachment, check_together, needs_of
+from jobs.email.extra_headers import ExtraHeaders
+from jobs.files import FileNeeds, NamesFiles
 
 MAX_ADDRESSES = 50
 MAX_SUBJECT = 998
@@ -115,7 +118,7 @@ BodyText = Annotated[
 ]
 
 
-class EmailParams(BaseModel):
+class EmailParams(NamesFiles, BaseModel):
     """One e-mail: who, to whom, and what. Addresses are `a@b.c` or `Name <a@b.c>`."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_NEEDS_A_BODY)
@@ -137,6 +140,28 @@ class EmailParams(BaseModel):
         BodyText | None,
         Field(validate_default=True, description="Needed unless `html` is there."),
     ] = None
+    headers: ExtraHeaders | None = None
+    attachments: (
+        Annotated[
+            list[Attachment], Field(max_length=MAX_ATTACHMENTS), AfterValidator(check_together)
+        ]
+        | None
+    ) = None
+    delivery: Annotated[
+        Literal["at_least_once", "at_most_once"] | None,
+        Field(
+            description="What becomes of a mail whose worker died while it was handed over:"
+            " sent again (`at_least_once`, the default), or failed as `delivery_unknown`."
+        ),
+    ] = None  # fmt: skip
+
+    @property
+    def is_sent_once(self) -> bool:
+        return self.delivery == "at_most_once"
+
+    def file_needs(self) -> FileNeeds | None:
+        """Which files have to be there when it is submitted; see jobs/files.py."""
+        return needs_of(self.attachments) if self.attachments else None
 
     @model_validator(mode="before")
     @classmethod

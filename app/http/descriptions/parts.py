@@ -78,6 +78,7 @@ QUEUE = ("queue-unavailable",)
 SUBMITTING = ("idempotency_key", "prefer")
 SUBMITTING_PROBLEMS = (
     "invalid-header", "idempotency-pending", "idempotency-mismatch", "queue-unavailable",
+    "storage-unavailable", "storage-full",
 )  # fmt: skip
 NOT_CHANGED = Reply("Nothing has changed.", headers=("ETag",))
 
