@@ -93,6 +93,19 @@ async def test_outcome_of_a_job_that_stock_code_canceled_is_late(scene: Scene) -
     assert scene.redis.exists(f"rq:worker:{actor.name}:executions") == 0
 
 
+async def test_each_of_many_attempts_is_told(scene: Scene) -> None:
+    """RQ keeps about ten results of a job (RQ 3.0.0)."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    for _ in range(20):
+        await actor.retry(await actor.take(), 0)
+    await actor.finish(await actor.take())
+
+    told = (await scene.view(job_id)).attempts
+    assert [each.number for each in told] == list(range(1, 22))
+    assert [each.outcome for each in told] == ["retry"] * 20 + ["finished"]
+
+
 async def test_job_that_is_kept_for_ever_has_no_time_to_live(scene: Scene) -> None:
     await scene.submit_many(2)
     actor = await scene.worker()

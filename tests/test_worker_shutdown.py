@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -67,6 +68,19 @@ def waiting(job_type: str, folder: Path, name: str = "gate") -> JobDraft:
 
 def outcomes(job: JobView) -> list[str | None]:
     return [each.outcome for each in job.attempts]
+
+
+def kept_of(url: str, job_id: str) -> tuple[dict[str, Any], list[str]]:
+    """All that Redis keeps of the job and of where it stands, and its trail apart."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        record: dict[str, Any] = dict(client.hgetall(f"rq:job:{job_id}"))
+        trail = str(record.pop("x_trail")).splitlines()
+        kept = {"record": record, "results": client.xrange(f"rq:results:{job_id}")}
+        for registry in ("finished", "failed", "canceled", "wip", "scheduled"):
+            kept[registry] = client.zrange(f"rq:{registry}:default", 0, -1, withscores=True)
+        kept["queue"] = client.lrange("rq:queue:default", 0, -1)
+        kept["executions"] = sorted(client.keys("rq:execution*"))
+        return kept, trail
 
 
 def ran(folder: Path) -> list[tuple[str, int]]:
@@ -243,26 +257,33 @@ def test_frozen_worker_lets_go_of_what_another_took_over(redis_url: str, tmp_pat
     assert sorted(ran(tmp_path)) == sorted((job_id, 2) for job_id in job_ids)
 
 
-def test_outcome_of_a_frozen_worker_comes_too_late_to_change_anything(
-    redis_url: str, tmp_path: Path
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("silence", ["as if", pytest.param("real", marks=pytest.mark.slow)])
+def test_outcome_of_a_frozen_worker_comes_too_late_to_change_anything_but_the_trail(
+    redis_url: str, tmp_path: Path, kind: str, silence: str
 ) -> None:
     (tmp_path / "second").mkdir()
     with worker(redis_url, tmp_path) as frozen:
-        (job_id,) = submit(redis_url, waiting("test.wait", tmp_path))
+        (job_id,) = submit(redis_url, waiting(kind, tmp_path))
         wait_for_journal(tmp_path / "journal", "began")
         frozen.process.send_signal(signal.SIGSTOP)
         (tmp_path / "gate").touch()  # it will go on with the job the moment it wakes
         with worker(redis_url, tmp_path / "second") as second:
-            seem_dead(redis_url, frozen.pid)
-            (before,) = wait_until_ended(redis_url, job_id)
+            if silence == "as if":
+                seem_dead(redis_url, frozen.pid)
+            wait_until_ended(redis_url, job_id)
             assert second.stop() == 0
+        before, trail = kept_of(redis_url, job_id)
         frozen.process.send_signal(signal.SIGCONT)
         wait_for_log(frozen, "job_outcome_late")
 
         after = view(redis_url, job_id)
         assert (after.status, after.attempt) == ("finished", 2)
-        assert (after.result, after.ended_at) == (before.result, before.ended_at)
         assert outcomes(after) == ["abandoned", "finished"]
+        now, longer = kept_of(redis_url, job_id)
+        assert now == before
+        assert longer[: len(trail)] == trail
+        assert [line.split('"')[1] for line in longer[len(trail) :]] in ([], ["late"])
         # Buried meanwhile, it registers again and goes on.
         (next_id,) = submit(redis_url, draft("test.note"))
         (job,) = wait_until_ended(redis_url, next_id)
