@@ -343,3 +343,19 @@ def refuse_in_process(params: Params, context: JobContext) -> int:
     if params.message:
         raise ValueError(params.message)
     return refuse(params.size)
+
+
+@job("test.progress")
+async def progress(params: Params, context: JobContext) -> None:
+    """Tells each of `size` rows, and one that is no number."""
+    context.progress(float("nan"))
+    for row in range(params.size):
+        context.progress(row, None, "rows")
+
+
+@job("test.progress_process")
+def progress_in_process(params: Params, context: JobContext) -> None:
+    """The same in a child process."""
+    context.progress(float("nan"))
+    for row in range(params.size):
+        context.progress(row, None, "rows")

@@ -45,7 +45,7 @@ async def test_time_is_kept_to_the_microsecond(scene: Scene) -> None:
     assert scene.redis.zscore("rq:scheduled:default", job_id) == pytest.approx(
         at.timestamp(), abs=1e-6
     )
-    assert (await scene.view(job_id)).scheduled_at == at.replace(microsecond=679000)
+    assert (await scene.view(job_id)).scheduled_at == at
 
 
 async def test_time_in_the_past_is_queued_at_once(scene: Scene) -> None:

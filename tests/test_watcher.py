@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -60,12 +61,11 @@ async def test_events_arrive_in_order_as_the_trail_keeps_them(
                 break
 
     assert [each.name for each in heard] == ["queued", "started", "progress", "finished"]
-    assert heard[2].id.startswith("2.")
     assert heard[2].detail["current"] == 3
     trail = await scene.views.trail(submitted.id)
     assert trail is not None
-    assert [(each.id, each.name) for each in trail] == [
-        (each.id, each.name) for each in heard if each.name != "progress"
+    assert [replace(each, detail={}) for each in trail] == [
+        replace(each, detail={}) for each in heard
     ]
     progress = (await scene.view(submitted.id)).progress
     assert progress == {"current": 3, "total": 10, "unit": "rows", "message": "reading"}
@@ -92,7 +92,7 @@ async def test_a_thousand_wait_over_one_subscription(scene: Scene, watcher: Watc
         waiting = [await stack.enter_async_context(watcher.ended([each])) for each in ids]
         assert scene.redis.info("clients")["connected_clients"] - before <= 2
         for each in ids:
-            scene.redis.publish(f"rq:recado:job:{each}", '[2,1795303511720,"finished"]')
+            scene.redis.publish(f"rq:recado:job:{each}", '[2,1795303511720000,"finished"]')
         done = await asyncio.gather(*(each.wait(10) for each in waiting))
     assert all(done)
     assert watcher._listeners == {}

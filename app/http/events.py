@@ -26,7 +26,7 @@ PING_SECONDS = 15.0
 RECONNECT_MS = 2000
 # After a subscription was lost, before the next: Redis may be on its way back.
 RESUBSCRIBE_SECONDS = 0.5
-_EVENT_ID = re.compile(rb"(\d{1,15})(?:\.(\d{1,15}))?")
+_EVENT_ID = re.compile(rb"\d{1,15}")
 _VARY = (b"vary", b"accept")
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -36,9 +36,8 @@ _STREAM_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     _VARY,
 ]
-# Where a reader of the stream is: an event's number, and that of a progress behind it.
-Place = tuple[int, int]
-START: Place = (-1, 0)
+# Before the first event; each has a number, and they only grow.
+START = -1
 
 
 class Events:
@@ -70,7 +69,7 @@ class EventStream:
     """
 
     def __init__(
-        self, job_id: str, after: Place, views: Reader, watcher: Watcher, closing: Closing
+        self, job_id: str, after: int, views: Reader, watcher: Watcher, closing: Closing
     ) -> None:
         self._job_id = job_id
         self._at = after
@@ -182,14 +181,13 @@ def _has_ended(trail: Sequence[Event]) -> bool:
     return bool(happened) and happened[-1].is_last
 
 
-def _place(event: Event) -> Place:
+def _place(event: Event) -> int:
     return _read_place(event.id.encode())
 
 
-def _read_place(event_id: bytes) -> Place:
+def _read_place(event_id: bytes) -> int:
     """START for an id that no stream gave."""
-    found = _EVENT_ID.fullmatch(event_id)
-    return START if found is None else (int(found[1]), int(found[2] or 0))
+    return int(event_id) if _EVENT_ID.fullmatch(event_id) is not None else START
 
 
 def _wants_stream(request: Request) -> bool:

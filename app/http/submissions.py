@@ -125,7 +125,7 @@ def _draft(
         priority=options.priority if options.priority is not None else "default",
         scheduled_at=_start(options.scheduled_at, origin),
         delay_seconds=options.delay if options.delay else None,
-        expires_at=options.expires_at.astimezone(UTC) if options.expires_at is not None else None,
+        expires_at=_expiry(options.expires_at) if options.expires_at is not None else None,
         depends_on=_parents(options, files),
         allow_failure=options.allow_failure is True,
         concurrency=(
@@ -178,6 +178,12 @@ def _start(at: datetime | None, origin: Origin) -> datetime | None:
     if at is None or at.year < _EPOCH_YEAR or (at <= origin.at and not origin.may_repeat):
         return None
     return at.astimezone(UTC)
+
+
+def _expiry(at: datetime) -> datetime:
+    """To the millisecond, as it is kept."""
+    at = at.astimezone(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def _validate_params(job_type: JobType, raw: dict[str, Any], terms: Terms) -> BaseModel:

@@ -220,8 +220,12 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
     try:
         job_type = catalog.CATALOG.get(order["type"])
         params = validate(job_type, order["params"], options["defaults"])
-        context = JobContext(**order["context"], report_progress=_Progress(worker))
-        result = job_type.function(params, context)
+        progress = _Progress(worker)
+        context = JobContext(**order["context"], report_progress=progress)
+        try:
+            result = job_type.function(params, context)
+        finally:
+            progress.flush()
         return {
             "kind": "result",
             "value": check_result(result),
@@ -247,16 +251,24 @@ class _Progress:
 
     worker: socket.socket
     told_at: float = 0.0
+    untold: dict[str, Any] | None = None
 
     def __call__(self, current: float, total: float | None, unit: str, message: str) -> None:
-        now = time.monotonic()
-        if now - self.told_at >= PROGRESS_SECONDS or current == total:
-            self.told_at = now
-            write_frame(
-                self.worker,
-                {"kind": "progress", "current": current, "total": total, "unit": unit[:40],
-                 "message": message[:200]},
-            )  # fmt: skip
+        self.untold = {
+            "kind": "progress", "current": current, "total": total, "unit": unit[:40],
+            "message": message[:200],
+        }  # fmt: skip
+        if time.monotonic() - self.told_at >= PROGRESS_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """The last word, which nothing overtakes."""
+        if self.untold is not None:
+            untold, self.untold = self.untold, None
+            self.told_at = time.monotonic()
+            # Numbers that JSON has not are left out, and no reason to fail.
+            with contextlib.suppress(ValueError, TypeError):
+                write_frame(self.worker, untold)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from app.queue.calling import encode_result, pack_traceback, to_json
@@ -38,6 +38,8 @@ class Ended:
     call: Call | None = None
     declared: Sequence[Artifact] = ()
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    # As JSON: how far the run was, if that is not told yet.
+    progress: str = ""
 
     @classmethod
     def failed(cls, error: PermanentError) -> Ended:
@@ -51,6 +53,13 @@ def outcome_of(
     """The transition that follows; None when there is nothing to tell."""
     if ended.kind == "lost":
         return None
+    outcome = _transition(claimed, ended, limits, random)
+    return replace(outcome, progress_json=ended.progress) if ended.progress else outcome
+
+
+def _transition(
+    claimed: Claimed, ended: Ended, limits: Limits, random: Callable[[], float]
+) -> Outcome:
     if ended.kind == "result":
         return _finished(claimed, ended, limits)
     if ended.kind == "interrupted":

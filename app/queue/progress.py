@@ -45,9 +45,9 @@ class ProgressReporter:
         if self._reporting is None:
             self._reporting = asyncio.create_task(self._report())
 
-    def forget(self, claimed: Claimed) -> None:
-        """The run has ended: how far it was does not matter any more."""
-        self._latest.pop(claimed.composite, None)
+    def take(self, claimed: Claimed) -> str:
+        """The run has ended: its last word, where it has not been sent; it goes with the end."""
+        return self._latest.pop(claimed.composite, (claimed, ""))[1]
 
     async def aclose(self) -> None:
         if self._reporting is not None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from app.queue.records import (
@@ -35,6 +35,7 @@ _OUTCOMES: dict[str, Any] = {
     "recovered": "abandoned",
 }
 Hash = Mapping[bytes, bytes]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
@@ -54,8 +55,8 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         max_attempts=_number(record, "x_max", 1),
         created_at=_time(record, "created_at") or datetime.fromtimestamp(0, UTC),
         enqueued_at=_time(record, "enqueued_at"),
-        scheduled_at=_milliseconds(record, "x_at"),
-        next_attempt_at=_milliseconds(record, "x_next") if status == "scheduled" else None,
+        scheduled_at=_microseconds(record, "x_at"),
+        next_attempt_at=_microseconds(record, "x_next") if status == "scheduled" else None,
         started_at=_time(record, "started_at"),
         ended_at=_time(record, "ended_at") if ended else None,
         result=_return_value(result) if status == "finished" else _json(record, "x_result"),
@@ -101,11 +102,11 @@ def events_of(trail: bytes) -> list[Event]:
 
 
 def event_of(line: bytes) -> Event | None:
-    """`[number, ms, name, detail]` as an event, or None."""
+    """`[number, microseconds, name, detail]` as an event, or None."""
     with contextlib.suppress(ValueError, TypeError, IndexError):
-        number, at_ms, name, *rest = json.loads(line)
+        number, at_us, name, *rest = json.loads(line)
         detail = rest[0] if rest and isinstance(rest[0], dict) else {}
-        return Event(str(number), str(name), _from_milliseconds(at_ms), detail)
+        return Event(str(number), str(name), _from_microseconds(at_us), detail)
     return None
 
 
@@ -230,11 +231,18 @@ def _time(record: Hash, field: str) -> datetime | None:
 
 
 def _milliseconds(record: Hash, field: str) -> datetime | None:
-    value = _number(record, field, 0)
+    return _time_of(_number(record, field, 0) * 1000)
+
+
+def _microseconds(record: Hash, field: str) -> datetime | None:
+    return _time_of(_number(record, field, 0))
+
+
+def _time_of(microseconds: int) -> datetime | None:
     with contextlib.suppress(ValueError, OverflowError):  # of a year beyond 9999
-        return _from_milliseconds(value) if value else None
+        return _from_microseconds(microseconds) if microseconds else None
     return None
 
 
-def _from_milliseconds(value: int) -> datetime:
-    return datetime.fromtimestamp(value / 1000, UTC)
+def _from_microseconds(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)

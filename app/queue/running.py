@@ -70,11 +70,11 @@ class Runner:
         try:
             ended = await self._run(claimed, call, folder, stop)
             # A job that is not kept needs no artifacts: nobody could ask for them.
-            if not ended.declared or claimed.number("result_ttl", -1) == 0:
-                return ended
-            return await self._keep(claimed, ended, folder, stop)
+            if ended.declared and claimed.number("result_ttl", -1) != 0:
+                ended = await self._keep(claimed, ended, folder, stop)
+            return replace(ended, progress=self._progress.take(claimed))
         finally:
-            self._progress.forget(claimed)
+            self._progress.take(claimed)
             await self._workspace.remove(folder)
 
     async def _run(

@@ -111,19 +111,21 @@ class Outcome:
     detail_json: str = ""
     retries_left: str = ""
     artifacts_json: str = ""
+    progress_json: str = ""
 
     def arguments(self) -> list[Any]:
         return [
             self.id, self.execution, self.queue, self.kind, f"{self.delay_seconds:.3f}",
             self.ttl_seconds, self.return_value, self.traceback, self.error_json,
             self.result_json, self.detail_json, self.retries_left, self.artifacts_json,
+            self.progress_json,
         ]  # fmt: skip
 
     @property
     def size(self) -> int:
         return (
             len(self.return_value) + len(self.traceback) + len(self.error_json)
-            + len(self.result_json) + len(self.artifacts_json) + 200
+            + len(self.result_json) + len(self.artifacts_json) + len(self.progress_json) + 200
         )  # fmt: skip
 
 

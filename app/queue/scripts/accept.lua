@@ -52,7 +52,7 @@ end
 local function due_of(job)
   if job.place == 'q' then return nil end
   local due = job.place == 'r' and NOW_S + tonumber(job.at) or tonumber(job.at)
-  call('HSET', job_key(job.id), 'x_at', string.format('%.0f', due * 1000))
+  call('HSET', job_key(job.id), 'x_at', string.format('%.0f', due * 1e6))
   return due > NOW_S and due or nil
 end
 

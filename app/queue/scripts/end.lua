@@ -1,9 +1,9 @@
 -- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
 -- still owns the job; a late one changes nothing but the trail.
--- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 13 an outcome: id, execution, queue,
+-- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 14 an outcome: id, execution, queue,
 --   kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
 --   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left,
---   artifacts JSON of a finished one
+--   artifacts JSON of a finished one, progress JSON that is not told yet
 -- Answer: a word an outcome: done, late, gone, broken.
 local worker, seq, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local wkey = worker_key(worker)
@@ -59,7 +59,7 @@ function finishers.retry(id, q, o, started)
     return make_queued(id, q)
   end
   local due = NOW_S + o.delay
-  call('HSET', key, 'status', 'scheduled', 'x_next', string.format('%.0f', due * 1000))
+  call('HSET', key, 'status', 'scheduled', 'x_next', string.format('%.0f', due * 1e6))
   call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due), id)
   index_status(id, 'scheduled')
   leave_slot(id, call('HGET', key, 'rate_limit_key'))
@@ -120,6 +120,7 @@ local function finish(o)
     o.kind = 'stopped' -- it was to end, and not to try again
     o.detail = cjson.encode({ reason = 'requested', by = o.stopped_by })
   end
+  if o.progress ~= '' then job[TRAIL] = note_progress(id, o.progress) end
   if o.kind ~= 'finished' then note(id, EVENTS[o.kind] or o.kind, o.detail) end
   finishers[o.kind](id, q, o, { o.ex, execution[2] }, job)
   local counter = o.kind == 'finished' and 'successful_job_count' or 'failed_job_count'
@@ -130,12 +131,13 @@ end
 
 local answers = {}
 for i = 1, count do
-  local at = 6 + (i - 1) * 13
+  local at = 6 + (i - 1) * 14
   local ok, answer = pcall(finish, {
     id = ARGV[at], ex = ARGV[at + 1], queue = ARGV[at + 2], kind = ARGV[at + 3],
     delay = tonumber(ARGV[at + 4]), ttl = tonumber(ARGV[at + 5]), value = ARGV[at + 6],
     exc = ARGV[at + 7], error = ARGV[at + 8], result = ARGV[at + 9], detail = ARGV[at + 10],
-    retries_left = ARGV[at + 11], artifacts = ARGV[at + 12] })
+    retries_left = ARGV[at + 11], artifacts = ARGV[at + 12],
+    progress = ARGV[at + 13] })
   answers[i] = ok and answer or 'broken'
   if not ok then pcall(bury, ARGV[at + 2], ARGV[at], answer, ARGV[4]) end
 end

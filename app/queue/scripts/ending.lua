@@ -107,9 +107,9 @@ local function settle_one(id, parent, parent_status)
   call('ZREM', P .. ':deferred:' .. q, id)
   unindex_status(id, 'deferred')
   local due = tonumber(job[6] or '')
-  if due and due > NOW_MS then
+  if due and due > tonumber(NOW_US) then
     call('HSET', job_key(id), 'status', 'scheduled')
-    call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due / 1000), id)
+    call('ZADD', P .. ':scheduled:' .. q, string.format('%.6f', due / 1e6), id)
     index_status(id, 'scheduled')
     note(id, 'scheduled')
     woken['@'] = true

@@ -23,14 +23,14 @@ local function queue_names()
 end
 
 -- The trail is kept in the job's own hash, so that it lives and goes with the job whoever
--- deletes it: lines of JSON, [number, ms, event, detail]. The oldest give way when it grows
+-- deletes it: lines of JSON, [number, microseconds, event, detail]. The oldest give way when it grows
 -- too long. Each line is told to who listens to the job as it is written.
 local function append_trail(id, trail, event, detail)
   local last = 0
   if trail and trail ~= '' then
     last = tonumber(string.match(trail, '.*\n%[(%d+),') or string.match(trail, '^%[(%d+),')) or 0
   end
-  local line = string.format('[%d,%d,"%s"%s]', last + 1, NOW_MS, event,
+  local line = string.format('[%d,%s,"%s"%s]', last + 1, NOW_US, event,
     (detail and detail ~= '') and (',' .. detail) or '')
   call('PUBLISH', OURS .. 'job:' .. id, line)
   local grown = last > 0 and (trail .. '\n' .. line) or line
@@ -40,6 +40,23 @@ local function append_trail(id, trail, event, detail)
     grown = string.sub(grown, cut + 1)
   end
   return grown
+end
+
+-- Of how far a run is the newest words are kept; numbers go on, so that who comes back to the
+-- stream misses none that there still is.
+local MOST_PROGRESS = 10
+local function note_progress(id, text)
+  local key = job_key(id)
+  local trail = call('HGET', key, 'x_trail')
+  if trail then
+    local _, count = string.gsub(trail, '\n%[%d+,%d+,"progress",', '%0')
+    if count >= MOST_PROGRESS then
+      trail = string.gsub(trail, '\n%[%d+,%d+,"progress",[^\n]*', '', 1)
+    end
+  end
+  trail = append_trail(id, trail, 'progress', text)
+  call('HSET', key, 'x_progress', text, 'x_trail', trail)
+  return trail
 end
 
 local function note(id, event, detail)
