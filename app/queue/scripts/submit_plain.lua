@@ -11,7 +11,7 @@ if before then return before end
 local most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIRST, EACH = 7 + ARGV[6], 6
 local SINCE_1970 = 0
-local trail = string.format('[1,%d,"queued"]', NOW_MS)
+local trail = '[1,' .. NOW_US .. ',"queued"]'
 local forms = {}
 
 local function read_forms()
