@@ -1,7 +1,7 @@
 -- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
 -- still owns the job; a late one changes nothing but the trail.
--- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 14 an outcome: id, execution, queue,
---   kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
+-- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 14 an outcome: id, execution,
+--   queue, kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
 --   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left,
 --   artifacts JSON of a finished one, progress JSON that is not told yet
 -- Answer: a word an outcome: done, late, gone, broken.
