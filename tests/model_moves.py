@@ -28,6 +28,8 @@ WORKER_SECONDS = 480
 ASYNC_TYPE, DEF_TYPE = "test.note", "test.child"
 # A page of a queue, while one kind of slot is free.
 FRONT = 64
+# How many words of a run's progress a trail keeps.
+MOST_PROGRESS = 10
 WAITING = {"queued", "scheduled", "deferred", "rate_limited"}
 
 
@@ -172,7 +174,7 @@ class Model(State):
         due = None
         if job.place != "q":
             due = self.now + job.at if job.place == "r" else job.at
-            job.due_ms = round(due * 1000)
+            job.due_us = round(due * 10**6)
         fate = self._await_parents(job)
         if fate == "canceled":
             job.status = "deferred"
@@ -381,8 +383,14 @@ class Model(State):
         if execution is not None and execution.worker == worker:
             job = self.jobs.get(composite.partition(":")[0])
             if job is not None:
-                job.progress = text
+                self._tell_progress(job, text)
         return 1
+
+    def _tell_progress(self, job: Job, text: str) -> None:
+        job.progress = text
+        if job.trail.count("progress") == MOST_PROGRESS:
+            job.trail.remove("progress")
+        job.trail.append("progress")
 
     # Ends.
 
@@ -412,6 +420,8 @@ class Model(State):
         kind: str = outcome.kind
         if execution.stopped_by is not None and kind == "retry":
             kind = "stopped"
+        if outcome.progress_json:
+            self._tell_progress(job, outcome.progress_json)
         words = {"retry": "retry_scheduled", "abandoned": "recovered"}
         job.trail.append(words.get(kind, kind))
         if kind == "finished":

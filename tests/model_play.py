@@ -197,6 +197,8 @@ class Play:
         return Outcome(
             job_id, ex, "default" if job is None else job.queue, kind, ttl,
             delay_seconds=delay, error_json=error,
+            # Its last word, which may still be untold.
+            progress_json='{"current":2}' if kind in {"finished", "failed"} else "",
         )  # fmt: skip
 
     # Time and upkeep.

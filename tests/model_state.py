@@ -50,7 +50,7 @@ class Job:
     batch: str = ""
     has_todo: bool = False
     status: str | None = None
-    due_ms: int | None = None
+    due_us: int | None = None
     is_counted: bool = False
     attempt: int = 0
     failures: int = 0
@@ -430,8 +430,8 @@ class State:
             return False
         self.remove_from(f"rq:deferred:{job.queue}", job_id)
         self.unindex_status(job_id, "deferred")
-        if job.due_ms is not None and job.due_ms > self.now_ms:
-            self.schedule(job, job.due_ms / 1000)
+        if job.due_us is not None and job.due_us > self.now_us:
+            self.schedule(job, job.due_us / 10**6)
             job.trail.append("scheduled")
         else:
             job.trail.append("queued")

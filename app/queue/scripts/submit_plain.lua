@@ -74,6 +74,7 @@ local function write_records()
       'status', 'queued'
     fields[n + 13], fields[n + 14] = 'x_trail', trail
     call('HSET', job_key(id), unpack(fields))
+    call('PUBLISH', OURS .. 'job:' .. id, trail)
     use_key(ARGV[at + 4], ARGV[at + 5], id, ARGV[at + 2], 'queued')
   end
 end
