@@ -227,11 +227,11 @@ class Model(State):
         return [str(self.now_us), self._commit(request, budgets)]
 
     def _commit(self, request: Request, budgets: tuple[int, int]) -> list[Any]:
+        if request.batch in self.batches:
+            return [1]
         used = self._used_before(request)
         if used is not None:
             return used
-        if request.batch in self.batches:
-            return [1]
         jobs = []
         for index, draft in enumerate(request.drafts):
             job = self.jobs.get(draft.id)
