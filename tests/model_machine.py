@@ -152,10 +152,12 @@ class Heart(RuleBasedStateMachine):
         self.play.end(player, [(run, *ending) for run, ending in endings], lost=lost)
 
     @precondition(lambda self: any(player.running for player in self.players))
-    @rule(which=WHICH)
-    def report_progress(self, *, which: int) -> None:
+    @rule(which=WHICH, current=st.integers(1, 12))
+    def report_progress(self, *, which: int, current: int) -> None:
         player = pick([each for each in self.players if each.running], which)
-        self.play.do("progress", player.name, pick(player.running, which), '{"current":1}')
+        composite = pick(player.running, which)
+        for number in range(current):
+            self.play.do("progress", player.name, composite, f'{{"current":{number}}}')
 
     @precondition(lambda self: self.players)
     @rule(which=WHICH, politely=st.booleans())

@@ -387,6 +387,8 @@ class Model(State):
         return 1
 
     def _tell_progress(self, job: Job, text: str) -> None:
+        if job.progress == text:
+            return
         job.progress = text
         if job.trail.count("progress") == MOST_PROGRESS:
             job.trail.remove("progress")

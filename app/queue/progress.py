@@ -58,18 +58,21 @@ class ProgressReporter:
     async def _report(self) -> None:
         try:
             while self._latest:
-                latest, self._latest = self._latest, {}
+                sent = dict(self._latest)
                 parts = [
                     part
-                    for claimed, text in latest.values()
+                    for claimed, text in sent.values()
                     for part in (claimed.id, claimed.execution, text)
                 ]
                 try:
-                    await run_script(
-                        self._lane, scripts.PROGRESS, self._worker, len(latest), *parts
-                    )
+                    await run_script(self._lane, scripts.PROGRESS, self._worker, len(sent), *parts)
+                    self._latest = {
+                        composite: word
+                        for composite, word in self._latest.items()
+                        # Until it has arrived, a word goes with the end of its run all the same.
+                        if sent.get(composite) is not word
+                    }
                 except (RedisError, OSError, TimeoutError) as error:
-                    # The next word overtakes this one anyway.
                     if isinstance(error, RedisError) and not is_away(error):
                         raise
                 await asyncio.sleep(INTERVAL_SECONDS)

@@ -47,7 +47,8 @@ end
 local MOST_PROGRESS = 10
 local function note_progress(id, text)
   local key = job_key(id)
-  local trail = call('HGET', key, 'x_trail')
+  local trail, told = unpack(call('HMGET', key, 'x_trail', 'x_progress'))
+  if told == text then return trail end -- it also comes with the end of the run
   if trail then
     local _, count = string.gsub(trail, '\n%[%d+,%d+,"progress",', '%0')
     if count >= MOST_PROGRESS then
