@@ -10,7 +10,7 @@ import pytest
 
 from app.queue.control import Control
 from app.queue.records import Concurrency
-from app.queue.transitions import Claim
+from app.queue.transitions import Claim, Passed
 from app.queue.turns import Turns
 from tests.heart_scene import Actor, Scene, scene_on
 
@@ -99,6 +99,22 @@ async def test_what_was_passed_is_not_looked_at_again(scene: Scene) -> None:
 
     assert [each.id for each in claim.jobs] == [wanted]
     assert looked_at(scene) - before <= 100
+
+
+def test_way_through_a_deep_queue_is_gone_again_later_than_a_short_one() -> None:
+    def seconds_until_forgotten(claims: int) -> int:
+        now = 0.0
+        turns = Turns(["default"], clock=lambda: now)
+        passed = [Passed("default", "p", "some-job")]
+        for _ in range(claims):
+            turns.took(turns.next(), Claim("ok", has_more=True, passed=passed))
+        while turns.next().passed:
+            now += 1.0
+            turns.took(turns.next(), Claim("ok"))
+        return int(now)
+
+    assert seconds_until_forgotten(5) == 2
+    assert seconds_until_forgotten(200) == 40
 
 
 async def test_deep_queue_holds_up_no_other_queue(scene: Scene) -> None:

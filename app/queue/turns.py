@@ -12,8 +12,10 @@ from app.queue.transitions import Claim, Passed
 # One place in so many is for a priority that has had to wait. With two of those, either gets
 # one in twenty, however much waits above it.
 FLOOR_JOBS = 10
-# A job that went back to the front, behind others that wait there, is found by then at last.
+# A job that went back to the front, behind others that wait there, is found by then at last;
+# later in a queue so deep that the way through it takes more claims than this.
 FORGET_SECONDS = 2.0
+SHORT_WAY_CLAIMS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Turns:
         self._since_floor = 0
         self._floor: Priority = "low"
         self._passed: dict[tuple[str, str], str] = {}
+        self._way_claims = 0
         self._forget_at = clock() + FORGET_SECONDS
 
     @property
@@ -67,6 +70,11 @@ class Turns:
         for each in claim.passed:
             self._passed[each.queue, each.kind] = each.job_id
         # While there is more to look at, the way through a deep queue must not begin anew.
-        if not claim.has_more and self._clock() >= self._forget_at:
+        if claim.has_more:
+            self._way_claims += 1
+            long_way = max(1.0, self._way_claims / SHORT_WAY_CLAIMS)
+            self._forget_at = self._clock() + FORGET_SECONDS * long_way
+        elif self._clock() >= self._forget_at:
             self._passed.clear()
+            self._way_claims = 0
             self._forget_at = self._clock() + FORGET_SECONDS
