@@ -18,6 +18,8 @@ def differences(model: State, stored: dict[str, Stored]) -> list[str]:
     expected = dict(_expected(model))
     lines = []
     for key in sorted(expected.keys() | stored.keys()):
+        if key == "rq:recado:bytes" and model.touched:
+            continue
         if key not in stored:
             lines.append(f"{key} is missing: {expected[key]}")
             continue
@@ -187,12 +189,16 @@ def _broken_of(model: State, job: Job) -> Iterator[str]:
     if attempts != [f"started {number}" for number in range(1, job.attempt + 1)]:
         yield f"{job.id} began {attempts}, and is at attempt {job.attempt}"
     ends = [word for word in job.trail if word in ENDED]
+    if job.id in model.touched:
+        return
     if len(ends) > 1 or (ends and job.status != ends[0]):
         yield f"{job.id} is {job.status} and ended as {ends}"
 
 
 def _places(model: State, job_id: str) -> Iterator[str]:
     for key, entries in model.lists.items():
+        if key.endswith(":intermediate") and model.jobs[job_id].status != "queued":
+            continue
         if key.startswith("rq:queue:"):
             yield from ("queue" for entry in entries if entry == job_id)
     for key, scores in model.scores.items():
@@ -217,7 +223,8 @@ def _broken_counts(model: State) -> Iterator[str]:
             for job in model.jobs.values()
             if job.slot == slot and job.status in {"queued", "started"}
         ]
-        if sorted(allowed) != sorted(running) or len(allowed) > limit:
+        needless = set(allowed) - set(running) - model.touched
+        if not set(running) <= set(allowed) or needless or len(allowed) > limit:
             yield f"slots of {slot}: {sorted(allowed)} hold one, {sorted(running)} may run"
     for composite, execution in model.executions.items():
         held = model.sets.get(f"rq:worker:{execution.worker}:executions", {})
@@ -229,7 +236,7 @@ def _broken_counts(model: State) -> Iterator[str]:
 
 def _broken_lists(model: State) -> Iterator[str]:
     for job in model.jobs.values():
-        if job.status is None or not job.type:
+        if job.status is None or not job.type or job.id in model.touched:
             continue
         wanted = {"all", f"type:{job.type}", f"by:{job.by}"}
         wanted |= {f"tag:{name}:{value}" for name, value in job.tags.items()}

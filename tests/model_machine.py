@@ -165,6 +165,43 @@ class Heart(RuleBasedStateMachine):
         player = pick(self.players, which)
         (self.play.leave if politely else self.play.vanish)(player)
 
+    # Stock tools beside it all.
+
+    @precondition(lambda self: not self.play.model.is_full)
+    @rule(queue=st.sampled_from(["default", "email"]))
+    def stock_producer(self, *, queue: str) -> None:
+        self.play.do("stock_enqueue", queue, self.play.new_id())
+
+    @precondition(lambda self: self.play.known and not self.play.model.is_full)
+    @rule(which=WHICH, act=st.sampled_from(["requeue", "requeue", "cancel", "delete"]))
+    def stock_tool_on_job(self, *, which: int, act: str) -> None:
+        model = self.play.model
+        known = [each for each in model.jobs.values() if model.can_touch(each)]
+        if act == "requeue":
+            known = [each for each in known if model.can_requeue(each)]
+        elif act == "cancel":
+            known = [each for each in known if each.status != "canceled"]
+        if known:
+            self.play.do(f"stock_{act}", pick(known, which).id)
+
+    @precondition(lambda self: not self.play.model.is_full)
+    @rule(queue=st.sampled_from(["default", "email"]))
+    def stock_worker_takes_and_dies(self, *, queue: str) -> None:
+        if self.play.model.can_take(queue):
+            self.play.do("stock_take", queue)
+
+    @precondition(lambda self: not self.play.model.is_full)
+    @rule(queue=st.sampled_from(["default", "email"]))
+    def stock_upkeep(self, *, queue: str) -> None:
+        if self.play.model.can_clean(queue):
+            self.play.do("stock_clean", queue)
+
+    @precondition(lambda self: not self.play.model.is_full)
+    @rule()
+    def suspend_or_resume(self) -> None:
+        is_suspended = "rq:suspended" in self.play.model.flags
+        self.play.do("stock_resume" if is_suspended else "stock_suspend")
+
     # The network: any call may arrive once more, long after it was sent.
 
     @precondition(lambda self: self.play.sent)
@@ -172,7 +209,8 @@ class Heart(RuleBasedStateMachine):
     def call_arrives_again(self, *, which: int) -> None:
         at, call = pick(self.play.sent, which)
         # A submitter's answers are kept for 300 s.
-        if abs(self.play.model.now_us - at) < 200 * SECOND:
+        is_recent = abs(self.play.model.now_us - at) < 200 * SECOND
+        if is_recent and not call.name.startswith("stock_"):
             self.play.send(call)
 
     # Time, upkeep, memory.

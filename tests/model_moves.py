@@ -308,13 +308,13 @@ class Model(State):
         job_id, _, ex = composite.partition(":")
         job, execution = self.jobs.get(job_id), self.executions.get(composite)
         self.drop_execution(worker, "" if job is None else job.queue, composite)
-        if execution is None or job is None or job.status != "started":
+        if job is None or job.status != "started":
             return False
         if self.live_execution(job_id, but=ex) is not None:
             return False
         job.is_interrupted = True
         job.trail.append("interrupted")
-        self.put_back(job, job.queue, execution.stopped_by)
+        self.put_back(job, job.queue, None if execution is None else execution.stopped_by)
         return True
 
     def is_alive(self, worker: str) -> bool:

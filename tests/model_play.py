@@ -17,7 +17,7 @@ from jobs.catalog import Backoff
 from tests.model_check import broken_promises, differences
 from tests.model_moves import ASYNC_TYPE, Request
 from tests.model_state import ENDED, Job
-from tests.model_upkeep import Upkeep
+from tests.model_stock import StockModel
 from tests.model_world import Call, World
 
 SECOND = 10**6
@@ -46,7 +46,7 @@ class Play:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.model = Upkeep(BEGIN_US)
+        self.model = StockModel(BEGIN_US)
         self.world.begin(BEGIN_US)
         self.players: list[Player] = []
         self.sent: list[tuple[int, Call]] = []
@@ -106,8 +106,7 @@ class Play:
         options: dict[str, Any] = {
             "queue": "default", "retention_seconds": 60, "failure_retention_seconds": 600,
         }  # fmt: skip
-        job_id = f"{self.model.now_us:013x}{self.number():022x}"
-        self.known.append(job_id)
+        job_id = self.new_id()
         return JobDraft(
             id=job_id, type=job_type, params={}, max_attempts=3, timeout_seconds=30,
             backoff=Backoff(initial=1, factor=1, maximum=1, jitter=0), submitted_by="shop",
@@ -115,6 +114,11 @@ class Play:
             concurrency=None if slot is None else Concurrency(slot, 1 if slot == "one" else 2),
             **(options | changes),
         )  # fmt: skip
+
+    def new_id(self) -> str:
+        job_id = f"{self.model.now_us:013x}{self.number():022x}"
+        self.known.append(job_id)
+        return job_id
 
     def request(self, *drafts: JobDraft, is_batch: bool = False, **heading: str) -> Request:
         batch = f"{self.model.now_us:013x}{self.number():022x}" if is_batch else ""
@@ -222,6 +226,7 @@ class Play:
     def drain(self) -> None:
         """Everything that was accepted ends, and is forgotten when its retention is over."""
         self.fill(False)
+        self.do("stock_resume")
         # A clock that was put back: what was due by the old one is due by then.
         self.pass_time(self._furthest_us - self.model.now_us)
         for queue in list(self.model.sets["rq:recado:paused"]):
@@ -254,6 +259,8 @@ class Play:
             self.pass_time(hours * 3600 * SECOND)
             self.recover()
             self.recover()
+        for job_id in list(self.model.jobs):
+            self.do("control", "delete", job_id, "shop")  # kept for ever
         left = set(self.world.stored()) - _EVER
         assert not left, f"never forgotten: {sorted(left)}"
 

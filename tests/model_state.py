@@ -140,6 +140,8 @@ class State:
         # Jobs whose tags are noted beside them.
         self.tagged: set[str] = set()
         # Where jobs are listed by their error, noted beside them too.
+        # Jobs that a stock tool moved: it knows nothing of our lists, budgets and trails.
+        self.touched: set[str] = set()
         self.errors: dict[str, dict[str, str]] = {}
         self.claims: dict[str, int] = {}
         self.flags: set[str] = set()
@@ -409,12 +411,12 @@ class State:
         while self.just_ended:
             parent_id, status, ttl = self.just_ended.pop()
             for job_id in list(self.sets.get(f"rq:job:{parent_id}:dependents", {})):
-                if not self._settle_one(job_id, parent_id, status):
+                if not self.settle_one(job_id, parent_id, status):
                     self.remove_from(f"rq:job:{parent_id}:dependents", job_id)
             if ttl is not None:
                 self.keep_for(parent_id, ttl)
 
-    def _settle_one(self, job_id: str, parent_id: str, status: str) -> bool:
+    def settle_one(self, job_id: str, parent_id: str, status: str) -> bool:
         """True when it goes on waiting, as a stock job does behind a failed parent."""
         job = self.jobs.get(job_id)
         if job is None or job.status != "deferred":

@@ -91,7 +91,9 @@ class Upkeep(Model):
             self._tidy_executions(queue, fates)
             self._tidy_intermediate(queue, fates)
             self._tidy_ready(queue)
+            self._tidy_deferred(queue)
             self._tidy_ended(queue)
+        self.settle_just_ended()
 
     def _tidy_slots(self) -> None:
         for slot in list(self.sets["rq:rl-keys"]):
@@ -129,6 +131,14 @@ class Upkeep(Model):
             if job is not None and job.status == "ready_to_enqueue":
                 job.status = "queued"
                 self.push(queue, job_id)
+
+    def _tidy_deferred(self, queue: str) -> None:
+        for job_id in self.due(f"rq:deferred:{queue}", float("inf")):
+            for parent_id in list(self.sets.get(f"rq:job::{job_id}:dependencies", {})):
+                parent = self.jobs.get(parent_id)
+                if parent is None or parent.status is None or parent.status in ENDED:
+                    status = parent.status if parent is not None else None
+                    self.settle_one(job_id, parent_id, status or "finished")
 
     def _tidy_ended(self, queue: str) -> None:
         for registry in ("finished", "failed"):

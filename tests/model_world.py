@@ -24,6 +24,7 @@ from app.queue.records import Idempotency
 from app.queue.submitting import _arguments, _Group, _plain_arguments
 from app.queue.transitions import UPKEEP_MS, Outcome, beat_arguments, claim_arguments
 from tests.model_moves import DEF_TYPE, Request
+from tests.model_stock import StockTools
 from tests.model_upkeep import ABANDONED_LIMIT, FAILURE_TTL, SILENCE_MS
 
 _ASKED = b"redis.call('TIME')"
@@ -76,12 +77,15 @@ class World:
     """One server, emptied for each example."""
 
     def __init__(self, url: str) -> None:
-        self.redis: Any = redis.Redis.from_url(url, decode_responses=True)
+        self.redis: Any = redis.Redis.from_url(
+            url, decode_responses=True, encoding_errors="replace"
+        )
         self._digests = {
             name.lower(): self.redis.script_load(_with_told_time(script))
             for name, script in vars(scripts).items()
             if isinstance(script, scripts.Script)
         }
+        self.stock = StockTools(url)
         self._dump = self.redis.script_load(_DUMP)
         self._move_time = self.redis.script_load(_MOVE_TIME)
 
@@ -111,6 +115,9 @@ class World:
     def do(self, call: Call) -> Any:
         """What the script answers, in the model's words."""
         self._began_ms = time.time_ns() // 1_000_000
+        if call.name.startswith("stock_"):
+            self.stock.do(call.name, self._now_us, *call.arguments)
+            return None
         if call.name == "submit":
             return self._submit(*call.arguments)
         arguments = getattr(self, f"_{call.name}_arguments")(*call.arguments)
@@ -227,6 +234,7 @@ class World:
     def close(self) -> None:
         self.redis.config_set("maxmemory", 0)
         self.redis.close()
+        self.stock.close()
 
 
 def _group(request: Request) -> _Group:

@@ -85,6 +85,19 @@ def test_claim_that_arrives_after_its_worker_left_takes_nothing(play: Play) -> N
     assert play.do("beat", player.name, 1, ()) == ["register"]
 
 
+def test_job_of_a_worker_that_slept_for_hours_and_then_leaves_goes_back(play: Play) -> None:
+    """Its execution was forgotten meanwhile, and with the last trace of it the job was nowhere."""
+    player = play.join("default")
+    play.submit(play.request(play.draft()))
+    play.claim(player)
+    play.pass_time(4000 * SECOND)
+    play.do("birth", player.name, player.queues)
+
+    play.leave(player)
+
+    assert play.world.stored()["rq:queue:default"].value == play.known
+
+
 def test_worker_forgotten_before_anybody_looked_is_no_ghost_of_its_queues(play: Play) -> None:
     """All was down for longer than RQ keeps a worker's record; nobody used those queues yet."""
     player = play.join("email.high", "email")
@@ -145,3 +158,18 @@ def test_upkeep_goes_on_when_the_clock_was_put_back(play: Play) -> None:
     play.live_through(100, [player])
 
     assert keys_with(play, play.known[0]) == []
+
+
+@pytest.mark.parametrize("act", ["stock_cancel", "stock_delete"])
+def test_who_waits_for_a_job_that_a_stock_tool_took_away_is_settled(play: Play, act: str) -> None:
+    """RQ tells nobody, and the dependent waited for ever."""
+    parent = play.draft()
+    play.submit(play.request(parent))
+    play.submit(play.request(play.draft(depends_on=[parent.id])))
+    play.do(act, parent.id)
+
+    play.live_through(12)
+
+    status = play.world.stored()[f"rq:job:{play.known[1]}"].value["status"]
+    # As RQ has it, a parent whose record is gone has ended well.
+    assert status == ("canceled" if act == "stock_cancel" else "queued")

@@ -115,10 +115,10 @@ local function give_back(worker, composite)
   if id and call('TYPE', job_key(id)).ok == 'hash' then
     job = call('HMGET', job_key(id), 'origin', 'status')
   end
-  local live = has(execution_key(composite))
-  local stopped_by = live and call('HGET', execution_key(composite), 'x_stop')
+  local stopped_by = call('HGET', execution_key(composite), 'x_stop')
   drop_execution(worker, job[1] or '', id or composite, ex or '')
-  if not live or not job[1] or job[2] ~= 'started' or live_execution(id, ex) then return false end
+  -- The execution's own record may have expired: nobody else would look for the job from here on.
+  if not job[1] or job[2] ~= 'started' or live_execution(id, ex) then return false end
   call('HSET', job_key(id), 'x_interrupted', 1)
   note(id, 'interrupted')
   put_back(id, job[1], stopped_by)

@@ -141,6 +141,17 @@ end
 
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
+-- A stock tool that cancels or deletes a parent leaves who waits for it waiting (RQ 3.0.0).
+local function tidy_deferred(q)
+  for _, id in ipairs(call('ZRANDMEMBER', P .. ':deferred:' .. q, MOST)) do
+    for _, parent in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
+      -- One whose many dependents are still being settled may be gone already.
+      local status = call('HGET', OURS .. 'settle', parent) or call('HGET', job_key(parent), 'status')
+      if not status or ENDED[status] then settle_one(id, parent, status or 'finished') end
+    end
+  end
+end
+
 -- Its retention is over. A registry entry may be stale: what was requeued is left alone.
 local function tidy_job(id)
   if call('TYPE', job_key(id)).ok ~= 'hash' then return unindex_job(id) end
@@ -237,9 +248,10 @@ end
 
 -- What only stock tools, or a death, leave behind is mostly not there at all.
 local function duties_of(q)
-  local keys = { P .. ':wip:' .. q, queue_key(q) .. ':intermediate', P .. ':ready:' .. q }
+  local keys = { P .. ':wip:' .. q, queue_key(q) .. ':intermediate', P .. ':ready:' .. q,
+    P .. ':deferred:' .. q }
   if call('EXISTS', unpack(keys)) == 0 then return { tidy_ended } end
-  return { tidy_wip, tidy_intermediate, tidy_ready, tidy_ended }
+  return { tidy_wip, tidy_intermediate, tidy_ready, tidy_deferred, tidy_ended }
 end
 
 -- A last time in the future: the clock was put back.
