@@ -22,7 +22,7 @@ from app.http.application import Application
 from app.http.artifacts import Artifacts
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
-from app.http.events import Events
+from app.http.events import PING_SECONDS, Events
 from app.http.health import Health
 from app.http.intake import Intake
 from app.http.job_list import JobList
@@ -74,7 +74,8 @@ _ALLOWED_HEADERS = (
 class Parts:
     """What the application stands on: a queue side that keeps to `app.http.ports`, and the rest.
 
-    `closing` says when the process is about to end.
+    `closing` says when the process is about to end; who follows a job's events hears a ping
+    after `ping_seconds` of silence.
     """
 
     transitions: Submitter
@@ -86,6 +87,7 @@ class Parts:
     uploads: UploadRecords
     limiter: RateLimiter | None = None
     closing: Closing = field(default_factory=Closing)
+    ping_seconds: float = PING_SECONDS
 
 
 def create_app(
@@ -134,7 +136,9 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
             views=parts.views, watcher=parts.watcher, files=files, closing=parts.closing,
         ),
-        events=Events(lookup, parts.views, parts.watcher, parts.closing),
+        events=Events(
+            lookup, parts.views, parts.watcher, parts.closing, parts.ping_seconds
+        ),
         queues=Queues(parts.control, parts.catalog.queues()),
         uploads=Uploads(
             parts.storage, parts.uploads, settings.max_upload_bytes,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx2
 from starlette.applications import Starlette
 
+from app.http.events import PING_SECONDS
 from app.http.submissions import view_of
 from app.http.waiting import ENDED, Closing
 from app.keyring import ApiKey
@@ -372,6 +373,7 @@ def app_over(
     storage: Storage | None = None,
     uploads: MemoryUploads | None = None,
     closing: Closing | None = None,
+    ping_seconds: float = PING_SECONDS,
 ) -> Starlette:
     """The application over the queue in memory; it limits rates when the settings do."""
     settings = settings if settings is not None else settings_with()
@@ -387,6 +389,7 @@ def app_over(
             storage=storage if storage is not None else UnsupportedStorage("memory:"),
             uploads=uploads if uploads is not None else MemoryUploads(),
             closing=closing if closing is not None else Closing(),
+            ping_seconds=ping_seconds,
         ),
     )
 

@@ -286,10 +286,27 @@ class TestWatching:
 
         queue.on_submit = end_and_go
 
-        response = await submit(client, LOG, mode=mode, Prefer="wait=20")
+        response = await submit(client, LOG, mode=mode, Prefer="wait=1")
 
         assert response.status_code == status
         assert response.json()["id"] == queue.drafts[0].batch_id
+
+    async def test_lost_subscription_is_had_again(self, app: Starlette, queue: MemoryQueue) -> None:
+        body = json.dumps({"jobs": [LOG, LOG]}).encode()
+        async with Exchange(
+            app, "POST", "/v1/batches", prefer="wait=25", content_type="application/json"
+        ).start(body) as exchange:
+            await until(lambda: len(queue.drafts) == 2)
+            first, second = (draft.id for draft in queue.drafts)
+            heard = queue.listeners[second][0]
+            queue.end(first)
+            queue.tell(second, None)
+            await until(lambda: queue.is_watched(second) and heard not in queue.listeners[second])
+            queue.end(second)
+            await exchange.read()
+
+        assert exchange.status == 200
+        assert json.loads(exchange.body)["counts"] == {"finished": 2}
 
     async def test_jobs_that_ended_before_are_not_waited_for(
         self, app: Starlette, client: httpx2.AsyncClient, queue: MemoryQueue

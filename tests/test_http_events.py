@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from app.http import events
 from app.http.waiting import Closing
+from app.main import Parts
 from app.queue.errors import QueueUnavailableError
 from tests.http_doubles import (
     Exchange,
@@ -196,11 +197,9 @@ async def test_stream_ends_when_redis_goes_and_the_client_comes_again(
     assert names(text) == ["queued"]
 
 
-async def test_silence_is_broken_by_pings(
-    app: Starlette, queue: MemoryQueue, job_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "PING_SECONDS", 0.01)
-    async with follow(app, job_id).start() as stream:
+async def test_silence_is_broken_by_pings(queue: MemoryQueue, job_id: str) -> None:
+    assert Parts.__dataclass_fields__["ping_seconds"].default == 15
+    async with follow(app_over(queue, ping_seconds=0.01), job_id).start() as stream:
         await stream.read(to=b"event: queued")
         await stream.read(to=b": ping\n\n: ping\n\n")
         queue.end(job_id)

@@ -46,6 +46,15 @@ async def submit(client: httpx2.AsyncClient, prefer: str, **headers: str) -> htt
     return await client.post("/v1/jobs", json=LOG, headers={"Prefer": prefer, **headers})
 
 
+async def lose_subscription(queue: MemoryQueue, job_id: str) -> None:
+    """Redis goes and comes back; return when the job is waited for again."""
+    queue.unavailable = "Redis does not answer"
+    queue.tell(job_id, None)
+    await until(lambda: not queue.is_watched(job_id))
+    queue.unavailable = None
+    await until(lambda: queue.is_watched(job_id))
+
+
 class TestHeader:
     @pytest.mark.parametrize(
         ("given", "seconds"),
@@ -203,7 +212,7 @@ class TestSubmitting:
 
         queue.on_submit = end_and_go
 
-        response = await submit(client, "wait=20")
+        response = await submit(client, "wait=1")
 
         assert response.status_code == 202
         assert response.json()["id"] == queue.drafts[0].id
@@ -236,16 +245,37 @@ class TestPatience:
         assert exchange.status == 202
         assert exchange.headers["preference-applied"] == "wait=25"
 
-    async def test_lost_subscription_answers_with_the_job_as_it_stands(
+    @pytest.mark.parametrize("retention", [3600, 0])
+    async def test_lost_subscription_is_had_again(
+        self, app: Starlette, queue: MemoryQueue, retention: int
+    ) -> None:
+        body = json.dumps(LOG | {"options": {"retention": retention}}).encode()
+        async with Exchange(app, "POST", "/v1/jobs", prefer="wait=25", **JSON) as exchange:
+            exchange.start(body)
+            await until(lambda: queue.drafts)
+            job_id = queue.drafts[0].id
+            await lose_subscription(queue, job_id)
+            await lose_subscription(queue, job_id)
+            queue.end(job_id, result={"n": 1})
+            await exchange.read()
+
+        assert exchange.status == 200
+        assert json.loads(exchange.body)["status"] == "finished"
+
+    async def test_job_that_ended_while_nobody_could_hear_is_told(
         self, app: Starlette, queue: MemoryQueue
     ) -> None:
         async with Exchange(app, "POST", "/v1/jobs", prefer="wait=25", **JSON) as exchange:
             exchange.start(BODY)
             await until(lambda: queue.drafts)
-            queue.tell(queue.drafts[0].id, None)
+            job_id = queue.drafts[0].id
+            heard = queue.listeners.pop(job_id)
+            queue.end(job_id)
+            queue.listeners[job_id] = heard
+            queue.tell(job_id, None)
             await exchange.read()
 
-        assert exchange.status == 202
+        assert exchange.status == 200
 
     async def test_a_thousand_wait_at_once_and_others_are_answered(
         self, app: Starlette, queue: MemoryQueue, client: httpx2.AsyncClient

@@ -26,7 +26,7 @@ from app.http.prefer import applied, asked_wait
 from app.http.problems import problem
 from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
-from app.http.waiting import ENDED, Closing, stay
+from app.http.waiting import ENDED, Closing, Patience
 from app.keyring import ApiKey
 from app.queue.errors import (
     ExpiredError,
@@ -82,7 +82,7 @@ class Batches:
             await self._complete(request, received)
         seconds = asked_wait(request.scope)
         headers: RawHeaders = [] if seconds is None else [applied(seconds)]
-        seen = None
+        patience = Patience(request.receive, seconds or 0, self._closing)
         if seconds is None:
             replay = await self._submit(request, received)
         else:
@@ -93,10 +93,11 @@ class Batches:
                     del received  # a body may be large, and a wait long
                     for refused in set(ids) - {draft.id for draft in batch.drafts.values()}:
                         waiting.settle(refused)
-                    await stay(request.receive, waiting.wait(seconds), self._closing)
-                    seen = await self._see(batch)
+                    if await patience.stay(waiting.wait):
+                        patience.end()
         if replay is not None:
             return await self._repeat(request, received, replay, headers)
+        seen = None if seconds is None else await self._await(patience, batch)
         answer = await self._answer(request, batch, headers, seen)
         if key is not None and batch.drafts:
             has_ended = seen is not None and seen[0].finished_at is not None
@@ -115,7 +116,8 @@ class Batches:
         if seconds is not None:
             headers.append(applied(seconds))
             if view.finished_at is None:
-                seen = await self._follow(request, view.id, seconds)
+                patience = Patience(request.receive, seconds, self._closing)
+                seen = await self._follow(patience, view.id)
                 view = seen if seen is not None else view
         return revalidated(request, json_answer(show_batch(view), headers=headers))
 
@@ -220,9 +222,16 @@ class Batches:
             return kept_answer(kept.body, kept.status, [location, *more, *headers])
         await self._become(request, received, replay.id)
         if seconds is not None:
-            await self._follow(request, batch.id, seconds)
+            await self._follow(Patience(request.receive, seconds, self._closing), batch.id)
             seen = await self._see(batch)
         return await self._answer(request, batch, headers, seen)
+
+    async def _await(self, patience: Patience, batch: Batch) -> Seen | None:
+        """How an accepted batch stands in the end: more is waited for if time is left."""
+        if patience.left and batch.drafts:
+            with suppress(QueueUnavailableError):
+                await self._follow(patience, batch.id)
+        return await self._see(batch)
 
     async def _see(self, batch: Batch) -> Seen | None:
         """How the batch stands now; None when that cannot be known."""
@@ -236,15 +245,23 @@ class Batches:
             return None
         return (view, jobs) if view is not None else None
 
-    async def _follow(self, request: Request, batch_id: str, seconds: int) -> BatchView | None:
-        """A batch that stands already, once all of it has ended or the time is up."""
-        view = await self._views.batch(batch_id)
-        if view is None or view.finished_at is not None:
-            return view
-        async with self._watcher.ended(view.job_ids) as waiting:
-            await self._settle_ended(waiting, view)
-            await stay(request.receive, waiting.wait(seconds), self._closing)
-        return await self._views.batch(batch_id)
+    async def _follow(self, patience: Patience, batch_id: str) -> BatchView | None:
+        """A batch that stands already, once all of it has ended or the time is up; over as many
+        subscriptions as it takes. Raises QueueUnavailableError when Redis is away in the end.
+        """
+        while True:
+            try:
+                view = await self._views.batch(batch_id)
+                if view is None or view.finished_at is not None or not patience.left:
+                    return view
+                async with self._watcher.ended(view.job_ids) as waiting:
+                    await self._settle_ended(waiting, view)
+                    if await patience.stay(waiting.wait):
+                        return await self._views.batch(batch_id)
+            except QueueUnavailableError:
+                if not patience.left:
+                    raise
+            await patience.pause()
 
     async def _settle_ended(self, waiting: Waiting, view: BatchView) -> None:
         """Those that had ended before anybody listened will not be heard of."""

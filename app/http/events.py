@@ -18,14 +18,12 @@ from app.http.bodies import header
 from app.http.lookup import Lookup
 from app.http.ports import Reader, Watcher
 from app.http.showing import show_event
-from app.http.waiting import Closing, give_up, until_gone
+from app.http.waiting import RESUBSCRIBE_SECONDS, Closing, give_up, until_gone
 from app.queue.errors import JobNotFoundError, QueueUnavailableError
 from app.queue.records import Event
 
 PING_SECONDS = 15.0
 RECONNECT_MS = 2000
-# After a subscription was lost, before the next: Redis may be on its way back.
-RESUBSCRIBE_SECONDS = 0.5
 _EVENT_ID = re.compile(rb"\d{1,15}")
 _VARY = (b"vary", b"accept")
 _STREAM_HEADERS = [
@@ -43,8 +41,16 @@ START = -1
 class Events:
     """The endpoint."""
 
-    def __init__(self, lookup: Lookup, views: Reader, watcher: Watcher, closing: Closing) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        views: Reader,
+        watcher: Watcher,
+        closing: Closing,
+        ping_seconds: float,
+    ) -> None:
         self._lookup = lookup
+        self._ping_seconds = ping_seconds
         self._views = views
         self._watcher = watcher
         self._closing = closing
@@ -55,7 +61,10 @@ class Events:
         if _wants_stream(request):
             given = header(request.scope, b"last-event-id")
             after = _read_place(given) if given is not None else START
-            return EventStream(view.id, after, self._views, self._watcher, self._closing)
+            return EventStream(
+                view.id, after, self._views, self._watcher,
+                closing=self._closing, ping_seconds=self._ping_seconds,
+            )  # fmt: skip
         trail = await self._views.trail(view.id)
         if trail is None:
             raise JobNotFoundError(view.id)
@@ -69,8 +78,16 @@ class EventStream:
     """
 
     def __init__(
-        self, job_id: str, after: int, views: Reader, watcher: Watcher, closing: Closing
+        self,
+        job_id: str,
+        after: int,
+        views: Reader,
+        watcher: Watcher,
+        *,
+        closing: Closing,
+        ping_seconds: float,
     ) -> None:
+        self._ping_seconds = ping_seconds
         self._job_id = job_id
         self._at = after
         self._views = views
@@ -124,7 +141,9 @@ class EventStream:
             try:
                 while not coming.done():
                     done, _ = await asyncio.wait(
-                        (coming, *ends), timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                        (coming, *ends),
+                        timeout=self._ping_seconds,
+                        return_when=asyncio.FIRST_COMPLETED,
                     )
                     if any(end.done() for end in ends):
                         return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,7 +39,7 @@ from app.http.submissions import (
     parent_pointer,
     view_of,
 )
-from app.http.waiting import ENDED, Awaited, Closing, LastEvent, following, stay
+from app.http.waiting import ENDED, Awaited, Closing, LastEvent, Patience, following
 from app.keyring import ApiKey
 from app.queue.errors import (
     ExpiredError,
@@ -114,7 +115,8 @@ class Jobs:
         if seconds is not None:
             headers.append(applied(seconds))
             if view.status not in ENDED:
-                seen = await self._follow(request, view, seconds)
+                patience = Patience(request.receive, seconds, self._closing)
+                seen = await self._follow(patience, view)
                 if seen is None:
                     raise JobNotFoundError(view.id)
                 view, warnings = seen
@@ -166,17 +168,23 @@ class Jobs:
             if key is not None and warnings:
                 await self._keep(key, draft, answer)
             return answer
-        kept = draft.retention_seconds > 0
+        kept, seen, is_over = draft.retention_seconds > 0, None, False
         async with following(self._watcher, draft.id, is_kept=kept) as awaited:
             replay = await self._submit(request, received)
             del received  # a body may be large, and a wait long
+            patience = Patience(request.receive, seconds, self._closing)
             if replay is None:
-                seeing = self._await(request, awaited, view_of(draft), seconds)
-                answer = await self._told(seeing, draft, [applied(seconds)])
-                if key is not None:
-                    await self._keep(key, draft, answer)
-                return answer
-        return await self._repeat(request, draft, replay)
+                with suppress(QueueUnavailableError):
+                    seen = await self._await(patience, awaited, view_of(draft))
+                    is_over = _is_over(seen) or not patience.left
+        if replay is not None:
+            return await self._repeat(request, draft, replay)
+        if not is_over:
+            seen = await self._see(patience, draft)
+        answer = await self._told(draft, seen, [applied(seconds)])
+        if key is not None:
+            await self._keep(key, draft, answer)
+        return answer
 
     async def _repeat(self, request: Request, draft: JobDraft, replay: Replay) -> Answer:
         """The first answer again; who would wait waits for the first one's job."""
@@ -188,8 +196,8 @@ class Jobs:
             return kept_answer(kept.body, kept.status, [*headers, *more])
         if seconds is None:
             return await self._standing(view_of(draft), headers)
-        seeing = self._follow(request, view_of(draft), seconds)
-        return await self._told(seeing, draft, headers)
+        seen = await self._see(Patience(request.receive, seconds, self._closing), draft)
+        return await self._told(draft, seen, headers)
 
     async def _keep(self, key: Idempotency, draft: JobDraft, answer: Answer) -> None:
         kept = KeptAnswer(answer.status, answer.status == 200, answer.body)
@@ -251,34 +259,45 @@ class Jobs:
     async def _standing(self, view: JobView, headers: RawHeaders) -> Answer:
         return _accepted(view, await self._lookup.warnings(view.queue), headers)
 
-    async def _told(
-        self, seeing: Awaitable[Seen | None], draft: JobDraft, headers: RawHeaders
-    ) -> Answer:
+    async def _see(self, patience: Patience, draft: JobDraft) -> Seen | None:
+        """What became of an accepted job; None when that cannot be known."""
+        with suppress(QueueUnavailableError):
+            return await self._follow(patience, view_of(draft))
+        # Redis has gone since it acknowledged the job, which stands all the same.
+        return None
+
+    async def _told(self, draft: JobDraft, seen: Seen | None, headers: RawHeaders) -> Answer:
         """What a client that would wait is told: the ended job, or 202 when it has not ended."""
-        try:
-            seen = await seeing
-        except QueueUnavailableError:
-            # Redis has gone since it acknowledged the job, which stands all the same.
-            seen = None
         view, warnings = seen if seen is not None else (view_of(draft), [])
         if view.status not in ENDED:
             return await self._standing(view, headers)
         location = (b"location", b"/v1/jobs/" + view.id.encode())
         return json_answer(show_job(view, warnings), 200, [location, *headers])
 
-    async def _follow(self, request: Request, view: JobView, seconds: int) -> Seen | None:
-        """A job that stands already, once it has ended or the time is up."""
+    async def _follow(self, patience: Patience, view: JobView) -> Seen | None:
+        """A job that stands already, once it has ended or the time is up; over as many
+        subscriptions as it takes. Raises QueueUnavailableError when Redis is away in the end.
+        """
         kept = view.retention_seconds != 0
-        async with following(self._watcher, view.id, is_kept=kept) as awaited:
-            now = await self._lookup.again(view.id)
-            if now is None or now.status in ENDED:
-                return None if now is None else (now, [])
-            return await self._await(request, awaited, now, seconds)
+        while True:
+            try:
+                async with following(self._watcher, view.id, is_kept=kept) as awaited:
+                    now = await self._lookup.again(view.id)
+                    seen: Seen | None = (now, []) if now is not None else None
+                    if now is not None and not _is_over(seen):
+                        seen = await self._await(patience, awaited, now)
+                if _is_over(seen) or not patience.left:
+                    return seen
+            except QueueUnavailableError:
+                if not patience.left:
+                    raise
+            await patience.pause()
 
     async def _await(
-        self, request: Request, awaited: Awaited | LastEvent, view: JobView, seconds: int
+        self, patience: Patience, awaited: Awaited | LastEvent, view: JobView
     ) -> Seen | None:
-        await stay(request.receive, awaited.wait(seconds), self._closing)
+        """How the job stands when it has ended, the time is up or the subscription is lost."""
+        await patience.stay(awaited.wait)
         now = await self._lookup.again(view.id)
         if now is not None:
             return now, []
@@ -287,6 +306,10 @@ class Jobs:
 
     def _report(self, event: str, view: JobView, request: Request) -> None:
         logs.event(log, event, job_id=view.id, type=view.type, key=acting_key(request).name)
+
+
+def _is_over(seen: Seen | None) -> bool:
+    return seen is None or seen[0].status in ENDED
 
 
 def _accepted(view: JobView, warnings: list[str], headers: RawHeaders) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from starlette.types import Receive
 from app.http.ports import Watcher
 from app.queue.records import Event, JobView
 
+RESUBSCRIBE_SECONDS = 0.5
 ENDED = frozenset({"finished", "failed", "canceled", "stopped"})
 
 
@@ -28,6 +29,46 @@ class Closing:
 
     async def wait(self) -> None:
         await self._begun.wait()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._begun.is_set()
+
+
+class Patience:
+    """One client's: until its time is up, it has gone, or the process is about to end.
+
+    The body must have been read. `stay` and `pause` raise ClientDisconnect.
+    """
+
+    def __init__(self, receive: Receive, seconds: float, closing: Closing) -> None:
+        self._receive = receive
+        self._closing = closing
+        self._until = asyncio.get_running_loop().time() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; 0: there is nothing more to wait for."""
+        if self._closing.has_begun:
+            return 0.0
+        return max(0.0, self._until - asyncio.get_running_loop().time())
+
+    def end(self) -> None:
+        """What was waited for has happened."""
+        self._until = 0.0
+
+    async def stay(self, wait: Callable[[float], Coroutine[Any, Any, bool]]) -> bool:
+        """What came of waiting for so many seconds. False, and time is left: it was cut short."""
+        return await stay(self._receive, wait(self.left), self._closing)
+
+    async def pause(self) -> None:
+        """Before a lost subscription is had again: Redis may be on its way back."""
+        await self.stay(_pause)
+
+
+async def _pause(seconds: float) -> bool:
+    await asyncio.sleep(min(seconds, RESUBSCRIBE_SECONDS))
+    return True
 
 
 class Awaited(Protocol):
