@@ -36,6 +36,7 @@ from app.http.queues import Queues
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
+from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.http.waiting import Closing
 from app.keyring import LOCAL_KEY
@@ -54,6 +55,7 @@ from app.settings import Settings, load, refuse
 from app.storage import Storage, open_storage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
+from jobs.email.templating import TemplatesFaultError, templates
 
 log = logging.getLogger("recado.web")
 
@@ -145,6 +147,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
             settings.upload_retention_seconds,
         ),
         artifacts=artifacts,
+        templates=Templates(),
         health=Health(parts.views, parts.catalog.queues(), links),
         openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
     )  # fmt: skip
@@ -365,7 +368,11 @@ def main() -> None:
 
 def _load_catalog(settings: Settings) -> Catalog:
     try:
-        return load_catalog(settings.job_modules)
+        catalog = load_catalog(settings.job_modules)
+        templates()
+        return catalog
+    except TemplatesFaultError as error:
+        return refuse(error.faults)
     except ImportError as error:
         return refuse([str(error)])
     except Exception as error:  # noqa: BLE001 - a module's own code may fail in any way

@@ -28,6 +28,7 @@ from app.storage import open_storage
 from jobs import catalog
 from jobs.catalog import QUEUE_PATTERN, Catalog
 from jobs.context import JobContext, MailSender, NoMail
+from jobs.email.templating import TemplatesFaultError, templates
 
 STRAGGLER_SECONDS = 1.0
 
@@ -161,7 +162,11 @@ def _params_defaults(settings: Settings) -> dict[str, Any]:
 
 def _load_catalog(settings: Settings) -> Catalog:
     try:
-        return catalog.load(settings.job_modules)
+        job_types = catalog.load(settings.job_modules)
+        templates()
+        return job_types
+    except TemplatesFaultError as error:
+        refuse(error.faults)
     except ImportError as error:
         refuse([str(error)])
 

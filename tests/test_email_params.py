@@ -127,7 +127,7 @@ def test_bodies_of_exactly_the_limit_and_long_subjects_are_accepted() -> None:
 def test_schema_shows_the_names_that_clients_use() -> None:
     schema = EmailParams.model_json_schema()
 
-    assert schema["required"] == ["to", "subject"]
+    assert schema["required"] == ["to"]
     assert schema["additionalProperties"] is False
     assert "from" in schema["properties"]
     assert "default" not in schema["properties"]["from"]

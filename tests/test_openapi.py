@@ -264,6 +264,19 @@ class TestAnswers:
         check_answer(document, "/v1/uploads/{id}", service.client.delete(path))
         check_answer(document, "/v1/uploads/{id}", service.client.get(path))
 
+    def test_templates_are_as_described(self, service: RunningService) -> None:
+        document = service.client.get("/openapi.json").json()
+        path = "/v1/templates/{name}/preview"
+        example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        body = example["examples"]["password_reset"]["value"]
+
+        shown = service.client.post(path.format(name="password_reset"), json=body)
+
+        assert shown.status_code == 200
+        check_answer(document, path, shown)
+        check_answer(document, path, service.client.post(path.format(name="nope"), json=body))
+        check_answer(document, "/v1/templates", service.client.get("/v1/templates"))
+
     def test_pausing_is_as_described(self, service: RunningService) -> None:
         document = service.client.get("/openapi.json").json()
 

@@ -40,6 +40,8 @@ TERMS = Terms(
 SCHEMAS = schemas_of(TERMS.catalog)
 Draft = Callable[[Any, Terms, Origin], object]
 EMAIL = {"to": "a@b.example", "subject": "s", "text": "t"}
+RESET = {"product": "p", "reset_url": "https://b.example/", "expires_minutes": 5}
+FILLED = {"to": "a@b.example", "template": "password_reset", "variables": RESET}
 LOG = {"message": "m"}
 
 
@@ -114,7 +116,10 @@ def test_log_write() -> None:
     assert disagreements("JobSubmission", "LogWriteParams", build, draft_job) == []
 
 
-@pytest.mark.parametrize("body", [EMAIL, EMAIL | {"html": "h"}, EMAIL | {"text": None}])
+@pytest.mark.parametrize(
+    "body",
+    [EMAIL, EMAIL | {"html": "h"}, EMAIL | {"text": None}, FILLED, FILLED | {"locale": "pt"}],
+)
 def test_emails(body: dict[str, Any]) -> None:
     job_type = TERMS.catalog.get("email.send")
 
@@ -126,6 +131,26 @@ def test_emails(body: dict[str, Any]) -> None:
     )
 
     assert found == []
+
+
+def test_variables_of_templates() -> None:
+    odd = [*ODD, "a\tb", "http://x", "https://x/?y#z", "ftp://x", "https://x y", "2026-01-31"]
+    optional = {"name": "n"}
+    found = []
+    for name in [*RESET, *optional, "typo"]:
+        for value in odd:
+            body = {"type": "email.send", "params": FILLED | {"variables": RESET | {name: value}}}
+            if is_accepted(draft_job, body) != is_described("JobSubmission", body):
+                found.append((name, value))
+
+    assert found == []
+
+
+@pytest.mark.parametrize("locale", ["pt", "pt_BR", "en-US", "EN", "fr", "e", "", "en-", "en\n"])
+def test_locales_of_templates(locale: str) -> None:
+    body = {"type": "email.send", "params": FILLED | {"locale": locale}}
+
+    assert is_accepted(draft_job, body) == is_described("JobSubmission", body)
 
 
 def test_envelopes() -> None:

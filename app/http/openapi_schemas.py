@@ -13,6 +13,7 @@ from app.http.descriptions.parts import Json
 from app.http.schemas import BatchSubmission, Options
 from app.http.shapes import Problem
 from jobs.catalog import Catalog, JobType
+from jobs.email.template_params import TemplateUse
 
 REFERENCE = "#/components/schemas/{model}"
 # Bodies that are a job type's params with `options` among them.
@@ -26,7 +27,7 @@ _VALUES = {"default", "const", "enum", "examples", "example"}
 def schemas_of(catalog: Catalog) -> dict[str, Json]:
     """Every schema that is referred to. What comes in is as its own model says it."""
     submissions = [_submission(job_type) for job_type in catalog]
-    incoming: list[type[BaseModel]] = [*submissions]
+    incoming: list[type[BaseModel]] = [*submissions, TemplateUse]
     for name, type_name in FLAT_SUBMISSIONS.items():
         if type_name in catalog:
             incoming.append(_flat_submission(name, catalog.get(type_name)))

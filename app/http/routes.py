@@ -19,6 +19,7 @@ from app.http.openapi import OpenApi
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
+from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.keyring import Scope
 
@@ -39,6 +40,7 @@ class Endpoints:
     queues: Queues
     uploads: Uploads
     artifacts: Artifacts
+    templates: Templates
     health: Health
     openapi: OpenApi
 
@@ -49,6 +51,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     listed, events = endpoints.job_list, endpoints.events
     health, openapi = endpoints.health, endpoints.openapi
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
+    templates = endpoints.templates
 
     def large(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, SUBMIT, max_body_bytes)
@@ -78,6 +81,8 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
                                               delete=watching(uploads.delete)),
         resource("/v1/batches",              authority, post=large(batches.submit)),
         resource("/v1/batches/{id}",         authority, get=watching(batches.show)),
+        resource("/v1/templates",            authority, get=watching(templates.show)),
+        resource("/v1/templates/{name}/preview", authority, post=watching(templates.preview)),
         resource("/v1/queues/{name}/pause",  authority, post=operating(queues.pause)),
         resource("/v1/queues/{name}/resume", authority, post=operating(queues.resume)),
         resource("/v1/job-types",            authority, get=watching(jobs.types)),

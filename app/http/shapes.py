@@ -296,6 +296,40 @@ class Upload(Shape):
     expires_at: Annotated[datetime, Field(description="Until then it is kept.")]
 
 
+class TemplateVariable(Shape):
+    """What a template has to be given."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "time"]
+    required: bool
+    format: Annotated[
+        Literal["uri"],
+        Field(default_factory=str, description="Of a string: http:// or https:// only."),
+    ]
+
+
+class ShownTemplate(Shape):
+    """An e-mail that is written once and filled in often."""
+
+    name: Annotated[str, Field(examples=["password_reset"])]
+    locales: Annotated[list[str], Field(min_length=1, description="The default one first.")]
+    variables: list[TemplateVariable]
+
+
+class TemplateList(Shape):
+    """Every template, in order of name."""
+
+    data: list[ShownTemplate]
+
+
+class TemplatePreview(Shape):
+    """What a template and its variables make."""
+
+    subject: str
+    text: str
+    html: str
+
+
 class QueueState(Shape):
     """Whether a queue is paused."""
 

@@ -19,6 +19,7 @@ MAX_DRY_RUN_SOURCE = 64 * 1024
 @job("email.send", queue="email", max_attempts=8, timeout=60.0)
 async def send(params: EmailParams, context: JobContext) -> dict[str, Any]:
     """Send one e-mail. The result has its Message-ID and the server's reply for each recipient."""
+    params = params.written()
     attached = await find(params.attachments or (), context.files)
     email = build(params, context.job_id, datetime.now(UTC), attached)
     if context.dry_run:

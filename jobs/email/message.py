@@ -78,7 +78,7 @@ def build(
     try:
         fields += [
             f"Message-ID: {message_id}\r\n",
-            text_field("Subject", params.subject),
+            text_field("Subject", "" if params.subject is None else params.subject),
             *_extra_fields(params),
             "MIME-Version: 1.0\r\n",
         ]

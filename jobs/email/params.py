@@ -21,6 +21,13 @@ from pydantic_core import PydanticCustomError
 from jobs.email.addresses import AddressError, is_plain, parse_address
 from jobs.email.attachments import MAX_ATTACHMENTS, Attachment, check_together, needs_of
 from jobs.email.extra_headers import ExtraHeaders
+from jobs.email.template_params import (
+    FilledVariables,
+    TemplateLocale,
+    TemplateName,
+    TemplateVariables,
+    template_schemas,
+)
 from jobs.files import FileNeeds, NamesFiles
 
 MAX_ADDRESSES = 50
@@ -30,12 +37,11 @@ MAX_BODY_BYTES = 1024 * 1024
 _UNFIT_FOR_A_HEADER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # JSON Schema's own words for what the checks below say.
 _HEADER_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
-_NEEDS_A_BODY: JsonDict = {
-    "anyOf": [
-        {"required": ["text"], "properties": {"text": {"type": "string"}}},
-        {"required": ["html"], "properties": {"html": {"type": "string"}}},
-    ]
-}
+_A_BODY: list[JsonDict] = [
+    {"required": ["text"], "properties": {"text": {"type": "string"}}},
+    {"required": ["html"], "properties": {"html": {"type": "string"}}},
+]
+_ABSENT: JsonDict = {"type": "null"}
 
 
 def _check_address(value: str) -> str:
@@ -45,6 +51,21 @@ def _check_address(value: str) -> str:
     except AddressError as error:
         raise PydanticCustomError("address", "{reason}", {"reason": str(error)}) from error
     return value
+
+
+def _describe_content(schema: JsonDict) -> None:
+    """What the validators say of the fields together: written by the client, or a template."""
+    written: JsonDict = {
+        "required": ["subject"],
+        "properties": {
+            "subject": {"type": "string"},
+            **dict.fromkeys(("template", "variables", "locale"), _ABSENT),
+        },
+        "anyOf": [*_A_BODY],
+    }
+    no_body: JsonDict = {"properties": dict.fromkeys(("text", "html"), _ABSENT)}
+    filled: list[JsonDict] = [{**each, "allOf": [no_body]} for each in template_schemas()]
+    schema["anyOf"] = [written, *filled]
 
 
 def _check_subject(value: str) -> str:
@@ -118,10 +139,20 @@ BodyText = Annotated[
 ]
 
 
-class EmailParams(NamesFiles, BaseModel):
-    """One e-mail: who, to whom, and what. Addresses are `a@b.c` or `Name <a@b.c>`."""
+SubjectText = Annotated[
+    str,
+    Field(max_length=MAX_SUBJECT, json_schema_extra={"pattern": _HEADER_PATTERN}),
+    AfterValidator(_check_subject),
+]
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_NEEDS_A_BODY)
+
+class EmailParams(NamesFiles, BaseModel):
+    """One e-mail: who, to whom, and what. Addresses are `a@b.c` or `Name <a@b.c>`.
+
+    Subject and body are written by the client, or made by a template.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_content)
 
     sender: Sender = Field(
         alias="from", default_factory=str, description="Default: the service's own sender."
@@ -130,15 +161,20 @@ class EmailParams(NamesFiles, BaseModel):
     cc: OptionalAddresses = None
     bcc: OptionalAddresses = None
     reply_to: OptionalAddresses = None
+    template: TemplateName = None
+    locale: TemplateLocale = None
+    variables: TemplateVariables = None
     subject: Annotated[
-        str,
-        Field(max_length=MAX_SUBJECT, json_schema_extra={"pattern": _HEADER_PATTERN}),
-        AfterValidator(_check_subject),
-    ]
+        SubjectText | None,
+        Field(validate_default=True, description="With `template`, instead of the template's."),
+    ] = None
     html: BodyText | None = None
     text: Annotated[
         BodyText | None,
-        Field(validate_default=True, description="Needed unless `html` is there."),
+        Field(
+            validate_default=True,
+            description="Needed unless `html` or `template` is there.",
+        ),
     ] = None
     headers: ExtraHeaders | None = None
     attachments: (
@@ -172,10 +208,29 @@ class EmailParams(NamesFiles, BaseModel):
         sender = info.context.get("sender") if isinstance(info.context, dict) else None
         return {**data, "from": sender}
 
-    @field_validator("text", mode="after")
+    @field_validator("subject", mode="after")
     @classmethod
-    def _need_a_body(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # A faulty `html` is not in `data`, and is fault enough.
-        if value is None and info.data.get("html", "") is None:
-            raise PydanticCustomError("body_missing", "is needed: `text`, `html` or both")
+    def _need_a_subject(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("template", "") is None:
+            raise PydanticCustomError("missing", "is needed")
         return value
+
+    @field_validator("html", "text", mode="after")
+    @classmethod
+    def _need_one_body(cls, value: str | None, info: ValidationInfo) -> str | None:
+        template = info.data.get("template", "")
+        if value is not None and template:
+            raise PydanticCustomError("two_bodies", "excludes `template`, which makes it")
+        # A faulty `html` is not in `data`, and is fault enough.
+        if value is None and template is None and info.data.get("html", "") is None:
+            raise PydanticCustomError("body_missing", "is needed: `text`, `html` or `template`")
+        return value
+
+    def written(self) -> EmailParams:
+        """The same e-mail with subject and body in words, whoever made them."""
+        if not isinstance(self.variables, FilledVariables):
+            return self
+        made = self.variables.filled
+        subject = made.subject if self.subject is None else self.subject
+        words = {"subject": subject, "text": made.text, "html": made.html}
+        return self.model_copy(update=words | dict.fromkeys(("template", "locale", "variables")))

@@ -9,15 +9,17 @@ from app.http.descriptions.files import FILES
 from app.http.descriptions.jobs import JOBS
 from app.http.descriptions.parts import Description
 from app.http.descriptions.service import SERVICE
+from app.http.descriptions.templates import TEMPLATES
 
 TAGS = {
     "jobs": "Hand work in, and watch it.",
     "batches": "Up to 1,000 jobs in one request.",
     "files": "What jobs read, and what they leave behind.",
+    "templates": "E-mails that are written once and filled in often.",
     "queues": "Hold them, and let them go on.",
     "service": "Is it up, is it ready, and what is here.",
     "problems": "What the `type` of a problem means.",
 }
-DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | SERVICE
+DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | TEMPLATES | SERVICE
 # Pages for people, which a program has no use for.
 UNDESCRIBED = {"/docs", "/docs/{name}"}

@@ -15,6 +15,7 @@ from app.http.descriptions.parts import (
     Reply,
     json_body,
 )
+from app.http.descriptions.templates import PASSWORD_RESET
 from app.http.job_list import PARAMETERS as LIST_PARAMETERS
 
 _TOLD = ("Location", "Idempotency-Replayed", "Preference-Applied")
@@ -59,6 +60,15 @@ _JOB_EXAMPLES: dict[str, Json] = {
 }
 _EMAIL_EXAMPLES: dict[str, Json] = {
     "text": {"summary": "A short text", "value": _EMAIL},
+    "template": {
+        "summary": "From a template",
+        "value": {
+            "to": "Ana <ana@example.com>",
+            "template": "password_reset",
+            "variables": PASSWORD_RESET,
+            "locale": "pt-BR",
+        },
+    },
     "delayed": {
         "summary": "To several, later, and not tried often",
         "value": _EMAIL
