@@ -172,7 +172,14 @@ class Job(Shape):
     next_attempt_at: Annotated[
         datetime | None, Field(description="Set while a `scheduled` job waits for another attempt.")
     ]
-    position: Annotated[int | None, Field(description="1: next in its queue.")]
+    position: Annotated[
+        int | None,
+        Field(
+            description="1: next in its queue. null: it does not wait there, or too far back to"
+            " count: behind the first 100,000, in a list behind the first 1,000. Not counted in"
+            " the answer to a submission.",
+        ),
+    ]
     eta_seconds: Annotated[float | None, Field(description="From recent throughput.")]
     progress: Progress | None
     result: Annotated[JsonValue, Field(description="What the job type says it leaves.")]

@@ -13,6 +13,7 @@ from app.queue.asking import ask
 from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
+from app.queue.places import place
 from app.queue.reading import view_of
 from app.queue.records import BatchView, JobFilter, JobView, Page
 
@@ -152,7 +153,7 @@ class Lists:
         ]
 
     async def _page(self, found: list[JobView], cursor: str | None) -> Page:
-        """Finished jobs have their result elsewhere; fetched for these few only."""
+        """What these few have elsewhere: the result of finished jobs, the place of queued ones."""
         finished = [view for view in found if view.status == "finished"]
         async with self._client.pipeline(transaction=False) as pipeline:
             for view in finished:
@@ -161,6 +162,7 @@ class Lists:
         for view, result in zip(finished, results, strict=True):
             if result:
                 view.result = view_of(view.id, {b"status": b"finished"}, result[0][1]).result
+        await place(self._client, self._reachability, found)
         return Page(found, cursor)
 
     async def _states(

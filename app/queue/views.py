@@ -17,13 +17,12 @@ from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
 from app.queue.lists import Lists
+from app.queue.places import place
 from app.queue.reading import events_of, view_of
-from app.queue.records import PRIORITIES, Event, JobView, queue_name, split_queue_name
+from app.queue.records import Event, JobView, split_queue_name
 from app.queue.transitions import SILENCE_SECONDS
 
 WARNINGS_SECONDS = 1.0
-# Counting further back costs the server more than the number is worth.
-POSITION_REACH = 100_000
 # A stock worker says that it lives as seldom as every 405 s (RQ 3.0, worker_ttl - 15).
 STOCK_SILENCE_SECONDS = 480
 
@@ -62,8 +61,7 @@ class Views:
         view = view_of(job_id, record, results[0][1] if results else None)
         if view.status == "scheduled" and not (view.scheduled_at or view.next_attempt_at):
             view.scheduled_at = await self._stock_schedule(job_id, record)
-        if view.status == "queued":
-            await self._place(view)
+        await place(self._client, self._reachability, [view])
         return view
 
     async def trail(self, job_id: str) -> list[Event] | None:
@@ -72,24 +70,6 @@ class Views:
             self._client.hmget(keys.job(job_id), "status", "x_batch", "x_trail")
         )
         return None if status is None and batch is None else events_of(trail or b"")
-
-    async def _place(self, view: JobView) -> None:
-        """Position, and how long until then at the rate of the last minutes; else None."""
-        name = queue_name(view.queue, view.priority)
-        minute = int(time.time() // 60)
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.lpos(keys.queue(name), view.id, maxlen=POSITION_REACH)
-            pipeline.mget(keys.claimed(name, minute), keys.claimed(name, minute - 1))
-            for priority in PRIORITIES[: PRIORITIES.index(view.priority)]:
-                pipeline.llen(keys.queue(queue_name(view.queue, priority)))
-            place, (now, before), *ahead = await self._ask(pipeline.execute())
-        if place is None:
-            return
-        view.position = int(place) + 1 + sum(ahead)
-        passed = time.time() / 60 - minute
-        claimed = int(now or 0) + int(before or 0) * (1 - passed)
-        if claimed > 0:
-            view.eta_seconds = round(view.position * 60 / claimed, 1)
 
     async def readiness(self, queues: Iterable[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
