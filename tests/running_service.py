@@ -29,6 +29,8 @@ class RunningService:
 
     url: str
     client: httpx2.Client
+    valkey: ValkeyServer
+    folder: Path
 
     def is_ready(self) -> bool:
         with suppress(httpx2.TransportError):
@@ -72,7 +74,7 @@ def running_service(
         processes.append(_run(folder, "app.main", **variables, REDIS_URL=valkey.url))
         url = f"http://localhost:{port}"
         with httpx2.Client(base_url=url, headers=bearer(MASTER), timeout=15) as client:
-            service = RunningService(url, client)
+            service = RunningService(url, client, valkey, folder)
             poll_until(service.is_ready, what="the service is ready")
             yield service
     finally:

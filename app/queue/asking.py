@@ -19,7 +19,7 @@ async def ask(asking: Any, reachability: Reachability) -> Any:
     """The answer. Raises QueueUnavailableError when there is none in time, or a refusal."""
     try:
         async with asyncio.timeout(REPLY_SECONDS):
-            answer = await asking
+            return await asking
     except (RedisError, OSError, TimeoutError) as error:
         refusal = server.refusal(error)
         if isinstance(error, RedisError) and refusal is None and not is_away(error):
@@ -27,5 +27,3 @@ async def ask(asking: Any, reachability: Reachability) -> Any:
         reachability.lost(error)
         wait = RETRY_SECONDS if refusal is None else REFUSED_RETRY_SECONDS
         raise QueueUnavailableError(server.explain(error), wait) from error
-    reachability.found()
-    return answer

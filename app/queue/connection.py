@@ -32,16 +32,17 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
-from app.queue.server import refusal
+from app.queue.server import FULL, refusal
 
 log = logging.getLogger("recado.redis")
 
 CONNECT_SECONDS = 3.0
 # Clients are promised an answer within 5 s, also when Redis gives none.
 REPLY_SECONDS = 4.0
-REFUSED_LOG_SECONDS = 60.0
+FULL_LOG_SECONDS = 60.0
 CANCEL_AGAIN_SECONDS = 0.2
 _MORE = object()
+_SCRIPT_COMMANDS = (b"EVALSHA", b"EVAL")
 # Beside the lanes. redis-py refuses the 101st caller of a moment; a small hosted Redis takes
 # 20 connections in all. Ours wait: one answer takes less than a millisecond.
 SHARED_CONNECTIONS = 8
@@ -135,28 +136,35 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str
 
 
 class Reachability:
-    """Says once that Redis went away and once that it is back, however many calls notice."""
+    """Says once that Redis went away and once that it is back, however many calls notice.
+
+    A replica answers whoever reads: only what may write tells that Redis is back.
+    """
 
     def __init__(self) -> None:
         self.is_away = False
-        self._refused_at = -REFUSED_LOG_SECONDS
+        self._full_at = -FULL_LOG_SECONDS
 
     def lost(self, error: BaseException) -> None:
         why = refusal(error)
-        if why is not None:
-            self._refused(why)
+        if why == FULL:
+            self._full(why)
         elif not self.is_away:
             self.is_away = True
-            event(log, "redis_unreachable", logging.WARNING, error=type(error).__name__)
+            if why is None:
+                event(log, "redis_unreachable", logging.WARNING, error=type(error).__name__)
+            else:
+                event(log, "redis_refuses", logging.WARNING, reason=why)
 
-    def _refused(self, why: str) -> None:
-        """It is there, and answers whoever only reads: said once in a while."""
+    def _full(self, why: str) -> None:
+        """New jobs are refused and old ones go on: said once in a while."""
         now = time.monotonic()
-        if now - self._refused_at >= REFUSED_LOG_SECONDS:
-            self._refused_at = now
+        if now - self._full_at >= FULL_LOG_SECONDS:
+            self._full_at = now
             event(log, "redis_refuses", logging.WARNING, reason=why)
 
     def found(self) -> None:
+        """A script was run, and each of ours may write."""
         if self.is_away:
             self.is_away = False
             event(log, "redis_back")
@@ -198,7 +206,8 @@ class Lane:
                 if isinstance(error, Exception) and is_away(error) and not ended:
                     self._reachability.lost(error)
                 raise
-            self._reachability.found()
+            if arguments[0] in _SCRIPT_COMMANDS:
+                self._reachability.found()
             return reply
 
     def interrupt(self) -> None:
