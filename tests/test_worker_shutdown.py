@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 import redis
 
 from app.queue.records import JobDraft, JobView
-from tests.conftest import poll_until
+from tests.chaos.proxy import CuttingProxy
+from tests.conftest import ValkeyServer, poll_until
 from tests.harness import (
     Service,
     WorkerProcess,
@@ -92,6 +94,10 @@ def wait_for_log(process: WorkerProcess, text: str) -> None:
     poll_until(lambda: text in process.log.read_text(), what=f"{text!r} in the worker's log")
 
 
+def wait_for_status(url: str, job_id: str, status: str) -> None:
+    poll_until(lambda: view(url, job_id).status == status, what=f"{job_id} is {status}")
+
+
 # Asked to go
 
 
@@ -114,6 +120,32 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(
         assert client.scard("rq:workers") == 0
         assert client.zcard("rq:recado:beats") == 0
         assert list(client.scan_iter("rq:workers:*")) == []
+
+
+async def test_claim_that_arrives_when_the_worker_is_leaving_is_given_back_unbegun(
+    shared_valkey: ValkeyServer, redis_url: str, tmp_path: Path
+) -> None:
+    proxy = CuttingProxy(shared_valkey.port)
+    await proxy.start()
+    process = WorkerProcess(proxy.url, tmp_path / "worker.log")
+    try:
+        await asyncio.to_thread(process.wait_until_ready)
+        made = waiting("test.wait", tmp_path)
+        proxy.hold(made.id.encode())
+        (job_id,) = await asyncio.to_thread(submit, redis_url, made)
+        await asyncio.to_thread(wait_for_status, redis_url, job_id, "started")
+        process.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(wait_for_log, process, "worker_stopping")
+        proxy.release()
+
+        assert await asyncio.to_thread(process.process.wait, 30) == 0
+    finally:
+        process.end()
+        await proxy.close()
+
+    job = await asyncio.to_thread(view, redis_url, job_id)
+    assert (job.status, outcomes(job)) == ("queued", ["interrupted"])
+    assert journal(tmp_path / "journal") == []
 
 
 def test_idle_worker_leaves_at_once_without_waiting_for_its_grace(

@@ -324,10 +324,11 @@ class Worker:
         if call is None:
             assert run.refusal is not None
             return Ended.failed(run.refusal)
-        event(log, "job_started", **self._facts(run))
         try:
             if self._drain.is_set():
-                run.end_early("shutdown")
+                # Its claim was under way when we were asked to leave: it begins elsewhere.
+                return Ended("interrupted", call=call)
+            event(log, "job_started", **self._facts(run))
             return await self._runner.run(run.claimed, call, run.stop)
         except Exception as error:
             log.exception("run_failed", extra={"fields": self._facts(run)})

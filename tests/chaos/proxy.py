@@ -1,4 +1,4 @@
-"""A proxy before Valkey that cuts connections, and keeps replies to what was executed."""
+"""A proxy before Valkey that cuts connections, and loses or holds replies to what was executed."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class CuttingProxy:
         self._upstream_port = upstream_port
         self._links: set[Link] = set()
         self._server: asyncio.Server | None = None
+        self._held = b""
+        self._released = asyncio.Event()
         self.port = 0
         self.cut_count = 0
         self.lost_replies = 0
@@ -42,6 +44,7 @@ class CuttingProxy:
 
     async def close(self) -> None:
         assert self._server is not None
+        self.release()
         self._server.close()
         for link in list(self._links):
             link.end()
@@ -59,6 +62,15 @@ class CuttingProxy:
         """The next reply on each connection never arrives; the connection ends instead."""
         for link in self._links:
             link.deaf = True
+
+    def hold(self, word: bytes) -> None:
+        """Replies with the word in them wait for `release`."""
+        self._held = word
+        self._released.clear()
+
+    def release(self) -> None:
+        self._held = b""
+        self._released.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -93,6 +105,8 @@ class CuttingProxy:
                 if link.deaf and link.asked:
                     self.lost_replies += 1
                     break
+                if self._held and self._held in data:
+                    await self._released.wait()
                 link.asked = False
                 target.write(data)
                 await target.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,14 +20,14 @@ LONGEST_RUN_SECONDS = 0.4
 
 @dataclass
 class Submitters:
-    """Submit `count` jobs evenly over `seconds`, each until it is acknowledged."""
+    """Submit `rate` jobs a second, each until it is acknowledged: `count`, or until `enough`."""
 
     client: httpx2.AsyncClient
     journal: Path
-    count: int
-    seconds: float
+    rate: float
     random: Random
-    types: tuple[str, ...] = TYPES
+    count: int | None = None
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
     # The type of each acknowledged job, by id.
     acknowledged: dict[str, str] = field(default_factory=dict)
     replayed: int = 0
@@ -35,18 +36,20 @@ class Submitters:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        begin, numbers = loop.time(), iter(range(self.count))
+        begin, numbers = loop.time(), itertools.count()
 
         async def work() -> None:
             for number in numbers:
-                due = begin + self.seconds * number / self.count
-                await asyncio.sleep(max(0.0, due - loop.time()))
+                if number == self.count or self.enough.is_set():
+                    self.enough.set()
+                    return
+                await asyncio.sleep(max(0.0, begin + number / self.rate - loop.time()))
                 await self._submit(number)
 
         await asyncio.gather(*(work() for _ in range(CLIENTS)))
 
     async def _submit(self, number: int) -> None:
-        job_type = self.random.choice(self.types)
+        job_type = self.random.choice(TYPES)
         seconds = round(self.random.uniform(0, LONGEST_RUN_SECONDS), 3)
         body: dict[str, Any] = {
             "type": job_type,
