@@ -107,8 +107,12 @@ def redis_url(shared_valkey: ValkeyServer) -> str:
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Valkey of the test's own, to be killed and started again."""
-    server = ValkeyServer(tmp_path)
+    """A Valkey of the test's own, to be killed and started again.
+
+    With `everysec` it puts its writes off, for two seconds at most, while the disk is busy, and
+    a kill loses them.
+    """
+    server = ValkeyServer(tmp_path, "--appendfsync", "always")
     server.start()
     yield server
     server.kill()
