@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,8 @@ import pytest
 
 from tests.chaos.stage import Stage, deploy, report, sentence, stage
 from tests.chaos.submitters import Submitters
+from tests.conftest import ValkeyServer
+from tests.harness import draft, submit, wait_for_journal, worker
 
 DEPLOYS = int(os.environ.get("DEPLOYS", "100"))
 JOBS_A_SECOND = 30.0
@@ -20,6 +23,8 @@ READY_SECONDS = 30.0
 LOAD_SECONDS = 0.3
 # Clients can submit nothing while the one web process changes: not each time.
 WEB_EVERY = 10
+# When a platform sends SIGKILL after SIGTERM.
+PLATFORM_SECONDS = 30.0
 
 
 async def deploy_again_and_again(made: Stage) -> None:
@@ -31,6 +36,22 @@ async def deploy_again_and_again(made: Stage) -> None:
         await asyncio.sleep(LOAD_SECONDS)
         await deploy(made, WORKERS, web=number % WEB_EVERY == 0)
         made.played["deploy everything"] += 1
+
+
+@pytest.mark.slow
+def test_worker_is_gone_30_seconds_after_sigterm_beside_a_redis_that_hangs(
+    valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    assert valkey.process is not None
+    with worker(valkey.url, tmp_path) as process:  # with the grace that is the default
+        params = {"gate": str(tmp_path / "never"), "journal": str(tmp_path / "journal")}
+        submit(valkey.url, draft("test.wait", **params), draft("test.wait_process", **params))
+        wait_for_journal(tmp_path / "journal", "began", 2)
+        valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            assert process.stop(seconds=PLATFORM_SECONDS) == 0
+        finally:
+            valkey.process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.slow

@@ -262,6 +262,17 @@ def test_coroutine_that_swallows_its_cancellation_does_not_keep_the_worker(
     assert outcomes(view(redis_url, job_id)) == ["interrupted"]
 
 
+def test_worker_whose_loop_is_blocked_is_gone_soon_after_its_grace(
+    redis_url: str, tmp_path: Path
+) -> None:
+    made = draft("test.block", journal=str(tmp_path / "journal"), seconds=600)
+    with worker(redis_url, tmp_path, "--grace", "0") as process:
+        submit(redis_url, made)
+        wait_for_journal(tmp_path / "journal", "began")
+
+        assert process.stop() == -signal.SIGALRM
+
+
 # Frozen
 
 

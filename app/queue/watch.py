@@ -22,6 +22,8 @@ from app.logs import event
 
 log = logging.getLogger("recado.worker")
 
+# Not SIGALRM: that one ends a worker which does not leave in time, and nobody may handle it.
+INTERRUPT = signal.SIGVTALRM
 LOOK_SECONDS = 0.05
 # The loop's own timer comes first, where the loop gets its turn.
 SLACK_SECONDS = 0.05
@@ -49,7 +51,7 @@ class LoopWatch(threading.Thread):
         self._over = False
 
     def start(self) -> None:
-        signal.signal(signal.SIGALRM, self._interrupt)
+        signal.signal(INTERRUPT, self._interrupt)
         super().start()
 
     def stop(self) -> None:
@@ -79,7 +81,7 @@ class LoopWatch(threading.Thread):
                 if not self._watched:  # nothing came in between
                     self._some.wait()
             elif self._overdue() is not None and self._is_stuck():
-                signal.pthread_kill(main, signal.SIGALRM)
+                signal.pthread_kill(main, INTERRUPT)
             time.sleep(LOOK_SECONDS)
 
     def _is_stuck(self) -> bool:
