@@ -31,11 +31,20 @@ from app.http.lookup import Lookup
 from app.http.middleware import Edge, RequestIdFilter
 from app.http.named_files import NamedFiles
 from app.http.openapi import OpenApi
-from app.http.ports import Control, RateLimiter, Reader, Submitter, UploadRecords, Watcher
+from app.http.ports import (
+    Control,
+    RateLimiter,
+    Reader,
+    Submitter,
+    SuppressionRecords,
+    UploadRecords,
+    Watcher,
+)
 from app.http.queues import Queues
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
+from app.http.suppressions import Suppressions
 from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.http.waiting import Closing
@@ -47,6 +56,7 @@ from app.queue.file_keeper import FileKeeper
 from app.queue.rates import RateLimiter as QueueRateLimiter
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.submitting import Submitter as QueueSubmitter
+from app.queue.suppressions import SuppressionList
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
 from app.queue.uploads import UploadRecords as QueueUploadRecords
@@ -87,6 +97,7 @@ class Parts:
     catalog: Catalog
     storage: Storage
     uploads: UploadRecords
+    suppressions: SuppressionRecords
     limiter: RateLimiter | None = None
     closing: Closing = field(default_factory=Closing)
     ping_seconds: float = PING_SECONDS
@@ -148,6 +159,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         ),
         artifacts=artifacts,
         templates=Templates(),
+        suppressions=Suppressions(parts.suppressions),
         health=Health(parts.views, parts.catalog.queues(), links),
         openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
     )  # fmt: skip
@@ -206,7 +218,7 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         settings,
         Parts(
             PokingSubmitter(submitter, upkeep), views, control, watcher, catalog, storage,
-            uploads, limiter, closing,
+            uploads, SuppressionList(client, reachability), limiter, closing,
         ),
         beside=beside,
         lifespan=_lifespan(

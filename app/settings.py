@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.keyring import ApiKey, Keyring
 from app.storage import folder_of
 from jobs.email.addresses import AddressError, parse_address
+from jobs.email.mail_server import MailServer
 
 SETTINGS_FAULT_STATUS = 2
 # In the data folder while bin/dev runs: where its Valkey and its mail catcher listen.
@@ -74,6 +75,9 @@ class Settings(BaseSettings):
     retention_failed_seconds: Annotated[int, Field(ge=0)] = 30 * 24 * 3600
     smtp_connections: Annotated[int, Field(ge=1, le=1000)] = 64
     smtp_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    smtp_domain_connections: Annotated[int, Field(ge=1, le=1000)] = 56
+    smtp_domain_rate: str | None = None
+    suppression_seconds: Annotated[int, Field(ge=0, le=10 * 366 * 24 * 3600)] = 30 * 24 * 3600
     session_seconds: Annotated[int, Field(ge=60)] = 12 * 3600
 
     @field_validator("job_modules", "cors_origins", mode="before")
@@ -106,9 +110,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_smtp_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            parts = _require_scheme(value, {"smtp", "smtps"})
-            if not parts.hostname:
-                raise ValueError("names no host: smtp://user:password@host:587")
+            _check_mail_servers(value.get_secret_value())
         return value
 
     @field_validator("storage_url")
@@ -139,13 +141,13 @@ class Settings(BaseSettings):
             raise ValueError("names no host: https://jobs.example.com")
         return value.rstrip("/")
 
-    @field_validator("rate_limit")
+    @field_validator("rate_limit", "smtp_domain_rate")
     @classmethod
-    def _check_rate_limit(cls, value: str | None) -> str | None:
+    def _check_rate(cls, value: str | None) -> str | None:
         if value is None or value.lower() == "off":
             return None
         if re.fullmatch(r"[1-9]\d{0,8}/[1-9]\d{0,5}", value) is None:
-            raise ValueError("must be requests/seconds, like 100/60, or off")
+            raise ValueError("must be so many/seconds, like 100/60, or off")
         return value
 
     @field_validator("secret_key")
@@ -179,10 +181,12 @@ class Settings(BaseSettings):
     @property
     def rate(self) -> tuple[int, int] | None:
         """Requests, and the seconds in which a key may send so many; None: any number."""
-        if self.rate_limit is None:
-            return None
-        requests, _, seconds = self.rate_limit.partition("/")
-        return int(requests), int(seconds)
+        return _rate(self.rate_limit)
+
+    @property
+    def domain_rate(self) -> tuple[int, int] | None:
+        """E-mails, and the seconds in which a worker may begin so many to one domain."""
+        return _rate(self.smtp_domain_rate)
 
     @property
     def mail_server_url(self) -> str | None:
@@ -298,6 +302,13 @@ def _read(overrides: dict[str, Any]) -> tuple[Settings, list[str]]:
         overrides = overrides | {name: _default(name) for name in names}
 
 
+def _rate(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    count, _, seconds = text.partition("/")
+    return int(count), int(seconds)
+
+
 def _default(name: str) -> Any:
     return Settings.model_fields[name].get_default()
 
@@ -340,6 +351,15 @@ def _describe(fault: Any) -> str:
     names = [str(part).upper() for part in fault["loc"][:1]]
     message = str(fault["msg"]).removeprefix("Value error, ")
     return f"{names[0]}: {message}" if names else message
+
+
+def _check_mail_servers(urls: str) -> None:
+    try:
+        MailServer.parse_all(urls)
+    except ValueError as error:
+        # What urlsplit says may have a part of the password in it.
+        said = str(error) if "mail server" in str(error) or "tls" in str(error) else ""
+        raise ValueError(said or "must be smtp://user:password@host:587 or smtps://…") from None
 
 
 def _require_scheme(value: SecretStr, schemes: set[str]) -> Any:

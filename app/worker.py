@@ -128,6 +128,8 @@ def _mail(settings: Settings) -> MailSender:
         settings.mail_server_url,
         connections=settings.smtp_connections,
         timeout_seconds=settings.smtp_timeout_seconds,
+        domain_limit=settings.smtp_domain_connections,
+        domain_rate=settings.domain_rate,
     )
 
 
@@ -153,6 +155,7 @@ def _options(
         retention_seconds=settings.retention_finished_seconds,
         failure_retention_seconds=settings.retention_failed_seconds,
         params_defaults=_params_defaults(settings),
+        suppression_seconds=settings.suppression_seconds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,24 +32,59 @@ class Artifact:
 class MailSender(Protocol):
     """What `context.mail` can do; the worker's is an SMTP pool, a test's a plain object."""
 
-    async def send(self, email: OutgoingEmail) -> dict[str, Any]:
+    async def send(
+        self,
+        email: OutgoingEmail,
+        before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+    ) -> dict[str, Any]:
         """Hand over one e-mail. Returns the result documented for `email.send`.
 
-        Raises PermanentError when every recipient was refused for good, RetryLater when
-        trying again may help.
+        `before_handover` is called with the recipients to whom it is about to go; should it
+        raise, none of them gets it. Raises PermanentError when every recipient was refused for
+        good, RetryLater when trying again may help.
         """
         ...
+
+
+class Suppressions(Protocol):
+    """What `context.suppressions` can do: addresses that were refused for good, remembered."""
+
+    async def among(self, addresses: Sequence[str]) -> set[str]:
+        """Which of these are remembered."""
+        ...
+
+    async def add(self, address: str, code: int, reply: str) -> None:
+        """Remember one, for as long as the service's settings say."""
+        ...
+
+
+class NoSuppressions:
+    """Remembers nothing: in a child process, a test."""
+
+    async def among(self, addresses: Sequence[str]) -> set[str]:
+        return set()
+
+    async def add(self, address: str, code: int, reply: str) -> None:
+        """Forgotten."""
 
 
 class NoMail:
     """Stands in where no mail server is configured or reachable: a child process, a test."""
 
-    async def send(self, email: OutgoingEmail) -> dict[str, Any]:
+    async def send(
+        self,
+        email: OutgoingEmail,
+        before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+    ) -> dict[str, Any]:
         raise RuntimeError("this context has no mail sender; only `async def` jobs get one")
 
 
 def _ignore_progress(current: float, total: float | None, unit: str, message: str) -> None:
     """A run that nobody watches."""
+
+
+async def _keep_nothing(result: Any) -> None:
+    """A run that nobody would go on with."""
 
 
 @dataclass(slots=True)
@@ -58,9 +93,9 @@ class JobContext:
 
     `attempt` counts runs from 1. `recovered` is true when an earlier run was interrupted
     or its worker died, so that part of the work may have been done already.
-    `timeout_seconds` is what this run may take; `previous_result` is the `result` that the
-    last failed run left with its JobError. Every field has a default: a job function is
-    tested by calling it with `JobContext()`.
+    `timeout_seconds` is what this run may take; `previous_result` is the `result` that an
+    earlier run left with its JobError or by `save`. Every field has a default: a job function
+    is tested by calling it with `JobContext()`.
     """
 
     job_id: str = "0" * 20
@@ -73,6 +108,8 @@ class JobContext:
     previous_result: Any = None
     mail: MailSender = field(default_factory=NoMail)
     files: Files = field(default_factory=NoFiles)
+    suppressions: Suppressions = field(default_factory=NoSuppressions)
+    save_result: Callable[[Any], Awaitable[None]] = _keep_nothing
     report_progress: Callable[[float, float | None, str, str], None] = _ignore_progress
     artifacts_folder: str | None = None
     artifacts: list[Artifact] = field(default_factory=list)
@@ -86,6 +123,12 @@ class JobContext:
     ) -> None:
         """Tell watchers how far the run is. Cheap; may be called for every row."""
         self.report_progress(current, total, unit, message)
+
+    async def save(self, result: Any) -> None:
+        """Keep what has been done so far: `previous_result` of the next run, should this one be
+        cut short. Returns when Redis has it; raises when the job is another worker's by now.
+        Only in `async def` jobs; elsewhere nothing is kept."""
+        await self.save_result(result)
 
     def new_artifact(self, name: str, content_type: str = "application/octet-stream") -> Path:
         """Where to write a file that is to stay with the job, for clients to download.

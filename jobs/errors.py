@@ -25,7 +25,12 @@ class PermanentError(JobError):
 
 
 class RetryLater(JobError):  # noqa: N818 - reads as what it does: raise RetryLater(...)
-    """Trying again may help. `delay_seconds` replaces the backoff for this one attempt."""
+    """Trying again may help. `delay_seconds` replaces the backoff for this one attempt.
+
+    `uses_attempt` False: the run does not count, however often it ends so; the wait should
+    have an end. `pauses_queue`: what is wrong would stop every job of the queue, so that none
+    is begun until an operator resumes it or the worker finds it mended.
+    """
 
     default_code = "retry"
 
@@ -36,6 +41,10 @@ class RetryLater(JobError):  # noqa: N818 - reads as what it does: raise RetryLa
         code: str | None = None,
         result: Any = None,
         delay_seconds: float | None = None,
+        uses_attempt: bool = True,
+        pauses_queue: bool = False,
     ) -> None:
         super().__init__(message, code=code, result=result)
         self.delay_seconds = delay_seconds
+        self.uses_attempt = uses_attempt
+        self.pauses_queue = pauses_queue

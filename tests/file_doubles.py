@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.queue.errors import QueueUnavailableError
-from app.queue.records import Upload
+from app.queue.records import Suppression, SuppressionPage, Upload
 
 
 @dataclass
@@ -50,6 +50,19 @@ class MemoryUploads:
     def _fail(self, method: str) -> None:
         if method in self.fails_on:
             raise QueueUnavailableError("Redis does not answer", retry_after_seconds=7)
+
+
+class NoSuppressed:
+    """Keeps to `app.http.ports.SuppressionRecords`, and has none."""
+
+    async def page(self, limit: int, cursor: str | None) -> SuppressionPage:
+        return SuppressionPage([], None)
+
+    async def find(self, address: str) -> Suppression | None:
+        return None
+
+    async def remove(self, address: str) -> bool:
+        return False
 
 
 @contextmanager

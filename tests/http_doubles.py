@@ -46,7 +46,7 @@ from app.settings import Settings
 from app.storage import Storage, UnsupportedStorage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
-from tests.file_doubles import MemoryUploads
+from tests.file_doubles import MemoryUploads, NoSuppressed
 
 HOST = "http://localhost"
 Heard = asyncio.Queue[Event | None]
@@ -388,6 +388,7 @@ def app_over(
             catalog=catalog if catalog is not None else load_catalog(),
             storage=storage if storage is not None else UnsupportedStorage("memory:"),
             uploads=uploads if uploads is not None else MemoryUploads(),
+            suppressions=NoSuppressed(),
             closing=closing if closing is not None else Closing(),
             ping_seconds=ping_seconds,
         ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 DEADLINE_SECONDS = 15.0
-EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8")
+EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8", "PIPELINING")
 
 
 class Cut:
@@ -68,9 +68,14 @@ class SmtpServer:
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         users: dict[str, str] | None = None,
+        reply_seconds: float = 0.0,
     ) -> None:
         self.extensions = list(extensions)
         self.users = users
+        # How long a client waits for a reply.
+        self.reply_seconds = reply_seconds
+        # An e-mail whose last reply is withheld counts as taken all the same.
+        self.takes_silently = False
         self.mails: list[Mail] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -78,6 +83,8 @@ class SmtpServer:
         self.peak = 0
         self.signed_in: list[str] = []
         self.secured = 0
+        # How often a client had nothing to do but to wait for a reply.
+        self.waits = 0
         self._tls = tls
         self._implicit_tls = implicit_tls
         self._rules: list[_Rule] = []
@@ -90,6 +97,9 @@ class SmtpServer:
     def on(self, prefix: str, action: Action, *, times: int | None = 1) -> None:
         """Answer the next `times` commands that begin so with `action`; None: all of them."""
         self._rules.append(_Rule(prefix.upper(), action, times))
+
+    def forget_rules(self) -> None:
+        self._rules.clear()
 
     @property
     def port(self) -> int:
@@ -222,16 +232,27 @@ class _Session:
             self.writer.transport.abort()
             return False
         if isinstance(action, Silence):
+            if effect is not None and self.server.takes_silently:
+                effect()
             return True
         self.reply = usual if action is None else action
         if effect is not None and self.replied_well:
             effect()
+        await self._travel()
         self.writer.write(self.reply.encode() + b"\r\n")
         await self.writer.drain()
         if self.reply.startswith("421"):
             self.writer.close()
             return False
         return True
+
+    async def _travel(self) -> None:
+        """The client waits for the last of the commands that it sent together."""
+        if self.reader._buffer:  # type: ignore[attr-defined]
+            return
+        self.server.waits += 1
+        if self.server.reply_seconds:
+            await asyncio.sleep(self.server.reply_seconds)
 
     @property
     def replied_well(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.email import smtp
+from jobs.email import server_pool as smtp
 from jobs.errors import PermanentError, RetryLater
 from tests.email_pool import outgoing, pool_for, statuses
 from tests.smtp_server import Action, Cut, Hold, Silence, SmtpServer

@@ -66,7 +66,10 @@ async def test_refused_recipient_does_not_hold_up_the_others(server: SmtpServer)
     assert server.mails[0].recipients == ["ana@example.org"]
 
 
-async def test_all_recipients_refused_is_permanent(server: SmtpServer) -> None:
+@pytest.mark.parametrize("is_pipelined", [True, False])
+async def test_all_recipients_refused_is_permanent(server: SmtpServer, is_pipelined: bool) -> None:
+    if not is_pipelined:
+        server.extensions.remove("PIPELINING")
     server.on("RCPT", "550 5.1.1 <ana@example.org>: unknown here", times=None)
     async with pool_for(server) as pool:
         with pytest.raises(PermanentError) as caught:
@@ -79,7 +82,8 @@ async def test_all_recipients_refused_is_permanent(server: SmtpServer) -> None:
     }
     assert "550 5.1.1" in str(caught.value)
     assert "ana@example.org" not in str(caught.value)
-    assert "DATA" not in server.commands
+    assert ("DATA" in server.commands) == is_pipelined
+    assert server.mails == []
 
 
 @pytest.mark.parametrize("step", ["MAIL", "DATA", "."])

@@ -19,6 +19,7 @@ from app.main import Parts, create_app
 from app.queue.control import Control
 from app.queue.events import Watcher
 from app.queue.submitting import Submitter
+from app.queue.suppressions import SuppressionList
 from app.storage import UnsupportedStorage
 from jobs import catalog
 from tests.file_doubles import MemoryUploads
@@ -69,6 +70,7 @@ async def web_scene_on(
             transitions=submitter, views=heart.views, control=control, watcher=watcher,
             catalog=catalog.load([JOB_MODULES]), storage=UnsupportedStorage("memory:"),
             uploads=MemoryUploads(),
+            suppressions=SuppressionList(heart.client, heart.reachability),
         )  # fmt: skip
         app = create_app(settings_with(keys), parts)
         hearing = asyncio.create_task(watcher.run())

@@ -49,7 +49,7 @@ class JobList:
         given = request.query_params
         faults: list[Fault] = []
         wanted = read_filter(given, acting_key(request), faults)
-        limit = _read_limit(given.get("limit"), faults)
+        limit = read_limit(given.get("limit"), faults)
         cursor = given.get("cursor")
         if faults:
             raise InvalidRequestError(faults)
@@ -118,7 +118,8 @@ def _read_time(name: str, given: Mapping[str, str], faults: list[Fault]) -> date
         return None
 
 
-def _read_limit(text: str | None, faults: list[Fault]) -> int:
+def read_limit(text: str | None, faults: list[Fault]) -> int:
+    """How many a page may have; adds to `faults`."""
     if text is None:
         return DEFAULT_LIMIT
     if _LIMIT.fullmatch(text) is None or not 1 <= int(text) <= MAX_LIMIT:

@@ -136,7 +136,8 @@ def operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Operatio
         if isinstance(route, Route) and isinstance(route.app, Resource):
             for method, operation in route.app.operations.items():
                 if method != "HEAD" and route.path not in UNDESCRIBED:
-                    yield method, route.path, operation
+                    # A converter is Starlette's: `{address:path}`.
+                    yield method, route.path.replace(":path}", "}"), operation
 
 
 class _ProblemReplies:

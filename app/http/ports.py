@@ -18,6 +18,8 @@ from app.queue.records import (
     KeptAnswer,
     Page,
     Replay,
+    Suppression,
+    SuppressionPage,
     Upload,
 )
 
@@ -167,6 +169,23 @@ class UploadRecords(Protocol):
 
     async def retire(self, upload_id: str, now: datetime) -> bool:
         """True: jobs still need it, so it is only hidden, and goes when they are done."""
+        ...
+
+
+class SuppressionRecords(Protocol):
+    """Addresses that were refused for good. `app.queue.suppressions.SuppressionList`.
+
+    Every method raises QueueUnavailableError when Redis cannot be asked.
+    """
+
+    async def page(self, limit: int, cursor: str | None) -> SuppressionPage:
+        """The latest first. Raises BadCursorError."""
+        ...
+
+    async def find(self, address: str) -> Suppression | None: ...
+
+    async def remove(self, address: str) -> bool:
+        """False: it was not there."""
         ...
 
 

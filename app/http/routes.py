@@ -19,12 +19,15 @@ from app.http.openapi import OpenApi
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
+from app.http.suppressions import PARAMETERS as SUPPRESSION_PARAMETERS
+from app.http.suppressions import Suppressions
 from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.keyring import Scope
 
 SUBMIT: tuple[Scope, ...] = ("submit",)
 ANY_KEY: tuple[Scope, ...] = ("submit", "read", "operate")
+SEE_ALL: tuple[Scope, ...] = ("read", "operate")
 OPERATE: tuple[Scope, ...] = ("operate",)
 OPEN: tuple[Scope, ...] = ()
 
@@ -41,6 +44,7 @@ class Endpoints:
     uploads: Uploads
     artifacts: Artifacts
     templates: Templates
+    suppressions: Suppressions
     health: Health
     openapi: OpenApi
 
@@ -52,6 +56,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     health, openapi = endpoints.health, endpoints.openapi
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
     templates = endpoints.templates
+    suppressions = endpoints.suppressions
 
     def large(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, SUBMIT, max_body_bytes)
@@ -85,6 +90,12 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/templates/{name}/preview", authority, post=watching(templates.preview)),
         resource("/v1/queues/{name}/pause",  authority, post=operating(queues.pause)),
         resource("/v1/queues/{name}/resume", authority, post=operating(queues.resume)),
+        resource("/v1/suppressions",         authority,
+                 get=Operation(suppressions.show, SEE_ALL,
+                               parameters=frozenset(SUPPRESSION_PARAMETERS))),
+        # An address may have a slash in it.
+        resource("/v1/suppressions/{address:path}", authority,
+                 delete=operating(suppressions.delete)),
         resource("/v1/job-types",            authority, get=watching(jobs.types)),
         resource("/openapi.json",            authority, get=free(openapi.show)),
         resource("/docs",                    authority, get=free(docs.page)),

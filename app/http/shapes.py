@@ -344,6 +344,23 @@ class QueueState(Shape):
     paused: bool
 
 
+class Suppression(Shape):
+    """An address that a mail server refused for good: nothing is sent to it until then."""
+
+    address: str
+    since: datetime | None
+    until: datetime
+    code: Annotated[int | None, Field(description="The server's reply code.")]
+    reply: str | None
+
+
+class SuppressionPage(Shape):
+    """Suppressed addresses, the latest first."""
+
+    data: list[Suppression]
+    next_cursor: str | None
+
+
 class ShownJobType(Shape):
     """A kind of work, its defaults, and the JSON Schema of its params."""
 

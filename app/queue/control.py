@@ -44,6 +44,10 @@ class Control:
     async def resume(self, queue: str, by: str) -> None:
         await self._act("resume", queue, by)
 
+    async def mend(self, *codes: str) -> None:
+        """Queues that paused themselves for an error of such a code go on."""
+        await self._act("mend", ",".join(codes), "")
+
     async def paused_queues(self) -> list[str]:
         found = await ask(self._client.smembers(keys.PAUSED), self._reachability)
         return sorted(name.decode() for name in found)

@@ -19,6 +19,11 @@ BROKEN = f"{OURS}broken:"
 # Ids of jobs that must start before a time, by that time.
 EXPIRES = f"{OURS}expires"
 PAUSED = f"{OURS}paused"
+# By queue, the error for which it has paused itself; of an operator's pause there is none.
+PAUSED_WHY = f"{OURS}paused_why"
+# Addresses that were refused for good, by the ms when that is forgotten; and what was said.
+SUPPRESSED = f"{OURS}suppressed"
+SUPPRESSIONS = f"{OURS}suppressions"
 # Ids of uploads, by the time when they expire.
 UPLOADS = f"{OURS}uploads"
 INDEX = f"{OURS}i:"

@@ -118,17 +118,23 @@ def _after_error(
         asked = stock_delay(call)
         if wait is not None and asked is not None and failure.delay_seconds is None:
             wait = asked
-        if wait is not None and call.retries_left:
+        if wait is not None and call.retries_left and failure.uses_attempt:
             retries_left = str(call.retries_left - 1)
     if wait is None:
         return _failed(claimed, failure, call, limits)
     return Outcome(
-        claimed.id, claimed.execution, claimed.queue, "retry",
+        claimed.id, claimed.execution, claimed.queue, _again(failure),
         ttl_seconds=-1,
         delay_seconds=wait,
         retries_left=retries_left,
         **_texts(claimed, failure, call),
     )  # fmt: skip
+
+
+def _again(failure: Failure) -> Literal["retry", "postponed", "blocked"]:
+    if failure.pauses_queue:
+        return "blocked"
+    return "retry" if failure.uses_attempt else "postponed"
 
 
 def _failed(

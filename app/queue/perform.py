@@ -69,6 +69,8 @@ def describe_error(error: BaseException, job_type: JobType | None = None) -> dic
         "class": _encodable(type(error).__qualname__),
         "permanent": isinstance(error, PermanentError),
         "delay_seconds": _delay(error.delay_seconds) if isinstance(error, RetryLater) else None,
+        "uses_attempt": getattr(error, "uses_attempt", True) is not False,
+        "pauses_queue": getattr(error, "pauses_queue", False) is True,
         "result": result,
         "traceback": format_traceback(error),
         "place": _place(error, job_type),

@@ -290,6 +290,25 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppression:
+    """An address that a server refused for good; None: what Redis has of it cannot be read."""
+
+    address: str
+    since: datetime | None
+    until: datetime
+    code: int | None
+    reply: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionPage:
+    """Suppressed addresses, the latest first. `next_cursor` None: there are no more."""
+
+    data: list[Suppression]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """A file that a client has sent, as it stands in Redis; its bytes are in storage."""
 

@@ -25,6 +25,8 @@ class Failure:
     result: object = None
     # Where in the job's own code, as fingerprints.py has it; empty where no frame tells.
     place: str = ""
+    uses_attempt: bool = True
+    pauses_queue: bool = False
 
     @classmethod
     def of(cls, error: BaseException, job_type: JobType | None = None) -> Failure:
@@ -43,6 +45,8 @@ class Failure:
             delay_seconds=frame.get("delay_seconds"),
             result=frame.get("result"),
             place=str(frame.get("place") or ""),
+            uses_attempt=bool(frame.get("uses_attempt", True)),
+            pauses_queue=bool(frame.get("pauses_queue")),
         )
 
 
@@ -57,9 +61,12 @@ def wait_seconds(
     """Seconds until the next attempt, or None: the job has failed for good.
 
     `failures_before` counts earlier runs that ended by the job's own error or time-out;
-    interrupted and abandoned ones do not use up attempts. `random` gives 0 ≤ x < 1.
+    interrupted and abandoned ones do not use up attempts, nor does one that says so.
+    `random` gives 0 ≤ x < 1.
     """
-    if not failure.retryable or failures_before + 1 >= max_attempts:
+    if not failure.retryable:
+        return None
+    if failure.uses_attempt and failures_before + 1 >= max_attempts:
         return None
     if failure.delay_seconds is not None:
         return max(0.0, failure.delay_seconds)

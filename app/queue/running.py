@@ -20,10 +20,11 @@ from app.queue.outcomes import Ended
 from app.queue.perform import check_result, validate
 from app.queue.progress import ProgressReporter
 from app.queue.retry import Failure
+from app.queue.saving import ResultKeeper
 from app.queue.transitions import Claimed
 from app.queue.watch import HeldTooLongError, LoopWatch
 from app.storage import StorageError
-from jobs.context import Artifact, JobContext, MailSender
+from jobs.context import Artifact, JobContext, MailSender, Suppressions
 from jobs.errors import PermanentError
 from jobs.files import Files
 
@@ -43,10 +44,12 @@ class Runner:
     def __init__(
         self,
         mail: MailSender,
-        files: Files,
         children: Children,
         defaults: dict[str, Any],
         *,
+        files: Files,
+        suppressions: Suppressions,
+        saver: ResultKeeper,
         workspace: Workspace,
         artifacts: ArtifactKeeper,
         progress: ProgressReporter,
@@ -54,6 +57,8 @@ class Runner:
     ) -> None:
         self._mail = mail
         self._files = files
+        self._suppressions = suppressions
+        self._saver = saver
         self._watch = watch
         self._progress = progress
         self._children = children
@@ -124,6 +129,8 @@ class Runner:
                 **context_fields(claimed, call, folder),
                 mail=self._mail,
                 files=self._files,
+                suppressions=self._suppressions,
+                save_result=partial(self._saver.save, claimed),
                 report_progress=partial(self._progress.note, claimed),
             )
             function = call.job_type.function

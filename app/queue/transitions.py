@@ -101,7 +101,11 @@ class Outcome:
     id: str
     execution: str
     queue: str
-    kind: Literal["finished", "retry", "failed", "stopped", "interrupted", "abandoned"]
+    # `postponed` is a retry that does not count; `blocked` one that pauses its queue besides.
+    kind: Literal[
+        "finished", "retry", "postponed", "blocked", "failed", "stopped", "interrupted",
+        "abandoned",
+    ]  # fmt: skip
     ttl_seconds: int
     delay_seconds: float = 0.0
     return_value: bytes = b""

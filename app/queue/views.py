@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ class Views:
         self.jobs = self._lists.jobs
         self.batch = self._lists.batch
         self._looked_at = -WARNINGS_SECONDS
-        self._looking: asyncio.Task[tuple[list[LiveWorker], set[str]]] | None = None
+        self._looking: asyncio.Task[tuple[list[LiveWorker], dict[str, str]]] | None = None
 
     async def job(self, job_id: str) -> JobView | None:
         """The job, or None when there is none of that id."""
@@ -81,7 +82,7 @@ class Views:
             return [error.reason]
         served = {queue for worker in live for queue in worker.queues}
         reasons += [_nobody_listens(queue) for queue in queues if queue not in served]
-        reasons += [_is_paused(queue) for queue in sorted(paused)]
+        reasons += [_is_paused(queue, paused[queue]) for queue in sorted(paused)]
         faults = {worker.mail_fault for worker in live if worker.mail_fault}
         reasons += sorted(f"the mail server: {fault}" for fault in faults)
         return reasons
@@ -89,12 +90,12 @@ class Views:
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. At most a second old."""
         live, paused = await self._capacity()
-        warnings = [_is_paused(queue)] if queue in paused else []
+        warnings = [_is_paused(queue, paused[queue])] if queue in paused else []
         if not any(queue in worker.queues for worker in live):
             warnings.append(_nobody_listens(queue))
         return warnings
 
-    async def _capacity(self) -> tuple[list[LiveWorker], set[str]]:
+    async def _capacity(self) -> tuple[list[LiveWorker], dict[str, str]]:
         """One look serves everybody who asks meanwhile, and for a while after."""
         now = time.monotonic()
         is_old = now - self._looked_at > WARNINGS_SECONDS
@@ -105,7 +106,7 @@ class Views:
             return self._looking.result()
         return await asyncio.shield(self._looking)
 
-    async def _look(self) -> tuple[list[LiveWorker], set[str]]:
+    async def _look(self) -> tuple[list[LiveWorker], dict[str, str]]:
         return await self._live_workers(), await self._paused()
 
     async def session_secret(self) -> bytes:
@@ -131,8 +132,13 @@ class Views:
                 facts |= {name: str(value) for name, value in found.items()}
         return facts
 
-    async def _paused(self) -> set[str]:
-        return {name.decode() for name in await self._ask(self._client.smembers(keys.PAUSED))}
+    async def _paused(self) -> dict[str, str]:
+        """Why, by queue; nothing where an operator did it."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.smembers(keys.PAUSED)
+            pipeline.hgetall(keys.PAUSED_WHY)
+            paused, why = await self._ask(pipeline.execute())
+        return {name.decode(): _cause(why.get(name)) for name in paused}
 
     async def _live_workers(self) -> list[LiveWorker]:
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -176,5 +182,13 @@ def _nobody_listens(queue: str) -> str:
     return f"no live worker listens to queue {queue}"
 
 
-def _is_paused(queue: str) -> str:
-    return f"queue {queue} is paused"
+def _is_paused(queue: str, why: str) -> str:
+    return f"queue {queue} is paused" + (f" by itself: {why}" if why else "")
+
+
+def _cause(error: bytes | None) -> str:
+    try:
+        found = json.loads(error or b"{}")
+        return f"{found['code']}: {found['message']}"
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -22,13 +22,18 @@ from app.queue.beat import Beat, Heart, Held
 from app.queue.children import Children
 from app.queue.claimed import read_call
 from app.queue.connection import Lane, Reachability, end_tasks
+from app.queue.control import Control
+from app.queue.errors import QueueUnavailableError
 from app.queue.hearing import Hearing
 from app.queue.identity import worker_facts, worker_name
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.progress import ProgressReporter
+from app.queue.records import split_queue_name
 from app.queue.retry import Failure
 from app.queue.running import Runner
 from app.queue.runs import Run, Runs
+from app.queue.saving import ResultKeeper
+from app.queue.suppressions import RunSuppressions
 from app.queue.transitions import Caretaker, Claim, Claimed, WorkerTransitions
 from app.queue.turns import Turns
 from app.queue.upkeep import Upkeep
@@ -46,6 +51,12 @@ POLL_SECONDS = 0.125
 LONGEST_POLL_SECONDS = 1.0
 # How often the mail server is asked whether it lets us in; `/readyz` tells what it said.
 PROBE_SECONDS = 30.0
+# When a queue has paused itself, for the first time; then each time twice as long.
+FIRST_PROBE_SECONDS = 2.0
+# What a mail server that lets us in has mended.
+MAIL_FAULTS = ("smtp_auth", "smtp_tls")
+# Outcomes after which the job waits for another run.
+AGAIN = ("retry", "postponed", "blocked")
 # To hear out a claim that is under way when we are asked to leave.
 CLAIM_SECONDS = 2.0
 # After the grace: for ending what runs, and telling Redis.
@@ -71,6 +82,7 @@ class WorkerOptions:
     retention_seconds: int
     failure_retention_seconds: int
     params_defaults: dict[str, Any] = field(default_factory=dict)
+    suppression_seconds: int = 0
 
 
 class Worker:
@@ -103,8 +115,14 @@ class Worker:
         )
         self._progress = ProgressReporter(Lane(client, self._reachability), self.name)
         self._watch = LoopWatch()
+        self._saver = ResultKeeper(client, self._reachability, self.name)
+        self._suppressions = RunSuppressions(
+            client, self._reachability, options.suppression_seconds
+        )
+        self._control = Control(client, self._reachability)
         self._runner = Runner(
-            mail, files, children, options.params_defaults,
+            mail, children, options.params_defaults,
+            files=files, suppressions=self._suppressions, saver=self._saver,
             workspace=workspace, artifacts=artifacts, progress=self._progress, watch=self._watch,
         )  # fmt: skip
         self._upkeep = Upkeep(
@@ -127,6 +145,7 @@ class Worker:
         self._grace_until = math.inf
         self._probe_mail = probe_mail
         self._mail_report = ""
+        self._probe_soon = asyncio.Event()
         self._hearing = Hearing(
             client, self._reachability, self.name, self._runs, self._turns.names,
             look=self._look.set, tend=self._upkeep.poke, shut_down=self.request_stop,
@@ -201,7 +220,8 @@ class Worker:
             async with asyncio.timeout(DEATH_SECONDS):
                 await self._transitions.death()
         await self._transitions.aclose()
-        await self._progress.aclose()
+        for part in (self._progress, self._saver, self._suppressions, self._control):
+            await part.aclose()
         self._children.close()
         event(log, "worker_stopped", worker=self.name)
 
@@ -314,8 +334,10 @@ class Worker:
                       error=type(error).__name__)  # fmt: skip
                 return
         self._runs.remove(run)
-        if outcome is not None and outcome.kind == "retry":
+        if outcome is not None and outcome.kind in AGAIN:
             self._upkeep.poke()
+        if outcome is not None and outcome.kind == "blocked" and answer == "done":
+            self._tell_of_pause(run, ended)
         self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
 
     async def _perform(self, run: Run) -> Ended:
@@ -347,7 +369,7 @@ class Worker:
         }
 
     def _log_end(self, run: Run, ended: Ended, kind: str, answer: str) -> None:
-        names = {"retry": "job_retry_scheduled", "abandoned": "job_recovered"}
+        names = dict.fromkeys(AGAIN, "job_retry_scheduled") | {"abandoned": "job_recovered"}
         name = names.get(kind, f"job_{kind}") if answer == "done" else "job_outcome_late"
         seconds = asyncio.get_running_loop().time() - run.started
         failure = ended.failure
@@ -385,11 +407,31 @@ class Worker:
         self._runs.end_early("lost", lambda run: run.claimed.composite in lost)
         self._runs.end_early("requested", lambda run: run.claimed.composite in stop)
 
+    def _tell_of_pause(self, run: Run, ended: Ended) -> None:
+        """Its queue has paused itself: look soon, and ever less often, whether it may go on."""
+        if not self._probe_soon.is_set():
+            queue, _ = split_queue_name(run.claimed.queue)
+            code = ended.failure.code if ended.failure else None
+            event(log, "queue_paused_itself", logging.ERROR, queue=queue, code=code)
+        self._probe_soon.set()
+
     async def _watch_mail_server(self) -> None:
+        pause = PROBE_SECONDS
         while self._probe_mail is not None:
             report = await self._probe_mail() or ""
             if bool(report) != bool(self._mail_report):
                 name = "mail_server_unreachable" if report else "mail_server_back"
                 event(log, name, logging.WARNING if report else logging.INFO)
             self._mail_report = report
-            await asyncio.sleep(PROBE_SECONDS)
+            if not report:
+                with contextlib.suppress(QueueUnavailableError):
+                    await self._control.mend(*MAIL_FAULTS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._probe_soon.wait()
+            if self._probe_soon.is_set():
+                self._probe_soon.clear()
+                pause = FIRST_PROBE_SECONDS
+                await asyncio.sleep(pause)
+            else:
+                pause = min(pause * 2, PROBE_SECONDS)

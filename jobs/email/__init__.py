@@ -24,7 +24,7 @@ async def send(params: EmailParams, context: JobContext) -> dict[str, Any]:
     email = build(params, context.job_id, datetime.now(UTC), attached)
     if context.dry_run:
         return await _describe(email)
-    return await send_to_remaining(email, context.previous_result, context.mail)
+    return await send_to_remaining(email, context, once=params.is_sent_once)
 
 
 async def _describe(email: OutgoingEmail) -> dict[str, Any]:

@@ -2,42 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from jobs.context import MailSender
+from jobs.context import JobContext
 from jobs.email.message import OutgoingEmail
 from jobs.errors import PermanentError, RetryLater
 
+SUPPRESSED = "suppressed"
 _OPEN = {"pending", "unknown"}
 
 
 async def send_to_remaining(
-    email: OutgoingEmail, previous_result: Any, mail: MailSender
+    email: OutgoingEmail, context: JobContext, *, once: bool = False
 ) -> dict[str, Any]:
     """Send to the recipients that the last attempt's result leaves open; tell of all.
 
-    Raises what `mail.send` raises, its `result` completed by what was settled before.
+    `once`: never again to those who may have got it. Raises what `mail.send` raises, its
+    `result` completed by what was settled before; PermanentError `delivery_unknown` and
+    `suppressed` besides.
     """
-    settled = _settled(previous_result, email.message_id)
-    remaining = tuple(address for address in email.recipients if address not in settled)
+    settled = _settled(context.previous_result, email.message_id, once=once)
+    remaining = [address for address in email.recipients if address not in settled]
+    suppressed = await context.suppressions.among(remaining) if remaining else set()
+    settled |= {address: _suppressed(address) for address in suppressed}
+    remaining = [address for address in remaining if address not in suppressed]
     if not remaining:
-        return _complete(email, settled, previous_result)
+        return _checked(_complete(email, settled, context.previous_result), once=once)
+
+    async def mark(addresses: list[str]) -> None:
+        """Until the reply is known, nobody could tell whether these got it."""
+        marked.update(addresses)
+        unknown = [_unknown(address) for address in email.recipients if address in marked]
+        await context.save(_complete(email, settled, {"recipients": unknown}))
+
+    marked: set[str] = set()
+    rest = replace(email, recipients=tuple(remaining))
     try:
-        result = await mail.send(replace(email, recipients=remaining))
+        result = await context.mail.send(rest, mark if once else None)
     except RetryLater as error:
-        error.result = _complete(email, settled, error.result)
+        await _remember(context, error.result)
+        error.result = merged = _complete(email, settled, error.result)
+        if once and not any(each["status"] == "pending" for each in merged["recipients"]):
+            raise _delivery_unknown(merged) from error
         raise
     except PermanentError as error:
+        await _remember(context, error.result)
         error.result = merged = _complete(email, settled, error.result)
-        if error.code == "smtp_permanent" and _any_accepted(merged):
-            return merged
+        if error.code == "smtp_permanent" and _statuses(merged) & {"accepted", "unknown"}:
+            return _checked(merged, once=once)
         raise
-    return _complete(email, settled, result)
+    await _remember(context, result)
+    return _checked(_complete(email, settled, result), once=once)
 
 
-def _settled(previous_result: Any, message_id: str) -> dict[str, dict[str, Any]]:
+def _checked(result: dict[str, Any], *, once: bool) -> dict[str, Any]:
+    """The result of a job that has nothing left to do, or why it has failed all the same."""
+    statuses = _statuses(result)
+    if once and "unknown" in statuses:
+        raise _delivery_unknown(result)
+    if statuses == {"refused"} and all(
+        each["reply"] == SUPPRESSED for each in result["recipients"]
+    ):
+        raise PermanentError(
+            "every recipient was refused for good before, and is suppressed",
+            code=SUPPRESSED,
+            result=result,
+        )
+    if statuses == {"refused"}:
+        raise PermanentError(
+            "every recipient is refused for good", code="smtp_permanent", result=result
+        )
+    return result
+
+
+def _delivery_unknown(result: dict[str, Any]) -> PermanentError:
+    return PermanentError(
+        "whether the mail was taken is not known, and it is to be sent once at most",
+        code="delivery_unknown",
+        result=result,
+    )
+
+
+async def _remember(context: JobContext, result: Any) -> None:
+    """Those of whom the server has just said that there is no such mailbox."""
+    gone = result.get("no_mailbox", ()) if isinstance(result, dict) else ()
+    for each in _recipients(result):
+        if each["address"] in gone:
+            await context.suppressions.add(each["address"], each["code"], each["reply"])
+
+
+def _suppressed(address: str) -> dict[str, Any]:
+    return {"address": address, "status": "refused", "code": None, "reply": SUPPRESSED}
+
+
+def _unknown(address: str) -> dict[str, Any]:
+    return {"address": address, "status": "unknown", "code": None, "reply": None}
+
+
+def _statuses(result: dict[str, Any]) -> set[str]:
+    return {each["status"] for each in result["recipients"]}
+
+
+def _settled(previous_result: Any, message_id: str, *, once: bool) -> dict[str, dict[str, Any]]:
     """What needs no further attempt, by address.
 
     A refusal is for good while others are still open. When nothing is open the job had
@@ -46,8 +113,9 @@ def _settled(previous_result: Any, message_id: str) -> dict[str, dict[str, Any]]
     recipients = _recipients(previous_result)
     if not recipients or previous_result.get("message_id") != message_id:
         return {}
-    is_under_way = any(recipient["status"] in _OPEN for recipient in recipients)
-    final = {"accepted", "refused"} if is_under_way else {"accepted"}
+    final = {"accepted", "unknown"} if once else {"accepted"}
+    if any(recipient["status"] in _OPEN for recipient in recipients):
+        final |= {"refused"}
     return {
         recipient["address"]: recipient for recipient in recipients if recipient["status"] in final
     }
@@ -57,7 +125,7 @@ def _complete(
     email: OutgoingEmail, settled: dict[str, dict[str, Any]], result: Any
 ) -> dict[str, Any]:
     """The result of all attempts so far, in the order of the envelope."""
-    latest = settled | {recipient["address"]: recipient for recipient in _recipients(result)}
+    latest = {recipient["address"]: recipient for recipient in _recipients(result)} | settled
     return {
         "message_id": email.message_id,
         "recipients": [latest[address] for address in email.recipients if address in latest],
@@ -77,8 +145,3 @@ def _recipients(result: Any) -> list[dict[str, Any]]:
         and isinstance(recipient.get("address"), str)
         and isinstance(recipient.get("status"), str)
     ]
-
-
-def _any_accepted(result: dict[str, Any]) -> bool:
-    recipients: Iterable[dict[str, Any]] = result["recipients"]
-    return any(recipient["status"] == "accepted" for recipient in recipients)

@@ -13,11 +13,12 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 import aiosmtplib
 
+from jobs.email.delivery import Delivery
 from jobs.email.mail_server import MailServer
+from jobs.email.meaning import fault_of_ours
 from jobs.email.message import OutgoingEmail
 from jobs.email.mime import FileChangedError
 from jobs.email.replies import (
@@ -34,23 +35,6 @@ CHUNK_OCTETS = 256 * 1024
 QUIT_SECONDS = 1.0
 _LINE_DOT = re.compile(rb"(?m)^\.")
 _UNFIT_FOR_A_COMMAND = re.compile(rb"[\x00-\x20\x7f<>]")
-
-
-@dataclass(slots=True)
-class Delivery:
-    """How far one e-mail got. A reply of None: nothing final is known of that recipient."""
-
-    email: OutgoingEmail
-    replies: list[Reply | None] = field(init=False)
-    begun: bool = False  # the server has taken MAIL FROM
-    handed_over: bool = False  # the end of the message is on its way
-
-    def __post_init__(self) -> None:
-        self.replies = [None] * len(self.email.recipients)
-
-    def settle(self, reply: Reply) -> None:
-        """This reply is for every recipient that has none of its own."""
-        self.replies = [own if own is not None else reply for own in self.replies]
 
 
 class Connection:
@@ -90,6 +74,22 @@ class Connection:
     def supports(self, extension: str) -> bool:
         return extension in self._extensions
 
+    def check(self, email: OutgoingEmail) -> None:
+        """Raises SmtpTroubleError for a mail that this server says it cannot take."""
+        if email.needs_smtputf8 and not self.supports("smtputf8"):
+            raise SmtpTroubleError(
+                "smtp_utf8_unsupported",
+                "an address has letters beyond ASCII and the mail server has no SMTPUTF8",
+                permanent=True,
+            )
+        size, most = email.size_bytes, self._extensions.get("size", "").strip()
+        if most.isdecimal() and 0 < int(most) < size:
+            raise SmtpTroubleError(
+                "smtp_permanent",
+                f"the mail has {size} bytes, and the mail server takes {int(most)}",
+                permanent=True,
+            )
+
     async def deliver(self, delivery: Delivery) -> None:
         """Hold the dialogue of one e-mail and note each reply in `delivery`.
 
@@ -116,37 +116,76 @@ class Connection:
         self._transport.abort()
 
     async def _hold_dialogue(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
-        if self._needs_reset:
-            await self._reset(limit)
-        reply = await self._ask(self._mail_command(delivery.email), limit)
-        # Until the end of the message is taken, the server may hold half an envelope.
-        self._needs_reset = True
-        if not reply.is_success:
-            delivery.settle(reply)
+        if self.supports("pipelining"):
+            data = await self._converse_at_once(delivery, limit)
+        else:
+            data = await self._converse(delivery, limit)
+        if data is None:
             return
-        delivery.begun = True
-        await self._name_recipients(delivery, limit)
+        if data.code != 354:
+            if data.code < 400:
+                raise ConnectionLostError(f"the mail server answered {data.code} to DATA")
+            delivery.settle(data)
+            return
         if None not in delivery.replies:
+            # RFC 2920 section 3.1: it would take a mail for nobody. It gets an empty one.
+            await self._ask(b".", limit)
             return
-        reply = await self._ask(b"DATA", limit)
-        if reply.code != 354:
-            if reply.code < 400:
-                raise ConnectionLostError(f"the mail server answered {reply.code} to DATA")
-            delivery.settle(reply)
-            return
+        if delivery.before_handover is not None:
+            await delivery.before_handover(delivery.open_recipients)
         await self._send_source(delivery, limit)
         reply = await self._next_reply(limit)
         delivery.settle(reply)
         self._needs_reset = not reply.is_success
 
-    async def _name_recipients(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
+    async def _converse(self, delivery: Delivery, limit: asyncio.Timeout) -> Reply | None:
+        """One command at a time. The reply to DATA; None when it was not worth asking."""
+        if self._needs_reset:
+            self._check_reset(await self._ask(b"RSET", limit))
+        reply = await self._ask(self._mail_command(delivery.email), limit)
+        if not self._may_name_recipients(reply, delivery):
+            return None
         for index, address in enumerate(delivery.email.recipients):
-            reply = await self._ask(b"RCPT TO:<%s>" % _wire_address(address), limit)
-            if reply.code == SERVICE_CLOSING:
-                delivery.settle(reply)
-                return
-            if not reply.is_success:
-                delivery.replies[index] = reply
+            reply = await self._ask(_rcpt_command(address), limit)
+            if not delivery.take_recipient(index, reply):
+                return None
+        return await self._ask(b"DATA", limit) if None in delivery.replies else None
+
+    async def _converse_at_once(self, delivery: Delivery, limit: asyncio.Timeout) -> Reply | None:
+        """RFC 2920: everything up to DATA in one go, then as many replies as commands."""
+        commands = [b"RSET"] if self._needs_reset else []
+        commands.append(self._mail_command(delivery.email))
+        commands += [_rcpt_command(address) for address in delivery.email.recipients]
+        commands.append(b"DATA\r\n")
+        self._stream.send(b"\r\n".join(commands))
+        if self._needs_reset:
+            self._check_reset(await self._next_reply(limit))
+        taken = self._may_name_recipients(await self._next_reply(limit), delivery)
+        for index in range(len(delivery.email.recipients)):
+            if self._closing:
+                return None
+            reply = await self._next_reply(limit)
+            # Those of a mail that was not taken only say so again.
+            if taken and not delivery.take_recipient(index, reply):
+                return None
+        return None if self._closing else await self._next_reply(limit)
+
+    def _may_name_recipients(self, reply: Reply, delivery: Delivery) -> bool:
+        # Until the end of the message is taken, the server may hold half an envelope.
+        self._needs_reset = True
+        if reply.is_success:
+            delivery.begun = True
+            return True
+        trouble = fault_of_ours(reply)
+        if trouble is not None:
+            raise trouble
+        delivery.settle(reply)
+        return False
+
+    def _check_reset(self, reply: Reply) -> None:
+        if not reply.is_success:
+            raise ConnectionLostError(f"the mail server answered {reply.code} to RSET")
+        self._needs_reset = False
 
     async def _send_source(self, delivery: Delivery, limit: asyncio.Timeout) -> None:
         email = delivery.email
@@ -172,12 +211,6 @@ class Connection:
             raise SmtpTroubleError(error.code, str(error), permanent=permanent) from error
         except FileChangedError as error:
             raise SmtpTroubleError("file_missing", str(error), permanent=True) from error
-
-    async def _reset(self, limit: asyncio.Timeout) -> None:
-        reply = await self._ask(b"RSET", limit)
-        if not reply.is_success:
-            raise ConnectionLostError(f"the mail server answered {reply.code} to RSET")
-        self._needs_reset = False
 
     async def _ask(self, command: bytes, limit: asyncio.Timeout) -> Reply:
         self._stream.send(command + b"\r\n")
@@ -320,6 +353,10 @@ def _own_name() -> str:
     name = socket.gethostname()
     is_full_name = "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name) is not None
     return name if is_full_name else "[127.0.0.1]"
+
+
+def _rcpt_command(address: str) -> bytes:
+    return b"RCPT TO:<%s>" % _wire_address(address)
 
 
 def _wire_address(address: str) -> bytes:

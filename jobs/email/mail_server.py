@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 # implicit: TLS from the first octet. offered: STARTTLS when the server offers it.
 Security = Literal["implicit", "required", "offered", "none"]
+# A password may have a comma of its own.
+_BETWEEN = re.compile(r",(?=\s*smtps?://)")
 SMTPS_PORT, SUBMISSION_PORT, RELAY_PORT = 465, 587, 25
 
 
@@ -23,6 +26,11 @@ class MailServer:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse_all(cls, urls: str) -> list[MailServer]:
+        """One or several with commas between them, the first choice first."""
+        return [cls.parse(url.strip()) for url in _BETWEEN.split(urls)]
 
     @classmethod
     def parse(cls, url: str) -> MailServer:

@@ -33,6 +33,11 @@ class SmtpTroubleError(Exception):
         self.code = code
         self.permanent = permanent
 
+    @property
+    def is_ours(self) -> bool:
+        """How we come is at fault: no mail will go this way until somebody mends it."""
+        return self.code in {"smtp_auth", "smtp_tls"}
+
 
 class ConnectionLostError(SmtpTroubleError):
     """The line is gone, or what came over it cannot be trusted any more."""

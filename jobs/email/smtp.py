@@ -1,146 +1,89 @@
-"""The SMTP pool: connections kept open between e-mails, never handed on in doubt."""
+"""The worker's `context.mail`: mail servers in order, each with connections kept open."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jobs.email.connection import Connection, Delivery, connect
+from jobs.email.courtesy import DomainTurns
+from jobs.email.delivery import Delivery
 from jobs.email.mail_server import MailServer
 from jobs.email.message import OutgoingEmail
-from jobs.email.outcome import conclude, masked
-from jobs.email.replies import ConnectionLostError, SmtpTroubleError
-
-IDLE_SECONDS = 60.0
-MAX_DELIVERIES = 100
-
-_log = logging.getLogger(__name__)
+from jobs.email.outcome import conclude, domain_of, masked
+from jobs.email.replies import SmtpTroubleError
+from jobs.email.server_pool import ServerPool
 
 
 class SmtpPool:
-    """The worker's `context.mail`. Belongs to one event loop.
+    """Belongs to one event loop. See MailSender for `send`.
 
-    At most `connections` are open at once, each opened when needed, the latest used first
-    (so that spare ones grow old and are closed). `timeout_seconds` is the wait for one
-    reply, and for opening a connection. Raises ValueError for a `url` that is none.
+    `url` names one server, or several with commas between them: each stands in for those
+    before it, while they let nobody in. `connections` and `timeout_seconds` are for each, see
+    ServerPool. Of one domain's mails at most `domain_limit` are under way at once, and
+    `domain_rate` of them begun in so many seconds; None: as many as there is room for.
+    Raises ValueError for a `url` that is none.
     """
 
-    def __init__(self, url: str, *, connections: int, timeout_seconds: float) -> None:
-        self._server = MailServer.parse(url)
-        self._slots = asyncio.Semaphore(connections)
-        self._timeout_seconds = timeout_seconds
-        self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
-        self._tls_context: ssl.SSLContext | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._is_closed = False
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        timeout_seconds: float,
+        domain_limit: int | None = None,
+        domain_rate: tuple[int, int] | None = None,
+    ) -> None:
+        self._servers = [
+            ServerPool(server, connections=connections, timeout_seconds=timeout_seconds)
+            for server in MailServer.parse_all(url)
+        ]
+        self._turns = DomainTurns(connections, domain_limit, domain_rate)
 
-    async def send(self, email: OutgoingEmail) -> dict[str, Any]:
+    async def send(
+        self,
+        email: OutgoingEmail,
+        before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+    ) -> dict[str, Any]:
         """Hand over one e-mail; see MailSender. Every recipient's reply is in the result,
         and in the `result` of a PermanentError or RetryLater."""
-        trouble: SmtpTroubleError | None = None
-        delivery = Delivery(email)
-        async with self._slots:
-            try:
-                connection = self._take_idle()
-                if connection is not None and not await self._use(connection, delivery):
-                    # It had died, or was closed, while nobody looked. Nothing was said.
-                    connection, delivery = None, Delivery(email)
-                if connection is None:
-                    await self._use(await self._connect(), delivery, is_fresh=True)
-            except SmtpTroubleError as error:
-                trouble = error
-        return conclude(delivery, trouble, str(self._server))
+        delivery = Delivery(email, before_handover)
+        async with self._turns.turn(map(domain_of, email.recipients)):
+            server, trouble = await self._deliver(delivery)
+        for address, reply in zip(email.recipients, delivery.replies, strict=True):
+            if reply is not None and reply.is_success:
+                self._turns.took(domain_of(address))
+            elif reply is not None and 400 <= reply.code < 500:
+                self._turns.put_off(domain_of(address))
+        return conclude(delivery, trouble, str(server))
 
     async def probe(self) -> str | None:
-        """What is wrong with the mail server, in words; None when it lets us in.
-
-        Takes a slot like an e-mail does; when none is free, mail is on its way and that says it.
-        """
-        if self._slots.locked():
-            return None
-        async with self._slots:
-            try:
-                self._give_back(await self._connect())
-            except SmtpTroubleError as error:
-                return masked(str(error))
-        return None
+        """What is wrong with the mail servers, in words; None when one of them lets us in."""
+        faults = []
+        for server in self._servers:
+            fault = await server.probe()
+            if fault is None:
+                return None
+            faults.append(masked(str(fault)))
+        return "; ".join(faults)
 
     async def aclose(self) -> None:
         """Close every connection; an e-mail under way is cut off and raises RetryLater."""
-        self._is_closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        closing = [connection.closed for connection in self._open]
-        for connection in self._open:
-            if connection in self._idle:
-                connection.quit()
-            else:
-                connection.abort()
-        self._idle.clear()
-        if closing:
-            await asyncio.wait(closing)
+        for server in self._servers:
+            await server.aclose()
 
-    async def _use(
-        self, connection: Connection, delivery: Delivery, *, is_fresh: bool = False
-    ) -> bool:
-        """False: the connection, used before, was dead; another may be tried."""
-        try:
-            if delivery.email.needs_smtputf8 and not connection.supports("smtputf8"):
-                raise SmtpTroubleError(
-                    "smtp_utf8_unsupported",
-                    "an address has letters beyond ASCII and the mail server has no SMTPUTF8",
-                    permanent=True,
-                )
-            await connection.deliver(delivery)
-        except ConnectionLostError:
-            if is_fresh or delivery.begun:
-                raise
-            return False
-        finally:
-            self._give_back(connection)
-        return is_fresh or delivery.begun or not connection.said_goodbye
-
-    async def _connect(self) -> Connection:
-        if self._is_closed:
-            raise ConnectionLostError("the worker is stopping")
-        if self._tls_context is None:
-            # Reading the certificates of the system takes 10-20 ms: once, not each time.
-            self._tls_context = ssl.create_default_context()
-        connection = await connect(self._server, self._tls_context, self._timeout_seconds)
-        self._open.add(connection)
-        connection.closed.add_done_callback(lambda _: self._open.discard(connection))
-        _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})
-        return connection
-
-    def _take_idle(self) -> Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable:
-                return connection
-            connection.abort()
-        return None
-
-    def _give_back(self, connection: Connection) -> None:
-        """Keep it when it is certain where the dialogue stands; else cut the line."""
-        if not connection.is_usable:
-            connection.abort()
-        elif self._is_closed or connection.deliveries >= MAX_DELIVERIES:
-            connection.quit()
-        else:
-            loop = asyncio.get_running_loop()
-            connection.idle_since = loop.time()
-            self._idle.append(connection)
-            if self._sweeper is None:
-                self._sweeper = loop.call_later(IDLE_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        # The list is in order of use: what has waited longest stands first.
-        while self._idle and loop.time() - self._idle[0].idle_since >= IDLE_SECONDS:
-            self._idle.pop(0).quit()
-        self._sweeper = None
-        if self._idle:
-            self._sweeper = loop.call_at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep)
+    async def _deliver(self, delivery: Delivery) -> tuple[ServerPool, SmtpTroubleError | None]:
+        """By the first server that takes it. Nothing is said twice: the next one is asked only
+        while nobody can have got the mail."""
+        troubles: list[SmtpTroubleError] = []
+        for server in sorted(self._servers, key=lambda each: each.is_down):
+            try:
+                await server.deliver(delivery)
+                return server, None
+            except SmtpTroubleError as error:
+                troubles.append(error)
+                if error.permanent or delivery.handed_over:
+                    return server, error
+                delivery.start_again()
+        # When one of them might still let us in, it is no fault of ours alone.
+        outside = [error for error in troubles if not error.is_ours]
+        return server, (outside or troubles)[0]

@@ -17,6 +17,7 @@ TAGS = {
     "files": "What jobs read, and what they leave behind.",
     "templates": "E-mails that are written once and filled in often.",
     "queues": "Hold them, and let them go on.",
+    "suppressions": "Addresses that were refused for good.",
     "service": "Is it up, is it ready, and what is here.",
     "problems": "What the `type` of a problem means.",
 }

@@ -114,6 +114,9 @@ PARAMETERS: dict[str, Json] = {
                       example="password_reset"),
     "slug": _path("slug", "The last part of a problem's `type`.", "^[a-z-]+$",
                   example="invalid-request"),
+    "suppressed": _path("address", "The address, percent-encoded.", "^.{3,1000}$",
+                        example="nobody@example.com"),
+    "address": _query("address", "Only this one.", type="string", minLength=1, maxLength=1000),
     "include": {
         "name": "include", "in": "query", "style": "form", "explode": False,
         "description": "What to show besides; `traceback` needs the scope `operate`.",

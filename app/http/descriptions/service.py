@@ -20,6 +20,19 @@ SERVICE: dict[tuple[str, str], Description] = {
         {200: Reply("It is not paused.", shapes.QueueState)},
         parameters=("queue_name",), problems=QUEUE, body=NO_FIELDS,
     ),
+    ("GET", "/v1/suppressions"): Description(
+        "listSuppressions", "suppressions", "List suppressed addresses",
+        "Those that a mail server refused for good (5.1.1), the latest first: e-mails to them"
+        " fail at once, as `suppressed`, until the time that stands there.",
+        {200: Reply("A page.", shapes.SuppressionPage, headers=("Link",))},
+        parameters=("address", "limit", "cursor"), problems=QUEUE,
+    ),
+    ("DELETE", "/v1/suppressions/{address}"): Description(
+        "deleteSuppression", "suppressions", "Send to an address again",
+        "The next e-mail to it goes out; a job that failed can then be retried.",
+        {204: Reply("It is not suppressed any more.")},
+        parameters=("suppressed",), problems=QUEUE,
+    ),
     ("GET", "/healthz"): Description(
         "health", "service", "Is the process up?",
         "Asks nobody else: route traffic on this one.",

@@ -1,15 +1,32 @@
 -- control: acts of clients and operators on one job or queue.
--- ARGV: prefix, act (cancel delete pause resume), job id or queue, the acting key's name
+-- ARGV: prefix, act (cancel delete pause resume mend), job id or queue, the acting key's name;
+--   `mend` takes the codes of errors, with commas between them: queues that paused themselves
+--   for one of these go on.
 -- Answer: {'none'} | {'ended', status} | {'waiting', status} | {'done'} | {'stopping'}
 local act, target, by = ARGV[2], ARGV[3], ARGV[4]
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
 if act == 'pause' or act == 'resume' then
   call(act == 'pause' and 'SADD' or 'SREM', OURS .. 'paused', target)
+  call('HDEL', OURS .. 'paused_why', target)
   if act == 'resume' then
     for _, q in ipairs({ target .. '.high', target, target .. '.low' }) do woken[q] = true end
     wake()
   end
+  return { 'done' }
+end
+
+if act == 'mend' then
+  local why = call('HGETALL', OURS .. 'paused_why')
+  for i = 1, #why, 2 do
+    local ok, error = pcall(cjson.decode, why[i + 1])
+    if ok and string.find(',' .. target .. ',', ',' .. tostring(error.code) .. ',', 1, true) then
+      call('SREM', OURS .. 'paused', why[i])
+      call('HDEL', OURS .. 'paused_why', why[i])
+      for _, q in ipairs({ why[i] .. '.high', why[i], why[i] .. '.low' }) do woken[q] = true end
+    end
+  end
+  wake()
   return { 'done' }
 end
 

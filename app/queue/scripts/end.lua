@@ -1,7 +1,8 @@
 -- end: started jobs become finished, scheduled, queued, failed or stopped, if the execution
 -- still owns the job; a late one changes nothing but the trail.
 -- ARGV: prefix, worker, seq, exc_string of a broken record, count, then 14 an outcome: id, execution,
---   queue, kind (finished retry failed stopped interrupted abandoned), delay seconds, ttl seconds,
+--   queue, kind (finished retry postponed blocked failed stopped interrupted abandoned), delay
+--   seconds, ttl seconds,
 --   return_value, exc_string, error JSON, result JSON beside an error, detail JSON, retries_left,
 --   artifacts JSON of a finished one, progress JSON that is not told yet
 -- Answer: a word an outcome: done, late, gone, broken.
@@ -48,10 +49,16 @@ function finishers.finished(id, q, o, started, job)
   end
 end
 
-function finishers.retry(id, q, o, started)
+-- What an earlier run has left stays when this one leaves nothing: it may say who has got what.
+local function keep_result(key, o)
+  if o.result ~= '' then call('HSET', key, 'x_result', o.result) end
+end
+
+-- A retry that does not use up an attempt.
+function finishers.postponed(id, q, o, started)
   local key = job_key(id)
-  call('HINCRBY', key, 'x_failures', 1)
-  call('HSET', key, 'ended_at', '', 'x_result', o.result)
+  call('HSET', key, 'ended_at', '')
+  keep_result(key, o)
   set_error(id, o.error)
   if o.retries_left ~= '' then call('HSET', key, 'retries_left', o.retries_left) end
   add_result(id, 4, worker, started, { 'exc_string', o.exc })
@@ -66,10 +73,26 @@ function finishers.retry(id, q, o, started)
   woken['@'] = true
 end
 
+function finishers.retry(id, q, o, started)
+  call('HINCRBY', job_key(id), 'x_failures', 1)
+  finishers.postponed(id, q, o, started)
+end
+
+-- What is wrong would stop every job of its queue: none is begun until that is mended. An
+-- operator's pause is left as it is.
+function finishers.blocked(id, q, o, started)
+  local base = base_queue(q)
+  if call('SADD', OURS .. 'paused', base) == 1 then
+    call('HSET', OURS .. 'paused_why', base, o.error)
+  end
+  finishers.postponed(id, q, o, started)
+end
+
 local function end_for_good(status)
   return function(id, q, o, started)
     local key = job_key(id)
-    call('HSET', key, 'status', status, 'ended_at', NOW_ISO, 'x_result', o.result)
+    call('HSET', key, 'status', status, 'ended_at', NOW_ISO)
+    keep_result(key, o)
     set_error(id, o.error)
     call('HDEL', key, 'x_next')
     if status == 'stopped' then call('HSET', key, 'x_reason', 'requested')
@@ -96,7 +119,8 @@ function finishers.abandoned(id, q, o)
   put_back(id, q, o.stopped_by)
 end
 
-local EVENTS = { retry = 'retry_scheduled', abandoned = 'recovered' }
+local EVENTS = { retry = 'retry_scheduled', postponed = 'retry_scheduled',
+  blocked = 'retry_scheduled', abandoned = 'recovered' }
 
 local function finish(o)
   local id, q, composite = o.id, o.queue, o.id .. ':' .. o.ex
@@ -116,7 +140,7 @@ local function finish(o)
   local job = call('HMGET', job_key(id), unpack(JOB))
   if not job[ORIGIN] and not has(job_key(id)) then return 'gone' end
   o.stopped_by = execution[3]
-  if o.stopped_by and (o.kind == 'retry' or o.kind == 'stopped') then
+  if o.stopped_by and (EVENTS[o.kind] == 'retry_scheduled' or o.kind == 'stopped') then
     o.kind = 'stopped' -- it was to end, and not to try again
     o.detail = cjson.encode({ reason = 'requested', by = o.stopped_by })
   end

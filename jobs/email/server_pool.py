@@ -1,0 +1,158 @@
+"""The connections to one mail server: kept open between e-mails, never handed on in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+
+from jobs.email.connection import Connection, connect
+from jobs.email.delivery import Delivery
+from jobs.email.mail_server import MailServer
+from jobs.email.replies import ConnectionLostError, SmtpTroubleError
+
+IDLE_SECONDS = 60.0
+MAX_DELIVERIES = 100
+# A server that let nobody in is asked last for so long.
+DOWN_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class ServerPool:
+    """At most `connections` are open at once, each opened when needed, the latest used first
+    (so that spare ones grow old and are closed). `timeout_seconds` is the wait for one
+    reply, and for opening a connection.
+    """
+
+    def __init__(self, server: MailServer, *, connections: int, timeout_seconds: float) -> None:
+        self._server = server
+        self._slots = asyncio.Semaphore(connections)
+        self._timeout_seconds = timeout_seconds
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._tls_context: ssl.SSLContext | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._down_until = 0.0
+
+    def __str__(self) -> str:
+        return str(self._server)
+
+    @property
+    def is_down(self) -> bool:
+        """It has just let nobody in."""
+        return asyncio.get_running_loop().time() < self._down_until
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Hand over one e-mail; every reply is in `delivery`. Raises SmtpTroubleError."""
+        async with self._slots:
+            connection = self._take_idle()
+            if connection is not None and not await self._use(connection, delivery):
+                # It had died, or was closed, while nobody looked. Nothing was said.
+                connection = None
+                delivery.start_again()
+            if connection is None:
+                await self._use(await self._connect(), delivery, is_fresh=True)
+
+    async def probe(self) -> SmtpTroubleError | None:
+        """What is wrong with the server; None when it lets us in.
+
+        Takes a slot like an e-mail does; when none is free, mail is on its way and that says it.
+        """
+        if self._slots.locked():
+            return None
+        async with self._slots:
+            try:
+                self._give_back(await self._connect())
+            except SmtpTroubleError as error:
+                return error
+        return None
+
+    async def aclose(self) -> None:
+        """Close every connection; an e-mail under way is cut off."""
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        closing = [connection.closed for connection in self._open]
+        for connection in self._open:
+            if connection in self._idle:
+                connection.quit()
+            else:
+                connection.abort()
+        self._idle.clear()
+        if closing:
+            await asyncio.wait(closing)
+
+    async def _use(
+        self, connection: Connection, delivery: Delivery, *, is_fresh: bool = False
+    ) -> bool:
+        """False: the connection, used before, was dead; another may be tried."""
+        try:
+            connection.check(delivery.email)
+            await connection.deliver(delivery)
+            await self._deliver_the_rest(connection, delivery)
+        except ConnectionLostError:
+            if is_fresh or delivery.begun:
+                raise
+            return False
+        finally:
+            self._give_back(connection)
+        return is_fresh or delivery.begun or not connection.said_goodbye
+
+    async def _deliver_the_rest(self, connection: Connection, delivery: Delivery) -> None:
+        """To those who were too many for one mail, in as many as it takes."""
+        part = delivery
+        while connection.is_usable and (more := part.beyond_the_limit()) is not None:
+            try:
+                await connection.deliver(more)
+            finally:
+                delivery.adopt(more)
+            part = more
+
+    async def _connect(self) -> Connection:
+        if self._is_closed:
+            raise ConnectionLostError("the worker is stopping")
+        if self._tls_context is None:
+            # Reading the certificates of the system takes 10-20 ms: once, not each time.
+            self._tls_context = ssl.create_default_context()
+        try:
+            connection = await connect(self._server, self._tls_context, self._timeout_seconds)
+        except SmtpTroubleError:
+            self._down_until = asyncio.get_running_loop().time() + DOWN_SECONDS
+            raise
+        self._down_until = 0.0
+        self._open.add(connection)
+        connection.closed.add_done_callback(lambda _: self._open.discard(connection))
+        _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})
+        return connection
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            connection.abort()
+        return None
+
+    def _give_back(self, connection: Connection) -> None:
+        """Keep it when it is certain where the dialogue stands; else cut the line."""
+        if not connection.is_usable:
+            connection.abort()
+        elif self._is_closed or connection.deliveries >= MAX_DELIVERIES:
+            connection.quit()
+        else:
+            loop = asyncio.get_running_loop()
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweeper = loop.call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        # The list is in order of use: what has waited longest stands first.
+        while self._idle and loop.time() - self._idle[0].idle_since >= IDLE_SECONDS:
+            self._idle.pop(0).quit()
+        self._sweeper = None
+        if self._idle:
+            self._sweeper = loop.call_at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep)
