@@ -25,10 +25,18 @@ def outgoing(*recipients: str, source: bytes = SOURCE, utf8: bool = False) -> Ou
 
 @asynccontextmanager
 async def pool_for(
-    server: SmtpServer | str, *, connections: int = 4, timeout_seconds: float = 15.0
+    server: SmtpServer | str,
+    *,
+    connections: int = 4,
+    timeout_seconds: float = 15.0,
+    domain_limit: int | None = None,
+    domain_rate: tuple[int, int] | None = None,
 ) -> AsyncIterator[SmtpPool]:
     url = server if isinstance(server, str) else server.url()
-    pool = SmtpPool(url, connections=connections, timeout_seconds=timeout_seconds)
+    pool = SmtpPool(
+        url, connections=connections, timeout_seconds=timeout_seconds, domain_limit=domain_limit,
+        domain_rate=domain_rate,
+    )  # fmt: skip
     try:
         yield pool
     finally:

@@ -76,6 +76,7 @@ class SmtpServer:
         self.reply_seconds = reply_seconds
         # An e-mail whose last reply is withheld counts as taken all the same.
         self.takes_silently = False
+        self.most_recipients: int | None = None
         self.mails: list[Mail] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -305,6 +306,9 @@ class _Session:
 
     async def do_rcpt(self, line: str) -> bool:
         usual = "250 ok" if self.sender is not None else "503 MAIL first"
+        most = self.server.most_recipients
+        if most is not None and len(self.recipients) >= most:
+            usual = "452 4.5.3 too many recipients"
         if not await self.answer("RCPT", line, usual):
             return False
         if self.replied_well:
@@ -312,7 +316,8 @@ class _Session:
         return True
 
     async def do_data(self, line: str) -> bool:
-        usual = "354 go ahead" if self.recipients else "503 RCPT first"
+        is_ready = self.sender is not None and self.recipients
+        usual = "354 go ahead" if is_ready else "503 RCPT first"
         if not await self.answer("DATA", line, usual):
             return False
         if not self.reply.startswith("354"):
