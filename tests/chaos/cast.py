@@ -44,6 +44,7 @@ class Cast:
     web_variables: dict[str, str]
     grace_seconds: float = GRACE_SECONDS
     workers: list[WorkerProcess] = field(default_factory=list)
+    started: set[Path] = field(default_factory=set)
     frozen: set[int] = field(default_factory=set)
     hits: list[Hit] = field(default_factory=list)
     leaving: list[asyncio.Task[None]] = field(default_factory=list)
@@ -61,7 +62,12 @@ class Cast:
     @property
     def ready(self) -> list[WorkerProcess]:
         """Those of them that have begun to take jobs."""
-        return [each for each in self.at_work if _has_started(each)]
+        return [each for each in self.at_work if self._has_started(each)]
+
+    def _has_started(self, worker: WorkerProcess) -> bool:
+        if worker.log not in self.started and "worker_started" in worker.log.read_text():
+            self.started.add(worker.log)
+        return worker.log in self.started
 
     def hire(self) -> WorkerProcess:
         """One more worker; every second one lives two minutes ahead."""
@@ -156,7 +162,7 @@ class Cast:
         try:
             status = await asyncio.to_thread(victim.process.wait, EXIT_SECONDS)
             # Asked before it could hear, it has gone the way of every young process.
-            if status != 0 and _has_started(victim):
+            if status != 0 and self._has_started(victim):
                 self.bad_exits.append(f"{victim.log.name}: status {status}")
         except subprocess.TimeoutExpired:
             self.bad_exits.append(f"{victim.log.name}: still there after {EXIT_SECONDS} s")
@@ -180,10 +186,6 @@ class Cast:
                     os.kill(pid, signal.SIGKILL)
         if self.web is not None:
             self.kill_web()
-
-
-def _has_started(worker: WorkerProcess) -> bool:
-    return "worker_started" in worker.log.read_text()
 
 
 def _tree(pid: int) -> list[int]:

@@ -79,8 +79,9 @@ def judge(
     types: Mapping[str, str],
     runs: Mapping[str, list[Run]],
     hits: list[Hit],
+    unattended: list[float],
 ) -> Verdict:
-    """`jobs` and `types` are those acknowledged."""
+    """`jobs` and `types` are those acknowledged; a recovery counts while somebody attends."""
     verdict = Verdict(acknowledged=len(jobs))
     for job_id in runs.keys() - jobs.keys():
         verdict.blame(job_id, "ran and was never acknowledged")
@@ -91,7 +92,7 @@ def judge(
         verdict.ended += 1
         _judge_end(verdict, job, types[job_id])
         _judge_runs(verdict, job, runs.get(job_id, []))
-        _judge_interruptions(verdict, job, runs.get(job_id, []), hits)
+        _judge_interruptions(verdict, job, runs.get(job_id, []), hits, unattended)
     return verdict
 
 
@@ -117,7 +118,9 @@ def _judge_runs(verdict: Verdict, job: Any, runs: list[Run]) -> None:
         verdict.blame(job["id"], f"runs that no attempt tells of: {dict(began)}")
 
 
-def _judge_interruptions(verdict: Verdict, job: Any, runs: list[Run], hits: list[Hit]) -> None:
+def _judge_interruptions(
+    verdict: Verdict, job: Any, runs: list[Run], hits: list[Hit], unattended: list[float]
+) -> None:
     """Whatever was cut short was hit, and went on soon."""
     pids = {run.attempt: run.pid for run in runs}
     attempts = job["attempts"]
@@ -135,7 +138,9 @@ def _judge_interruptions(verdict: Verdict, job: Any, runs: list[Run], hits: list
         if hit.kind == "asked to leave" and hit.left_at is not None:
             since = min(hit.left_at, _seconds(attempt["ended_at"]))  # it had its grace
         if number + 1 < len(attempts):
-            verdict.recoveries.append(_seconds(attempts[number + 1]["started_at"]) - since)
+            again = _seconds(attempts[number + 1]["started_at"])
+            attended = max((at for at in unattended if since < at < again), default=since)
+            verdict.recoveries.append(again - attended)
 
 
 def _hit_on(processes: set[int | None], attempt: Any, hits: list[Hit]) -> Hit | None:

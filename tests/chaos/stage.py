@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 import httpx2
 import redis
+import redis.asyncio as async_redis
 
+from app.queue.transitions import SILENCE_SECONDS
 from tests.chaos.cast import Cast
 from tests.chaos.judge import ENDED, Verdict, fetch, judge, leftovers, read_journal
 from tests.chaos.proxy import CuttingProxy
@@ -23,6 +26,7 @@ from tests.http_doubles import bearer, key
 MODULES = "tests.chaos.jobs"
 OPEN_SECONDS = 20.0
 END_SECONDS = 60.0
+WATCH_SECONDS = 0.1
 
 
 @dataclass
@@ -36,10 +40,30 @@ class Stage:
     folder: Path
     played: Counter[str] = field(default_factory=Counter)
     freezing: list[asyncio.Task[None]] = field(default_factory=list)
+    # When nobody was there who could have taken over.
+    unattended: list[float] = field(default_factory=list)
 
     @property
     def journal(self) -> Path:
         return self.folder / "journal"
+
+    async def watch(self) -> None:
+        """Notes for as long as it runs when no worker was at work.
+
+        And when Redis found that nobody had looked for half a silence: as it cannot tell who
+        was alive meanwhile, it counts from there. A loaded machine takes long to start anybody.
+        """
+        looked_ms = 0
+        async with async_redis.Redis(port=self.valkey.port) as client:
+            while True:
+                if not self.cast.ready:
+                    self.unattended.append(time.time())
+                with suppress(redis.RedisError):
+                    latest_ms = int(await client.get("rq:recado:recovered_at") or 0)
+                    if looked_ms and latest_ms - looked_ms > SILENCE_SECONDS / 2 * 1000:
+                        self.unattended.append(latest_ms / 1000)
+                    looked_ms = latest_ms
+                await asyncio.sleep(WATCH_SECONDS)
 
     async def wait_until_open(self) -> None:
         async with asyncio.timeout(OPEN_SECONDS):
@@ -92,7 +116,12 @@ async def stage(folder: Path, random: Random, grace_seconds: float = 1.0) -> Asy
             cast.open_web()
             cast.hire_up_to(2)
             await made.wait_until_open()
-            yield made
+            watching = asyncio.create_task(made.watch())
+            try:
+                yield made
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
     finally:
         cast.end()
         await proxy.close()
@@ -117,7 +146,8 @@ async def sentence(stage: Stage, submitters: Submitters) -> Verdict:
     await stage.wait_until_open()
     jobs = await fetch(stage.client, submitters.acknowledged)
     await stage.cast.see_all_off()
-    verdict = judge(jobs, submitters.acknowledged, read_journal(stage.journal), stage.cast.hits)
+    runs = read_journal(stage.journal)
+    verdict = judge(jobs, submitters.acknowledged, runs, stage.cast.hits, stage.unattended)
     verdict.faults += submitters.refused + stage.cast.bad_exits
     verdict.faults += leftovers(stage.valkey.url, submitters.acknowledged)
     return verdict
@@ -133,5 +163,6 @@ def report(stage: Stage, submitters: Submitters, verdict: Verdict) -> None:
         f" lost {verdict.acknowledged - verdict.ended}\n"
         f"interrupted {verdict.interrupted} jobs, run again {verdict.run_again} times,"
         f" slowest recovery {verdict.slowest_recovery:.1f} s,"
-        f" slowest exit {stage.cast.slowest_exit:.1f} s"
+        f" slowest exit {stage.cast.slowest_exit:.1f} s,"
+        f" nobody at work for {len(stage.unattended) * WATCH_SECONDS:.0f} s"
     )
