@@ -2,6 +2,34 @@
 
 from typing import Any
 
+# What `error.code` says of our own job types and of the worker; other types add their own.
+CODES = {
+    "error": "an exception that is no JobError",
+    "permanent": "trying again cannot help",
+    "retry": "trying again may help",
+    "timeout": "it took longer than its `timeout`",
+    "abandoned": "its worker died each time that it ran",
+    "killed": "its process was killed, or ended by itself",
+    "killed_memory": "it took more memory than it may",
+    "stopped": "somebody asked to stop it",
+    "invalid_params": "its params do not fit the job type any more",
+    "unregistered_type": "no job type of that name is registered",
+    "unsupported_stock_feature": "a stock producer asked for what this worker does not do",
+    "broken_record": "its record cannot be read",
+    "bad_result": "its result is not JSON, or too large",
+    "bad_artifact": "an artifact is missing, too large or one too many",
+    "file_missing": "a file that it names is gone",
+    "storage_unavailable": "the storage does not answer",
+    "smtp_permanent": "the mail server refused the mail, or every recipient, for good",
+    "smtp_temporary": "the mail server takes the mail later",
+    "smtp_timeout": "the mail server did not answer in time",
+    "smtp_unreachable": "the mail server cannot be reached",
+    "smtp_auth": "the mail server does not accept user and password",
+    "smtp_tls": "no TLS with the mail server",
+    "attachments_too_large": "the attachments are larger together than a mail may be",
+    "bad_text": "a text of the mail cannot be encoded",
+}
+
 
 class JobError(Exception):
     """Base of the two below; any other exception of a job counts as worth a retry.

@@ -11,6 +11,7 @@ from app.queue.packing import pack
 from app.queue.records import JobDraft
 from app.queue.transitions import Outcome
 from tests.model_state import (
+    DAY,
     ENDED,
     FAILED,
     HORIZON,
@@ -467,7 +468,8 @@ class Model(State):
         else:
             job.failures += 1
         self.flags.add(f"rq:results:{job.id}")
-        self.end_in_failed(job, outcome.ttl_seconds)
+        kept = DAY if job.ttl is None else job.ttl
+        self.end_in_failed(job, kept if kind == "stopped" else outcome.ttl_seconds)
 
     # Clients and operators.
 

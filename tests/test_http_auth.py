@@ -74,7 +74,10 @@ class TestWithKeys:
 
         assert response.status_code == 401
 
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/problems", "/problems/not-found"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/healthz", "/readyz", "/problems", "/problems/not-found", "/openapi.json", "/docs"],
+    )
     async def test_some_paths_are_open_to_all(self, keyed: httpx2.AsyncClient, path: str) -> None:
         assert (await keyed.get(path)).status_code == 200
 

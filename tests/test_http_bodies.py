@@ -37,6 +37,7 @@ async def client(queue: MemoryQueue) -> AsyncIterator[httpx2.AsyncClient]:
         b"", b" ", b"{", b"{}{}", b"{'a': 1}", b'{"a": 1,}', b"[NaN]", b"[Infinity]",
         b"[1e999]", b'{"a": {"b": [1, -1e999]}}', b'"\xff\xfe"', b'"\\ud800"', b"\xef\xbb\xbf{}",
         b'{"type": "log.write", "params": {"message": "\xc3"}}', b"[" * 2000, b'{"a":' * 400,
+        b'{"a": "\x00"}', b'\x00{}',
     ],
 )  # fmt: skip
 async def test_body_that_is_not_json_is_400(

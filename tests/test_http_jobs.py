@@ -12,6 +12,7 @@ import pytest
 from app.queue.records import Attempt, JobError, JobView
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
+IN_TWO_YEARS = (datetime.now(UTC) + timedelta(days=730)).isoformat()
 LOG = {"type": "log.write", "params": {"message": "hello"}}
 FIELDS = {
     "id", "type", "queue", "status", "priority", "attempt", "max_attempts", "created_at",
@@ -138,6 +139,7 @@ class TestSubmitting:
             ({"scheduled_at": "2030-01-01"}, "/options/scheduled_at"),
             ({"scheduled_at": "2030-13-01T00:00:00Z"}, "/options/scheduled_at"),
             ({"scheduled_at": 1900000000}, "/options/scheduled_at"),
+            ({"scheduled_at": IN_TWO_YEARS}, "/options/scheduled_at"),
             ({"scheduled_at": "9999-12-31T23:59:59-23:59"}, "/options/scheduled_at"),
             ({"priority": "urgent"}, "/options/priority"),
             ({"max_attempts": 0}, "/options/max_attempts"),

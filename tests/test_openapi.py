@@ -21,6 +21,7 @@ from app.http.problems import TYPES
 from app.http.resources import Operation
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
+from jobs.errors import CODES
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 from tests.running_service import RunningService, running_service
 
@@ -30,6 +31,14 @@ UNSAID = {
     "location", "retry-after", "etag", "link", "www-authenticate", "idempotency-replayed",
     "preference-applied", "ratelimit", "ratelimit-policy", "content-range",
 }  # fmt: skip
+
+
+# How our code says an error code.
+_SAID = re.compile(
+    r"""(?:\bcode ?= ?|default_code = |Failure\(\s*|TroubleError\(\s*|"code": """
+    r"""|^(?:MISSING|UNAVAILABLE) = )["']([a-z]+(?:_[a-z]+)*)["']""",
+    re.MULTILINE,
+)
 
 
 async def document_of(app: Starlette) -> dict[str, Any]:
@@ -345,3 +354,15 @@ def closed(value: Any) -> Any:
     if isinstance(value.get("properties"), dict) and value.get("type") == "object":
         result.setdefault("additionalProperties", False)
     return result
+
+
+def test_error_codes_are_documented(document: dict[str, Any]) -> None:
+    """Each that our code says, in its usual ways of saying it, and no other."""
+    said = set()
+    for path in [*ROOT.glob("app/**/*.py"), *ROOT.glob("jobs/**/*.py"), *ROOT.glob("app/**/*.lua")]:
+        said |= set(_SAID.findall(path.read_text()))
+    shown = document["components"]["schemas"]["JobError"]["properties"]["code"]["description"]
+    described = set(re.findall(r"`(\w+)`:", shown))
+
+    assert len(said) > 15
+    assert described == said == set(CODES)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.queue.records import Priority, Status
+from jobs.errors import CODES
 
 JobId = Annotated[
     str,
@@ -63,8 +64,9 @@ class JobError(Shape):
     code: Annotated[
         str,
         Field(
-            description="A stable word: `timeout`, `abandoned`, `killed_memory`,"
-            " `smtp_permanent`, `error` …",
+            description="A stable word; job types of a deployment's own may add to these: "
+            + "; ".join(f"`{code}`: {meaning}" for code, meaning in CODES.items())
+            + ".",
             examples=["smtp_permanent"],
         ),
     ]

@@ -147,7 +147,11 @@ def _failed(
 ) -> Outcome:
     return Outcome(
         claimed.id, claimed.execution, claimed.queue, kind,
-        ttl_seconds=claimed.number("failure_ttl", limits.failure_retention_seconds),
+        ttl_seconds=(
+            claimed.number("failure_ttl", limits.failure_retention_seconds)
+            if kind == "failed"
+            else claimed.number("result_ttl", limits.retention_seconds)
+        ),
         **_texts(claimed, failure, call),
     )  # fmt: skip
 

@@ -17,8 +17,10 @@ local released, let_go = {}, {}
 
 -- Read once for each outcome: LEAVING, and what else a job leaves behind when it has finished.
 local JOB = { unpack(LEAVING) }
-for _, name in ipairs({ 'x_trail', 'x_result', 'x_next', 'dependency_id' }) do JOB[#JOB + 1] = name end
-local ORIGIN, TRAIL, RESULT, NEXT, PARENT = 3, 6, 7, 8, 9
+for _, name in ipairs({ 'x_trail', 'x_result', 'x_next', 'dependency_id', 'result_ttl' }) do
+  JOB[#JOB + 1] = name
+end
+local ORIGIN, TRAIL, RESULT, NEXT, PARENT, TTL = 3, 6, 7, 8, 9, 10
 
 local finishers = {}
 
@@ -144,6 +146,8 @@ local function finish(o)
     o.kind = 'stopped' -- it was to end, and not to try again
     o.detail = cjson.encode({ reason = 'requested', by = o.stopped_by })
   end
+  -- Kept as long as a canceled one: somebody wanted it so, and no operator has to look at it.
+  if o.kind == 'stopped' then o.ttl = tonumber(job[TTL] or '') or ENDLESS end
   if o.progress ~= '' then job[TRAIL] = note_progress(id, o.progress) end
   if o.kind ~= 'finished' then note(id, EVENTS[o.kind] or o.kind, o.detail) end
   finishers[o.kind](id, q, o, { o.ex, execution[2] }, job)
