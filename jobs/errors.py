@@ -26,6 +26,9 @@ CODES = {
     "smtp_unreachable": "the mail server cannot be reached",
     "smtp_auth": "the mail server does not accept user and password",
     "smtp_tls": "no TLS with the mail server",
+    "delivery_unknown": "whether the mail was taken is not known, and it is sent once at most",
+    "domain_busy": "enough mail is on its way to that domain",
+    "run_lost": "another run has taken over",
     "attachments_too_large": "the attachments are larger together than a mail may be",
     "bad_text": "a text of the mail cannot be encoded",
 }
