@@ -181,10 +181,11 @@ def _broken_of(model: State, job: Job) -> Iterator[str]:
         "queued": "queue", "rate_limited": "waits", "scheduled": "scheduled",
         "deferred": "deferred", "started": "runs",
     }.get(job.status or "")  # fmt: skip
-    if wanted is not None and places != [wanted]:
+    allowed = [[wanted]] if wanted is not None else [[], ["forgotten"]]
+    if wanted == "runs":
+        allowed.append(["forgotten"])
+    if places not in allowed:
         yield f"{job.id} is {job.status}, and in {places}"
-    if wanted is None and places:
-        yield f"{job.id} is {job.status}, and still in {places}"
     attempts = [word for word in job.trail if word.startswith("started")]
     if attempts != [f"started {number}" for number in range(1, job.attempt + 1)]:
         yield f"{job.id} began {attempts}, and is at attempt {job.attempt}"
@@ -210,9 +211,16 @@ def _places(model: State, job_id: str) -> Iterator[str]:
         if kind == "wip":
             for composite, until in scores.items():
                 if composite.partition(":")[0] == job_id:
-                    # Past its horizon the record is forgotten first, and upkeep comes for the rest.
-                    is_known = composite in model.executions or until <= model.now + 1
-                    yield "runs" if is_known else "wip"
+                    if composite in model.executions:
+                        yield "runs"
+                    else:
+                        # Past its horizon the record goes first; upkeep comes for the rest, or
+                        # its worker's next beat.
+                        is_held = any(
+                            composite in model.sets.get(f"rq:worker:{name}:executions", {})
+                            for name in model.scores.get("rq:recado:beats", {})
+                        )
+                        yield "forgotten" if until <= model.now + 1 or is_held else "wip"
 
 
 def _broken_counts(model: State) -> Iterator[str]:

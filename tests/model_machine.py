@@ -14,7 +14,7 @@ from tests.model_play import BUDGETS, SECOND, Kind, Play, Player
 from tests.model_world import World
 
 T = TypeVar("T")
-# Which of those that there are; the first when there are fewer.
+# Which of those that there are, the latest first.
 WHICH = st.integers(0, 7)
 QUEUES = st.sampled_from([("default", "default"), ("email", "default"), ("email", "high")])
 ENDINGS: st.SearchStrategy[tuple[Kind, int, float]] = st.one_of(
@@ -23,12 +23,13 @@ ENDINGS: st.SearchStrategy[tuple[Kind, int, float]] = st.one_of(
     st.tuples(st.just("failed"), st.sampled_from([600, 0, -1]), st.just(0.0)),
     st.tuples(st.sampled_from(["stopped", "interrupted", "abandoned"]), st.just(60), st.just(0.0)),
 )
-RARELY = st.sampled_from([False, False, False, True])
-SECONDS = st.sampled_from([1, 4, 9, 30, 130, 500, 1000, 4000, 90_000])
+OFTEN_NOT = st.sampled_from([False, False, True])
+# What a reader may look through.
+LISTS = [("status", "failed"), ("status", "scheduled"), ("error", "refused"), ("tag", "team:red")]
 
 
 def pick(things: Sequence[T], which: int) -> T:
-    return things[which % len(things)]
+    return things[-1 - which % len(things)]
 
 
 class Heart(RuleBasedStateMachine):
@@ -45,6 +46,9 @@ class Heart(RuleBasedStateMachine):
     def somebody_works(self) -> None:
         self.play.join("default", "email.high", "email")
         self.play.join("email.high", "email")
+        jobs: list[dict[str, Any]] = [{}, {"slot": "one"}, {"queue": "email"}]
+        for options in jobs:
+            self.play.submit(self.play.request(self.play.draft(**options)))
 
     @property
     def players(self) -> list[Player]:
@@ -56,7 +60,7 @@ class Heart(RuleBasedStateMachine):
         place=QUEUES,
         job_type=st.sampled_from([ASYNC_TYPE, DEF_TYPE]),
         when=st.sampled_from([None, None, 5.0, "past", "soon"]),
-        expires=st.sampled_from([None, None, None, 3, -1]),
+        expires=st.sampled_from([None, None, None, 3, 30, -1]),
         slot=st.sampled_from([None, None, "one", "two"]),
         ttl=st.sampled_from([60, 0, 4000, 100_000]),
         parents=st.lists(WHICH, max_size=2),
@@ -86,52 +90,61 @@ class Heart(RuleBasedStateMachine):
             self.play.request(*drafts, is_batch=copies > 1, key=key, fingerprint=fingerprint)
         )
 
-    @rule(key=st.sampled_from(["k1", "k2"]), text=st.sampled_from(["202", "422"]))
-    def keep_answer(self, *, key: str, text: str) -> None:
-        request = self.play.request(self.play.draft(), key=key, fingerprint="f1")
-        self.play.do("answer", request, text)
+    @rule(
+        stages=st.sampled_from(["s", "c", "a", "sc", "ca", "sca"]),
+        key=st.sampled_from(["", "k1"]),
+        slot=st.sampled_from([None, "one"]),
+        delay=st.sampled_from([None, None, 5.0]),
+        which=WHICH,
+        most=st.sampled_from([1, 64]),
+    )
+    def large_batch(
+        self, *, stages: str, key: str, slot: str | None, delay: float | None, which: int, most: int
+    ) -> None:
+        """Staged, committed, activated: all at once, or one of it now."""
+        play = self.play
+        if "s" in stages or not play.staged:
+            options: dict[str, Any] = {"slot": slot, "delay_seconds": delay}
+            drafts = [play.draft(tags={"team": "blue"}, **options) for _ in range(2)]
+            play.stage(play.request(*drafts, is_batch=True, key=key, fingerprint="f1"))
+            which = 0
+        if "c" in stages:
+            play.do("commit", pick(play.staged, which), BUDGETS)
+        if "a" in stages:
+            play.do("activate", pick(play.staged, which).batch, most)
 
-    @rule(key=st.sampled_from(["", "k1"]), slot=st.sampled_from([None, "one"]), wait=RARELY)
-    def stage_large_batch(self, *, key: str, slot: str | None, wait: bool) -> None:
-        drafts = [
-            self.play.draft(slot=slot, tags={"team": "blue"}, delay_seconds=5.0 if wait else None)
-            for _ in range(2)
-        ]
-        self.play.stage(self.play.request(*drafts, is_batch=True, key=key, fingerprint="f1"))
-
-    @precondition(lambda self: self.play.staged)
-    @rule(which=WHICH)
-    def commit_large_batch(self, *, which: int) -> None:
-        self.play.do("commit", pick(self.play.staged, which), BUDGETS)
-
-    @precondition(lambda self: self.play.staged)
-    @rule(which=WHICH, most=st.sampled_from([1, 64]))
-    def activate_large_batch(self, *, which: int, most: int) -> None:
-        self.play.do("activate", pick(self.play.staged, which).batch, most)
-
-    @precondition(lambda self: self.play.known)
-    @rule(which=WHICH, act=st.sampled_from(["cancel", "cancel", "delete"]))
+    @rule(which=WHICH, act=st.sampled_from(["cancel", "cancel", "cancel", "delete"]))
     def act_on_job(self, *, which: int, act: str) -> None:
         self.play.do("control", act, pick(self.play.known, which), "operator")
 
-    @rule(queue=st.sampled_from(["email", "default"]))
-    def pause_or_resume(self, *, queue: str) -> None:
-        is_paused = queue in self.play.model.sets["rq:recado:paused"]
-        self.play.do("control", "resume" if is_paused else "pause", queue, "operator")
+    @rule(
+        what=st.sampled_from(["pause", "answer", "repair", "suspend"]),
+        queue=st.sampled_from(["email", "default"]),
+        kind=st.sampled_from(LISTS),
+        which=st.lists(WHICH, min_size=1, max_size=3),
+    )
+    def small_things(
+        self, *, what: str, queue: str, kind: tuple[str, str], which: list[int]
+    ) -> None:
+        play, model = self.play, self.play.model
+        if what == "pause":
+            act = "resume" if queue in model.sets["rq:recado:paused"] else "pause"
+            play.do("control", act, queue, "operator")
+        elif what == "answer":
+            play.do("answer", play.request(play.draft(), key="k1", fingerprint="f1"), "202")
+        elif what == "repair":
+            play.do("repair", *kind, [pick(play.known, each) for each in which])
+        elif not model.is_full:
+            play.do("stock_resume" if "rq:suspended" in model.flags else "stock_suspend")
 
     # Workers.
-
-    @precondition(lambda self: len(self.players) < 3)
-    @rule()
-    def worker_joins(self) -> None:
-        self.play.join("default", "email")
 
     @precondition(lambda self: self.players)
     @rule(
         which=WHICH,
         slots=st.sampled_from([(2, 1), (1, 0), (0, 1), (4, 4)]),
         floor=st.integers(0, 1),
-        lost=RARELY,
+        lost=OFTEN_NOT,
     )
     def claim(self, *, which: int, slots: tuple[int, int], floor: int, lost: bool) -> None:
         self.play.claim(pick(self.players, which), slots, floor=floor, lost=lost)
@@ -144,63 +157,64 @@ class Heart(RuleBasedStateMachine):
         if told:
             self.play.end(player, [(each, "stopped", 60, 0.0) for each in told])
 
+    @precondition(lambda self: self.players)
+    @rule(which=WHICH, how=ENDINGS, slots=st.sampled_from([(2, 1), (1, 1)]))
+    def run(self, *, which: int, how: tuple[Kind, int, float], slots: tuple[int, int]) -> None:
+        """What most calls are about: a job is taken, and ends."""
+        player = pick(self.players, which)
+        self.play.claim(player, slots)
+        if player.running:
+            self.play.end(player, [(player.running[0], *how)])
+
     @precondition(lambda self: any(player.running for player in self.players))
-    @rule(which=WHICH, how=st.lists(ENDINGS, min_size=1, max_size=3), lost=RARELY)
+    @rule(which=WHICH, how=st.lists(ENDINGS, min_size=1, max_size=3), lost=OFTEN_NOT)
     def end(self, *, which: int, how: list[tuple[Kind, int, float]], lost: bool) -> None:
         player = pick([each for each in self.players if each.running], which)
         endings = zip(player.running, how, strict=False)
         self.play.end(player, [(run, *ending) for run, ending in endings], lost=lost)
 
     @precondition(lambda self: any(player.running for player in self.players))
-    @rule(which=WHICH, current=st.integers(1, 12))
+    @rule(which=WHICH, current=st.sampled_from([1, 1, 1, 12]))
     def report_progress(self, *, which: int, current: int) -> None:
         player = pick([each for each in self.players if each.running], which)
         composite = pick(player.running, which)
         for number in range(current):
             self.play.do("progress", player.name, composite, f'{{"current":{number}}}')
 
-    @precondition(lambda self: self.players)
-    @rule(which=WHICH, politely=st.booleans())
-    def worker_goes(self, *, which: int, politely: bool) -> None:
-        player = pick(self.players, which)
-        (self.play.leave if politely else self.play.vanish)(player)
+    @rule(which=WHICH, how=st.sampled_from(["joins", "leaves", "vanishes"]))
+    def worker_comes_or_goes(self, *, which: int, how: str) -> None:
+        if how == "joins" or not self.players:
+            self.play.join("default", "email.high", "email")
+        elif how == "leaves":
+            self.play.leave(pick(self.players, which))
+        else:
+            self.play.vanish(pick(self.players, which))
 
     # Stock tools beside it all.
 
     @precondition(lambda self: not self.play.model.is_full)
-    @rule(queue=st.sampled_from(["default", "email"]))
-    def stock_producer(self, *, queue: str) -> None:
-        self.play.do("stock_enqueue", queue, self.play.new_id())
-
-    @precondition(lambda self: self.play.known and not self.play.model.is_full)
-    @rule(which=WHICH, act=st.sampled_from(["requeue", "requeue", "cancel", "delete"]))
-    def stock_tool_on_job(self, *, which: int, act: str) -> None:
-        model = self.play.model
-        known = [each for each in model.jobs.values() if model.can_touch(each)]
+    @rule(
+        act=st.sampled_from(["enqueue", "requeue", "requeue", "cancel", "delete", "take", "clean"]),
+        queue=st.sampled_from(["default", "email"]),
+        which=WHICH,
+    )
+    def stock_tool(self, *, act: str, queue: str, which: int) -> None:
+        play, model = self.play, self.play.model
+        jobs = [each for each in model.jobs.values() if model.can_touch(each)]
         if act == "requeue":
-            known = [each for each in known if model.can_requeue(each)]
+            jobs = [each for each in jobs if model.can_requeue(each)]
         elif act == "cancel":
-            known = [each for each in known if each.status != "canceled"]
-        if known:
-            self.play.do(f"stock_{act}", pick(known, which).id)
-
-    @precondition(lambda self: not self.play.model.is_full)
-    @rule(queue=st.sampled_from(["default", "email"]))
-    def stock_worker_takes_and_dies(self, *, queue: str) -> None:
-        if self.play.model.can_take(queue):
-            self.play.do("stock_take", queue)
-
-    @precondition(lambda self: not self.play.model.is_full)
-    @rule(queue=st.sampled_from(["default", "email"]))
-    def stock_upkeep(self, *, queue: str) -> None:
-        if self.play.model.can_clean(queue):
-            self.play.do("stock_clean", queue)
-
-    @precondition(lambda self: not self.play.model.is_full)
-    @rule()
-    def suspend_or_resume(self) -> None:
-        is_suspended = "rq:suspended" in self.play.model.flags
-        self.play.do("stock_resume" if is_suspended else "stock_suspend")
+            jobs = [each for each in jobs if each.status != "canceled"]
+        if act in {"cancel", "delete"}:
+            jobs = [each for each in jobs if each.status == "started"] or jobs
+        if act == "enqueue":
+            play.do("stock_enqueue", queue, play.new_id())
+        elif (act == "take" and model.can_take(queue)) or (
+            act == "clean" and model.can_clean(queue)
+        ):
+            play.do(f"stock_{act}", queue)
+        elif act in {"requeue", "cancel", "delete"} and jobs:
+            play.do(f"stock_{act}", pick(jobs, which).id)
 
     # The network: any call may arrive once more, long after it was sent.
 
@@ -215,43 +229,24 @@ class Heart(RuleBasedStateMachine):
 
     # Time, upkeep, memory.
 
-    @rule()
-    def promote(self) -> None:
-        self.play.do("promote")
-
-    @rule()
-    def recover(self) -> None:
-        self.play.recover()
-
-    @rule(seconds=SECONDS)
-    def nobody_looks_for_a_while(self, *, seconds: int) -> None:
-        self.play.pass_time(seconds * SECOND)
-        self.play.check()
-
-    @rule(seconds=st.sampled_from([4, 12, 40]), awake=st.integers(0, 3))
+    @rule(seconds=st.sampled_from([0, 4, 12, 40]), awake=st.integers(0, 3))
     def time_passes_in_service(self, *, seconds: int, awake: int) -> None:
         awake_players = [each for n, each in enumerate(self.players) if awake >> n & 1]
         self.play.live_through(seconds, awake_players)
+        self.play.do("promote")
+        self.play.recover()
 
-    @rule(seconds=st.sampled_from([1, 20, 3000]))
-    def clock_is_put_back(self, *, seconds: int) -> None:
-        self.play.pass_time(-seconds * SECOND)
-
-    @rule()
-    def memory_runs_out_or_comes_back(self) -> None:
-        self.play.fill(not self.play.model.is_full)
-
-    @precondition(lambda self: self.play.known)
     @rule(
-        kind=st.sampled_from([
-            ("status", "failed"), ("status", "scheduled"), ("error", "refused"), ("all", ""),
-            ("tag", "team:red"),
-        ]),
-        which=st.lists(WHICH, max_size=3),
-    )  # fmt: skip
-    def reader_repairs(self, *, kind: tuple[str, str], which: list[int]) -> None:
-        ids = [pick(self.play.known, each) for each in which]
-        self.play.do("repair", *kind, ids)
+        what=st.sampled_from(["away", "away", "away", "back", "full"]),
+        seconds=st.sampled_from([1, 4, 9, 30, 130, 500, 1000, 4000, 90_000]),
+    )
+    def time_or_memory_goes_wrong(self, *, what: str, seconds: int) -> None:
+        """Nobody looks for a while, the clock is put back, or memory runs out, or comes back."""
+        if what == "full":
+            self.play.fill(not self.play.model.is_full)
+            return
+        self.play.pass_time((seconds if what == "away" else -min(seconds, 3000)) * SECOND)
+        self.play.check()
 
     def teardown(self) -> None:
         if not self.play.has_parted:

@@ -177,6 +177,7 @@ class Model(State):
             due = self.now + job.at if job.place == "r" else job.at
             job.due_us = round(due * 10**6)
         fate = self._await_parents(job)
+        self.sets["rq:queues"][f"rq:queue:{job.queue}"] = None
         if fate == "canceled":
             job.status = "deferred"
             self.cancel_waiting(job, "parent_failed")
@@ -192,7 +193,6 @@ class Model(State):
             job.trail.append("queued")
             self.enqueue(job, job.queue)
             return "queued"
-        self.sets["rq:queues"][f"rq:queue:{job.queue}"] = None
         job.trail.append(job.status or "")
         return job.status or ""
 

@@ -137,6 +137,8 @@ class StockModel(Upkeep):
         self._leave_registries(job)
         if not job.slot:
             for ex in list(self.scores.get(f"rq:executions:{job_id}", {})):
+                worker = self.executions[f"{job_id}:{ex}"].worker
+                self.remove_from(f"rq:worker:{worker}:executions", f"{job_id}:{ex}")
                 self.drop(f"rq:execution:{job_id}:{ex}")
                 self.remove_from(f"rq:wip:{job.queue}", f"{job_id}:{ex}")
             self.drop(f"rq:executions:{job_id}")

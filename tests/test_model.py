@@ -43,7 +43,7 @@ def run_examples(world: World, **options: Any) -> int:
 
 
 def test_scripts_do_what_the_model_says_in_any_order(world: World) -> None:
-    run_examples(world, max_examples=200, stateful_step_count=20, derandomize=True)
+    run_examples(world, max_examples=200, stateful_step_count=25, derandomize=True)
 
 
 @pytest.mark.slow
@@ -173,3 +173,17 @@ def test_who_waits_for_a_job_that_a_stock_tool_took_away_is_settled(play: Play, 
     status = play.world.stored()[f"rq:job:{play.known[1]}"].value["status"]
     # As RQ has it, a parent whose record is gone has ended well.
     assert status == ("canceled" if act == "stock_cancel" else "queued")
+
+
+def test_job_canceled_at_once_is_forgotten_where_nothing_was_ever_queued(play: Play) -> None:
+    parent = play.draft()
+    play.submit(play.request(parent))
+    play.do("control", "cancel", parent.id, "shop")
+    play.submit(play.request(play.draft(queue="email", depends_on=[parent.id])))
+    play.pass_time(2000 * SECOND)
+
+    for _ in range(2):
+        play.pass_time(86400 * SECOND)
+        play.live_through(8)
+
+    assert keys_with(play, play.known[1]) == []

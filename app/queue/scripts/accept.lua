@@ -93,6 +93,8 @@ local function accept(job)
     write_parents(job)
     fate = register_parents(job)
   end
+  -- Upkeep goes by this set, also of what never came into its queue.
+  call('SADD', P .. ':queues', queue_key(q))
   if fate == 'canceled' then
     call('HSET', key, 'status', 'deferred')
     cancel_waiting(id, { status = 'deferred', origin = q, ttl = call('HGET', key, 'result_ttl') },
@@ -106,7 +108,6 @@ local function accept(job)
     enqueue(id, q, false, job.slot, job.limit)
     return status
   end
-  call('SADD', P .. ':queues', queue_key(q))
   call('HSET', key, 'status', status)
   index_status(id, status)
   if status == 'deferred' then call('ZADD', P .. ':deferred:' .. q, NOW, id)

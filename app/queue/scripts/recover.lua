@@ -143,7 +143,9 @@ local ENDED = { finished = true, failed = true, canceled = true, stopped = true 
 
 -- A stock tool that cancels or deletes a parent leaves who waits for it waiting (RQ 3.0.0).
 local function tidy_deferred(q)
-  for _, id in ipairs(call('ZRANDMEMBER', P .. ':deferred:' .. q, MOST)) do
+  local key = P .. ':deferred:' .. q
+  local many = call('ZCARD', key) > MOST
+  for _, id in ipairs(many and call('ZRANDMEMBER', key, MOST) or call('ZRANGE', key, 0, -1)) do
     for _, parent in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
       -- One whose many dependents are still being settled may be gone already.
       local status = call('HGET', OURS .. 'settle', parent) or call('HGET', job_key(parent), 'status')
