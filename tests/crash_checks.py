@@ -14,8 +14,10 @@ from tests.harness import TIDY_SECONDS, journal, view
 
 _PLACES = {"stopped": "failed"}  # as RQ has it
 # Beside the jobs: of the service, and of queues.
-_LASTING = {"queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at",
-            "recado:upkeep_at", "recado:bytes", "recado:retained", "recado:errors"}  # fmt: skip
+_LASTING = {
+    "queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at", "recado:upkeep_at",
+    "recado:upkeep_turn", "recado:bytes", "recado:retained", "recado:errors",
+}  # fmt: skip
 _REGISTRIES = ("finished", "failed", "canceled")
 
 
@@ -107,11 +109,11 @@ def _check_key(client: redis.Redis, key: str, job_ids: set[str], queues: set[str
     if kind in {"job", "results"}:
         job_id = rest.removeprefix(":").partition(":")[0]
         assert job_id in job_ids, key
-        assert 0 < ttl <= 86400 + TIDY_SECONDS, f"{key} is kept for {ttl} s"
+        assert -1 != ttl <= 86400 + TIDY_SECONDS, f"{key} is kept for {ttl} s"
     elif kind == "worker":
         assert not rest.endswith(":executions"), key
-        assert 0 < ttl <= 60, f"{key} is kept for {ttl} s"
+        assert -1 != ttl <= 60, f"{key} is kept for {ttl} s"
     else:
         expiring = ("recado:submitter:", "recado:claimed:", "recado:batch:")
         assert name.startswith(expiring), key
-        assert ttl > 0, key
+        assert ttl != -1, key

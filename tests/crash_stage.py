@@ -59,6 +59,8 @@ class Point:
     request: str = "never reached"
     requests: list[str] = field(default_factory=list)
     asked: bool = False
+    # The worker's, and of those that fork its children and outlive it a little.
+    sessions: list[int] = field(default_factory=list)
     seen: dict[str, Seen] = field(default_factory=dict)
 
     @property
@@ -130,7 +132,11 @@ class Stage:
         if not (is_fatal and proxy.tripped.is_set()) and not was_told_to_leave:
             with suppress(ProcessLookupError):  # struck at last, in its first steps out
                 os.kill(pid.result(), signal.SIGTERM)  # its leaving has points too
-        poll_until(lambda: not alive_in(pid.result()), seconds=40, what=f"it has ended: {point}")
+        poll_until(
+            lambda: not alive_in(pid.result(), *point.sessions),
+            seconds=40,
+            what=f"it has ended: {point}",
+        )
         proxy.close()
         point.requests = proxy.requests
         if is_fatal and proxy.tripped.is_set():
@@ -219,11 +225,15 @@ class Stage:
         )
 
     def _strike(self, point: Point, pid: int) -> None:
-        targets = {"worker": [pid], "both": alive_in(pid), "valkey": []}.get(point.victim)
-        if targets is None:
-            targets = nurseries = children_of(pid)
-            if point.victim == "child":
-                targets = [child for each in nurseries for child in children_of(each)]
+        nurseries = children_of(pid)
+        point.sessions = [pid, *nurseries]
+        targets = {
+            "worker": [pid],
+            "both": alive_in(*point.sessions),
+            "nursery": nurseries,
+            "child": [child for each in nurseries for child in children_of(each)],
+            "valkey": [],
+        }[point.victim]
         kill(*targets)
         if point.victim == "valkey":
             self.valkey.kill()
@@ -286,13 +296,13 @@ def _cancel(url: str, job_id: str) -> bool:
     return True
 
 
-def alive_in(session: int) -> list[int]:
-    """The processes of a victim's session: itself, and whatever it started."""
+def alive_in(*sessions: int) -> list[int]:
+    """The processes of these sessions: their leaders, and whatever those started in them."""
     alive = []
     for each in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             fields = (each / "stat").read_text().rpartition(")")[2].split()
             # Itself by its pid: a session is made only after the fork.
-            if session in {int(fields[3]), int(each.name)} and fields[0] != "Z":
+            if {int(fields[3]), int(each.name)}.intersection(sessions) and fields[0] != "Z":
                 alive.append(int(each.name))
     return alive
