@@ -75,6 +75,18 @@ def test_jobs_know_nothing_of_the_service() -> None:
     assert breaches == []
 
 
+def test_examples_know_the_service_only_over_http() -> None:
+    allowed = ("jobs.catalog", "jobs.context")
+    breaches = [
+        f"{name} imports {imported}"
+        for name, tree in sources("examples")
+        for imported in imports(tree)
+        if imported.partition(".")[0] in {"app", "jobs"} and not imported.startswith(allowed)
+    ]
+
+    assert breaches == []
+
+
 def test_http_and_queue_meet_only_in_the_records() -> None:
     shared = ("app.queue.records", "app.queue.errors")
     breaches = [
@@ -140,7 +152,7 @@ def test_web_process_does_not_load_what_only_jobs_need(library: str) -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
         name
-        for name, tree in sources("app", "jobs", "tests")
+        for name, tree in sources("app", "examples", "jobs", "tests")
         if tree.body and ast.get_docstring(tree) is None
     ]
 

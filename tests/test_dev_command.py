@@ -44,13 +44,19 @@ def wait(params: Nothing, context):
 class Dev:
     """One run of bin/dev in a folder, in a session of its own like a terminal's."""
 
-    def __init__(self, project: Path, command: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        project: Path,
+        *arguments: str,
+        command: Path | None = None,
+        **environment: str,
+    ) -> None:
         self.project = project
         self.port = int(environment.setdefault("PORT", str(free_port())))
         self._output = project.parent / f"output-{self.port}.txt"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [command if command is not None else project / "bin" / "dev"],
+                [command if command is not None else project / "bin" / "dev", *arguments],
                 cwd="/",
                 env=clean_environment() | {"RECADO_VENV": sys.prefix} | environment,
                 stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"app", "jobs", "tests"}
+OURS = {"app", "examples", "jobs", "tests"}
 TYPES_ONLY = {"_typeshed"}
 PINNED = re.compile(r"([A-Za-z0-9._-]+)(\[[a-z,]+\])?==[A-Za-z0-9.]+(; [^#]+)?\s+# (\S.*)")
 TRANSITIVE = "# What those need, pinned as well"
@@ -81,7 +81,7 @@ def test_no_package_is_named_twice(name: str) -> None:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (["app", "jobs"], ["requirements.txt"]),
+        (["app", "examples", "jobs"], ["requirements.txt"]),
         (["tests"], ["requirements.txt", "requirements-dev.txt"]),
     ],
 )

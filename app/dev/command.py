@@ -17,17 +17,14 @@ from app.dev.supervisor import Supervisor
 from app.settings import Settings
 
 NAMES = ("valkey", "catcher", "web", "worker")
+EXAMPLES, EXAMPLES_JOBS = "examples", "examples.jobs"
 # Beyond what a worker gives its jobs at the end, for recording how they went.
 WORKER_RESERVE_SECONDS = 10.0
 
 
 def main() -> int:
     """Run until a signal comes or a part ends. Returns the exit status."""
-    argparse.ArgumentParser(
-        prog="bin/dev",
-        description="Run Valkey, a mail catcher, web and one worker until Ctrl-C."
-        " Settings come from the environment and .env; .env.example lists them.",
-    ).parse_args()
+    options = _parser().parse_args()
     started = time.monotonic()
     settings = settings_.read()
     if settings.is_production and (faults := settings.missing()):
@@ -36,21 +33,34 @@ def main() -> int:
         if settings.port:
             claims.require_port(settings.port)
         with claims.folder_claimed(settings.data_dir) as lock:
-            return _run(settings, lock, started)
+            return _run(Plan(settings, lock, with_examples=options.examples), started)
     except claims.ClaimError as error:
         sys.stderr.write(f"bin/dev: {error}.\n")
         return 1
 
 
-def _run(settings: Settings, lock: int, started: float) -> int:
-    plan = Plan(settings, lock)
-    console = Console(sys.stdout, NAMES)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bin/dev",
+        description="Run Valkey, a mail catcher, web and one worker until Ctrl-C."
+        " Settings come from the environment and .env; .env.example lists them.",
+    )
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="also run the application of examples/, which uses the service",
+    )
+    return parser
+
+
+def _run(plan: Plan, started: float) -> int:
+    console = Console(sys.stdout, plan.names)
 
     def on_ready() -> None:
         console.page(plan.welcome(time.monotonic() - started))
 
     note = claims.note_kept(
-        settings.data_dir / settings_.DEV_NOTE,
+        plan.settings.data_dir / settings_.DEV_NOTE,
         pid=os.getpid(),
         redis_url=plan.embedded_redis_url,
         smtp_url=plan.embedded_smtp_url,
@@ -62,10 +72,12 @@ def _run(settings: Settings, lock: int, started: float) -> int:
 class Plan:
     """Which parts run, where they listen, and what each is told."""
 
-    def __init__(self, settings: Settings, lock: int) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, lock: int, *, with_examples: bool = False) -> None:
+        self.settings = settings
         self._lock = lock
-        self._valkey_port, self._smtp_port, any_port = claims.free_ports(3)
+        self._with_examples = with_examples
+        self.names = (*NAMES, EXAMPLES) if with_examples else NAMES
+        self._valkey_port, self._smtp_port, any_port, self._examples_port = claims.free_ports(4)
         self._port = settings.port if settings.port else any_port
         embeds_redis = settings.redis_url is None
         embeds_mail = settings.mail_server_url is None
@@ -81,10 +93,11 @@ class Plan:
             services.append(self._valkey())
         if self.embedded_smtp_url is not None:
             services.append(self._catcher())
-        return [services, [self._web(), self._worker()]]
+        ours = [self._web(), self._worker()]
+        return [services, [*ours, self._examples()] if self._with_examples else ours]
 
     def _valkey(self) -> Part:
-        folder = self._settings.data_dir.absolute() / "valkey"
+        folder = self.settings.data_dir.absolute() / "valkey"
         folder.mkdir(exist_ok=True)
         return Part(
             name="valkey",
@@ -95,7 +108,7 @@ class Plan:
         )
 
     def _catcher(self) -> Part:
-        folder = self._settings.inbox_dir
+        folder = self.settings.inbox_dir
         folder.mkdir(exist_ok=True)
         port = str(self._smtp_port)
         return Part(
@@ -113,13 +126,22 @@ class Plan:
         )
 
     def _worker(self) -> Part:
-        redis_url = self.embedded_redis_url or self._settings.redis_location
+        redis_url = self.embedded_redis_url or self.settings.redis_location
         return Part(
             name="worker",
             command=_module("app.worker"),
             environment=self._environment(),
             is_ready=probes.worker_is_registered(redis_url),
-            grace_seconds=self._settings.worker_grace_seconds + WORKER_RESERVE_SECONDS,
+            grace_seconds=self.settings.worker_grace_seconds + WORKER_RESERVE_SECONDS,
+        )
+
+    def _examples(self) -> Part:
+        port = self._examples_port
+        return Part(
+            name=EXAMPLES,
+            command=_module("examples", "--port", str(port)),
+            environment={"RECADO_URL": f"http://{probes.HOST}:{self._port}"},
+            is_ready=lambda _: probes.web_is_healthy(port),
         )
 
     def _environment(self) -> dict[str, str]:
@@ -127,6 +149,9 @@ class Plan:
             "PORT": str(self._port),
             "REDIS_URL": self.embedded_redis_url,
             "SMTP_URL": self.embedded_smtp_url,
+            "JOB_MODULES": ",".join([*self.settings.job_modules, EXAMPLES_JOBS])
+            if self._with_examples
+            else None,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -141,8 +166,10 @@ class Plan:
             "Health": f"{base}/healthz",
         }
         if self.embedded_smtp_url is None:
-            server = urlsplit(str(self._settings.mail_server_url)).hostname
+            server = urlsplit(str(self.settings.mail_server_url)).hostname
             addresses["Inbox"] = f"none: e-mails really go out, through {server}"
+        if self._with_examples:
+            addresses["Examples"] = f"http://{probes.HOST}:{self._examples_port}/"
         lines = [f"  {name:<10} {address}" for name, address in addresses.items()]
         return "\n".join(
             [
@@ -159,7 +186,7 @@ class Plan:
         )
 
     def _curl(self, base: str) -> str:
-        key = "-H 'Authorization: Bearer YOUR-KEY' " if self._settings.api_keys else ""
+        key = "-H 'Authorization: Bearer YOUR-KEY' " if self.settings.api_keys else ""
         body = '{"to": "you@example.com", "subject": "Hello", "text": "It works."}'
         return f"curl -sS {base}/v1/emails {key}-H 'Content-Type: application/json' -d '{body}'"
 
