@@ -19,9 +19,15 @@ EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8", "PIPELINING")
 class Cut:
     """Instead of a reply: the line goes dead."""
 
+    def __repr__(self) -> str:
+        return "cut"
+
 
 class Silence:
     """Instead of a reply: none, and the line stays open."""
+
+    def __repr__(self) -> str:
+        return "silence"
 
 
 @dataclass
