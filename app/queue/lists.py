@@ -50,7 +50,9 @@ class Lists:
         position, looked = cursor, 0
         found: list[JobView] = []
         while len(found) < limit and looked < MOST_LOOKED_AT:
-            ids = await self._ids(kind, value, wanted, position)
+            # Mostly the index has just what is wanted: no more is read than is shown.
+            count = limit if looked == 0 else CHUNK
+            ids = await self._ids(kind, value, wanted, position, count)
             if not ids:
                 return await self._page(found, None)
             stale = []
@@ -122,23 +124,25 @@ class Lists:
             sizes: list[int] = await ask(pipeline.execute(), self._reachability)
         return drivers[sizes.index(min(sizes))]
 
-    async def _ids(self, kind: str, value: str, wanted: JobFilter, cursor: str | None) -> list[str]:
+    async def _ids(
+        self, kind: str, value: str, wanted: JobFilter, cursor: str | None, count: int
+    ) -> list[str]:
         if kind == "batch":
-            return await self._ids_of_batch(value, cursor)
+            return await self._ids_of_batch(value, cursor, count)
         key = _index(kind, value)
         top = f"({cursor}" if cursor is not None else "+"
         if wanted.created_before is not None:
             bound = _bound(wanted.created_before)
             top = f"({bound}" if cursor is None or bound < cursor else top
         bottom = "-" if wanted.created_after is None else f"[{_bound(wanted.created_after)}"
-        asking = self._client.zrevrangebylex(key, top, bottom, start=0, num=CHUNK)
+        asking = self._client.zrevrangebylex(key, top, bottom, start=0, num=count)
         return [each.decode() for each in await ask(asking, self._reachability)]
 
-    async def _ids_of_batch(self, batch_id: str, cursor: str | None) -> list[str]:
+    async def _ids_of_batch(self, batch_id: str, cursor: str | None, count: int) -> list[str]:
         asking = self._client.lrange(f"{keys.batch(batch_id)}:jobs", 0, -1)
         ids = [each.decode() for each in await ask(asking, self._reachability)]
         ids.sort(reverse=True)
-        return [each for each in ids if cursor is None or each < cursor][:CHUNK]
+        return [each for each in ids if cursor is None or each < cursor][:count]
 
     async def _records(self, ids: list[str]) -> list[dict[bytes, bytes]]:
         """Their records without bodies; empty where there is none."""
