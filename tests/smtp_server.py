@@ -24,7 +24,7 @@ class Cut:
 
 
 class Silence:
-    """Instead of a reply: none, and the line stays open."""
+    """Instead of a reply: none, to nothing any more, and the line stays open."""
 
     def __repr__(self) -> str:
         return "silence"
@@ -241,7 +241,8 @@ class _Session:
         if isinstance(action, Silence):
             if effect is not None and self.server.takes_silently:
                 effect()
-            return True
+            await self.reader.read()
+            return False
         self.reply = usual if action is None else action
         if effect is not None and self.replied_well:
             effect()

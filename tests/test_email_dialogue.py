@@ -250,6 +250,15 @@ async def test_mail_that_may_have_arrived_is_not_given_to_the_next_server() -> N
     assert second.mails == []
 
 
+async def test_what_was_said_of_a_recipient_stays_when_the_line_breaks_after_it() -> None:
+    async with SmtpServer(extensions=PLAIN) as server, pool_for(server) as pool:
+        server.on(f"RCPT TO:<{BIA}", "550 5.1.1 no")
+        server.on("DATA", Cut())
+        found = await outcome(pool.send(outgoing(ANA, BIA)))
+
+    assert found[:2] == ({ANA: PENDING, BIA: REFUSED}, "smtp_unreachable")
+
+
 async def test_only_when_no_server_lets_us_in_the_queue_is_to_pause() -> None:
     async with SmtpServer(users={"us": "x"}) as first, SmtpServer() as second:
         second.on("CONNECT", "421 busy", times=1)

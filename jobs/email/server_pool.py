@@ -6,9 +6,10 @@ import asyncio
 import logging
 import ssl
 
-from jobs.email.connection import Connection, connect
+from jobs.email.connection import Connection
 from jobs.email.delivery import Delivery
 from jobs.email.mail_server import MailServer
+from jobs.email.opening import connect
 from jobs.email.replies import ConnectionLostError, SmtpTroubleError
 
 IDLE_SECONDS = 60.0

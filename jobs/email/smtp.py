@@ -76,6 +76,8 @@ class SmtpPool:
         while nobody can have got the mail."""
         troubles: list[SmtpTroubleError] = []
         for server in sorted(self._servers, key=lambda each: each.is_down):
+            if troubles:
+                delivery.start_again()
             try:
                 await server.deliver(delivery)
                 return server, None
@@ -83,7 +85,6 @@ class SmtpPool:
                 troubles.append(error)
                 if error.permanent or delivery.handed_over:
                     return server, error
-                delivery.start_again()
         # When one of them might still let us in, it is no fault of ours alone.
         outside = [error for error in troubles if not error.is_ours]
         return server, (outside or troubles)[0]
