@@ -15,7 +15,7 @@ from app.http.job_list import read_limit
 from app.http.ports import SuppressionRecords
 from app.queue.errors import BadCursorError
 from app.queue.records import Suppression, SuppressionPage
-from jobs.email.addresses import AddressError, parse_address
+from jobs.email.addresses import MAX_TEXT, AddressError, parse_address
 
 log = logging.getLogger("recado.http")
 
@@ -33,6 +33,9 @@ class Suppressions:
         given = request.query_params
         faults: list[Fault] = []
         limit = read_limit(given.get("limit"), faults)
+        if not 1 <= len(given.get("address", "a")) <= MAX_TEXT:
+            detail = f"has 1 to {MAX_TEXT} characters"
+            faults.append(Fault("", detail, parameter="address"))
         if faults:
             raise InvalidRequestError(faults)
         if "address" in given:

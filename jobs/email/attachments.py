@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import mimetypes
 import re
 from collections.abc import Sequence
@@ -93,11 +94,22 @@ def _check_content_id(value: str) -> str:
     return value
 
 
+_SOURCES = {"content": ["content", "filename"], "upload_id": ["upload_id"], "job_id": ["job_id"]}
+# JSON Schema's own words for what the checks above and below say.
 _ONE_SOURCE: dict[str, Any] = {
     "oneOf": [
-        {"required": [name], "properties": {name: {"type": "string"}}}
-        for name in ("content", "upload_id", "job_id")
-    ]
+        {"required": needed, "properties": {name: {"type": "string"} for name in needed}}
+        for needed in _SOURCES.values()
+    ],
+    "not": {
+        "anyOf": [
+            {
+                "required": [one, other],
+                "properties": {one: {"type": "string"}, other: {"type": "string"}},
+            }
+            for one, other in itertools.combinations(_SOURCES, 2)
+        ]
+    },
 }
 
 
@@ -129,7 +141,16 @@ class Attachment(BaseModel):
         | None
     ) = Field(default=None, description="Default: what is known of the file.")
     content_id: (
-        Annotated[str, Field(strict=True, max_length=200), AfterValidator(_check_content_id)] | None
+        Annotated[
+            str,
+            Field(
+                strict=True,
+                max_length=200,
+                json_schema_extra={"pattern": f"^{_CONTENT_ID.pattern}$"},
+            ),
+            AfterValidator(_check_content_id),
+        ]
+        | None
     ) = None
 
     @model_validator(mode="after")

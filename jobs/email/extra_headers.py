@@ -62,12 +62,31 @@ def _fault(message: str, name: str) -> PydanticCustomError:
     return PydanticCustomError("header", message, {"name": shown})
 
 
+def _in_any_case(name: str) -> str:
+    """JSON Schema's patterns have no flag for it."""
+    return "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in name)
+
+
+# JSON Schema's own words for what the checks above say of names, and of every value.
+_NAMES = "|".join(map(_in_any_case, sorted(_STRUCTURED | _FREE_TEXT)))
+_VALUE_PATTERN = r"^(?=.*[^\s])[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 _SHOWN: dict[str, Any] = {
-    "propertyNames": {"pattern": r"^[A-Za-z][A-Za-z0-9-]{0,75}$"},
+    "propertyNames": {"pattern": rf"^(?:[Xx]-[A-Za-z0-9-]{{0,74}}|{_NAMES})$"},
     "description": "`X-…`, and those for lists and threads: `List-Unsubscribe`, `References` ….",
 }
 ExtraHeaders = Annotated[
-    dict[str, Annotated[str, Field(strict=True, min_length=1, max_length=MAX_VALUE)]],
+    dict[
+        str,
+        Annotated[
+            str,
+            Field(
+                strict=True,
+                min_length=1,
+                max_length=MAX_VALUE,
+                json_schema_extra={"pattern": _VALUE_PATTERN},
+            ),
+        ],
+    ],
     Field(max_length=MAX_HEADERS, json_schema_extra=_SHOWN),
     AfterValidator(_check),
 ]
