@@ -187,3 +187,15 @@ def test_job_canceled_at_once_is_forgotten_where_nothing_was_ever_queued(play: P
         play.live_through(8)
 
     assert keys_with(play, play.known[1]) == []
+
+
+def test_progress_of_a_job_that_a_stock_tool_deleted_brings_nothing_back(play: Play) -> None:
+    """RQ leaves the execution of a running job that has a concurrency key."""
+    player = play.join("default")
+    play.submit(play.request(play.draft(slot="one")))
+    play.claim(player)
+    play.do("stock_delete", play.known[0])
+
+    play.do("progress", player.name, player.running[0], '{"current":1}')
+
+    assert f"rq:job:{play.known[0]}" not in play.world.stored()
