@@ -28,11 +28,12 @@ class Lookup:
 
     def __init__(self, views: Reader) -> None:
         self._views = views
+        self._about_to_read: dict[str, asyncio.Task[JobView | None]] = {}
 
     async def visible(self, request: Request) -> JobView:
         """The job of the path. Raises JobNotFoundError, also for a foreign one."""
         job_id: str = request.path_params["id"]
-        view = await self._views.job(job_id) if ID.fullmatch(job_id) is not None else None
+        view = await self.again(job_id) if ID.fullmatch(job_id) is not None else None
         if view is None or not may_see(acting_key(request), view.submitted_by):
             raise JobNotFoundError(job_id)
         return view
@@ -45,7 +46,21 @@ class Lookup:
         return view
 
     async def again(self, job_id: str) -> JobView | None:
-        """A job that the key is known to see; None when it is no longer kept."""
+        """A job that the key is known to see; None when it is no longer kept.
+
+        Whoever asks at the same time shares one read, which begins after all of them asked: a
+        thousand clients may have waited for one job.
+        """
+        reading = self._about_to_read.get(job_id)
+        if reading is None:
+            reading = asyncio.create_task(self._read(job_id))
+            self._about_to_read[job_id] = reading
+        return await asyncio.shield(reading)
+
+    async def _read(self, job_id: str) -> JobView | None:
+        # Whoever was woken together with the first has asked by the next turn of the loop.
+        await asyncio.sleep(0)
+        del self._about_to_read[job_id]
         return await self._views.job(job_id)
 
     async def unknown(self, key: ApiKey, job_ids: Iterable[str]) -> set[str]:
