@@ -10,7 +10,7 @@ CODES = {
     "timeout": "it took longer than its `timeout`",
     "abandoned": "its worker died each time that it ran",
     "killed": "its process was killed, or ended by itself",
-    "killed_memory": "it took more memory than it may",
+    "killed_memory": "it took more memory than it may, or there was",
     "stopped": "somebody asked to stop it",
     "invalid_params": "its params do not fit the job type any more",
     "unregistered_type": "no job type of that name is registered",

@@ -87,7 +87,10 @@ class Attempt(Shape):
     ended_at: datetime | None
     outcome: Annotated[
         Literal["finished", "failed", "retry", "stopped", "interrupted", "abandoned"] | None,
-        Field(description="`interrupted`: a shutdown; `abandoned`: its worker died."),
+        Field(
+            description="`interrupted`: a shutdown; `abandoned`: its worker died, or its process"
+            " was killed."
+        ),
     ]
     error: JobError | None
 

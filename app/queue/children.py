@@ -19,13 +19,14 @@ from typing import Any
 from app.logs import event
 from app.queue import strays
 from app.queue.child import FORK, HELD_SIGNALS, KILL, LENGTH, TOKEN, write_frame
+from app.queue.oom import KernelKills, kill_counter
 from app.queue.perform import RESULT_BYTES
 
 log = logging.getLogger("recado.worker")
 
 _EXIT = struct.Struct(TOKEN.format + "i")
 _FRAME_BYTES = 2 * RESULT_BYTES
-# What a SIGKILL from outside looks like, the kernel's out-of-memory killer among them.
+# What a SIGKILL from outside looks like.
 KILLED = -9
 LEAVE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
@@ -34,6 +35,10 @@ ORPHANS_SECONDS = 2.0
 
 class ChildKilledError(Exception):
     """The child was killed from outside: its job was interrupted, and is not at fault."""
+
+
+class ChildOutOfMemoryError(Exception):
+    """The kernel has killed the child, as memory had run out."""
 
 
 class ChildDiedError(Exception):
@@ -47,7 +52,13 @@ class ChildDiedError(Exception):
 class Children:
     """Child processes of one worker. `options` is what child.py wants as its first frame."""
 
-    def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        environment: Mapping[str, str],
+        kernel_kills: KernelKills | None = None,
+    ) -> None:
+        self._kernel_kills = kernel_kills or KernelKills(kill_counter())
         self._options = dict(options)
         self._environment = dict(environment)
         self._tokens = itertools.count(1)
@@ -85,7 +96,8 @@ class Children:
     ) -> dict[str, Any]:
         """Run one job to its end and return its outcome's frame (`result` or `error`).
 
-        Raises ChildKilledError or ChildDiedError when the child ended without one.
+        Raises ChildKilledError, ChildOutOfMemoryError or ChildDiedError when the child ended
+        without one.
         Cancelled: the child is killed, and has ended when the cancellation goes on.
         """
         token = next(self._tokens)
@@ -104,7 +116,7 @@ class Children:
             self._exits.pop(token, None)
             ours.close()
         if exit_code == KILLED:
-            raise ChildKilledError
+            raise ChildOutOfMemoryError if self._kernel_kills.explain_one() else ChildKilledError
         raise ChildDiedError(exit_code)
 
     def close(self) -> None:
@@ -134,6 +146,8 @@ class Children:
                     self._forget_nursery()
                     if attempt == 2:
                         raise
+        if not self._exits:
+            self._kernel_kills.begin()
         self._exits[token] = asyncio.get_running_loop().create_future()
         return ours
 

@@ -14,6 +14,16 @@ from app.queue.transitions import Claimed, Outcome
 from jobs.context import Artifact
 from jobs.errors import PermanentError
 
+# Of a run that somebody killed from outside, and that does not count.
+_KILLED = to_json(
+    {
+        "code": "killed",
+        "message": "killed: signal 9 (SIGKILL)",
+        "class": "ChildKilledError",
+        "retryable": True,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -75,8 +85,8 @@ def _transition(
     if ended.kind == "abandoned":
         count = claimed.number("abandoned") + 1
         if count < limits.abandoned:
-            return _back_to_queue(claimed, "abandoned")
-        message = f"its process was killed {count} times while running it"
+            return replace(_back_to_queue(claimed, "abandoned"), detail_json=_KILLED)
+        message = f"killed: signal 9 (SIGKILL), {count} times while running it"
         failure = Failure("abandoned", message, "AbandonedJobError", False)
         return _failed(claimed, failure, ended.call, limits)
     assert ended.failure is not None

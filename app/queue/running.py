@@ -14,7 +14,12 @@ from typing import Any
 from app.logs import event
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.child import cpu_limit_seconds
-from app.queue.children import ChildDiedError, ChildKilledError, Children
+from app.queue.children import (
+    ChildDiedError,
+    ChildKilledError,
+    ChildOutOfMemoryError,
+    Children,
+)
 from app.queue.claimed import Call
 from app.queue.outcomes import Ended
 from app.queue.perform import check_result, validate
@@ -157,6 +162,8 @@ class Runner:
             frame = await self._children.run(order, partial(self._hear_progress, claimed))
         except ChildKilledError:
             return Ended("abandoned", call=call)
+        except ChildOutOfMemoryError:
+            return _out_of_memory(call)
         except ChildDiedError as error:
             return _died(call, error, time.monotonic() - began)
         if frame["kind"] == "result":
@@ -206,6 +213,13 @@ def _died(call: Call, error: ChildDiedError, seconds: float) -> Ended:
     if error.exit_code == -signal.SIGXCPU:
         message += f" {cpu_limit_seconds(call.timeout_seconds)} s"
     failure = Failure("killed", message, "ChildDiedError", retryable=True)
+    return Ended("error", failure=failure, call=call)
+
+
+def _out_of_memory(call: Call) -> Ended:
+    """It uses up an attempt: the kernel ends who holds the most, and would do so again."""
+    message = "killed: memory had run out, and the kernel ended it (SIGKILL)"
+    failure = Failure("killed_memory", message, "ChildOutOfMemoryError", retryable=True)
     return Ended("error", failure=failure, call=call)
 
 
