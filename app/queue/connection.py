@@ -300,8 +300,9 @@ async def _take_over(connection: Any) -> Wire:
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel, and return when all have ended.
 
-    Again and again: a cancellation that meets redis-py 8.1 while a connection of its own
-    breaks can come out as the connection's error, after which the task would go on for ever.
+    Again and again: where connections broke while a worker left, a task that had been cancelled
+    once was seen to go on for ever (redis-py 8.1). What took the cancellation from it, probably
+    an error of the connection that came out in its place, was not found out.
     """
     waiting = set(tasks)
     while waiting:
