@@ -14,10 +14,12 @@ from app.http.showing import render_accepted, show_job
 from app.http.submissions import view_of
 from app.queue import scripts
 from app.queue.calling import run_script
+from app.queue.claimed import read_call
 from app.queue.errors import IdempotencyMismatchError, QueueUnavailableError
 from app.queue.packing import pack
 from app.queue.records import Idempotency, JobDraft
 from app.queue.submitting import Submitter
+from jobs.catalog import CATALOG, Backoff
 from tests.harness import draft
 from tests.heart_scene import Scene, scene_on, submit_arguments
 
@@ -70,6 +72,20 @@ async def test_quick_way_leaves_what_the_long_way_leaves(scene: Scene, priority:
     assert answers == 1
     assert stored(scene, quick.id) == expected
     assert scene.trail(quick.id) == words
+
+
+async def test_only_another_backoff_than_the_types_is_recorded(scene: Scene) -> None:
+    usual, other = draft("test.note"), replace(draft("test.note"), backoff=Backoff(initial=77))
+    for submitted in (usual, other):
+        await scene.submitter.submit(submitted)
+
+        assert (await scene.view(submitted.id)).backoff == submitted.backoff
+        is_recorded = scene.redis.hexists(f"rq:job:{submitted.id}", "x_backoff")
+        assert is_recorded == (submitted is other)
+
+    claims = (await (await scene.worker()).claim()).jobs
+    calls = [read_call(each, CATALOG) for each in claims]
+    assert [call.backoff for call in calls] == [usual.backoff, other.backoff]
 
 
 async def test_call_of_the_quick_way_that_comes_again_changes_nothing(scene: Scene) -> None:

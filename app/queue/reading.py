@@ -22,7 +22,7 @@ from app.queue.records import (
     inflate,
     split_queue_name,
 )
-from jobs.catalog import Backoff
+from jobs.catalog import CATALOG, Backoff
 
 # RQ 3.0 has more words for a job on its way to the queue than we tell our clients.
 _STATUS = {"created": "queued", "ready_to_enqueue": "queued", "rate_limited": "queued"}
@@ -35,6 +35,8 @@ _OUTCOMES: dict[str, Any] = {
     "recovered": "abandoned",
 }
 Hash = Mapping[bytes, bytes]
+# It names a list of jobs: see index.lua.
+TYPE_CHARACTERS = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,7 +49,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
     ended = status in {"finished", "failed", "canceled", "stopped"}
     return JobView(
         id=job_id,
-        type=_text(record, "x_type") or name,
+        type=_text(record, "x_type") or _text(record, "x_stock") or name,
         queue=queue,
         priority=priority,
         status=cast("Status", _STATUS.get(status, status)),
@@ -74,12 +76,18 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         allow_failure=_text(record, "allow_dependency_failures") == "1",
         concurrency=_concurrency(record),
         params=params,
-        backoff=_backoff(_json(record, "x_backoff")),
+        backoff=_backoff(_json(record, "x_backoff")) or _default_backoff(record),
         timeout_seconds=_seconds(record, "x_timeout") or _seconds(record, "timeout"),
         retention_seconds=_number(record, "result_ttl", -1) if b"result_ttl" in record else None,
         dry_run=_number(record, "x_dry", 0) == 1,
         traceback=_traceback(result) if status != "finished" else None,
     )
+
+
+def type_of(data: bytes) -> str:
+    """What a stock producer's job is listed under: its type, or the function that it names."""
+    name, _ = _call(data)
+    return name.encode("utf-8", "replace").decode()[:TYPE_CHARACTERS] or "unreadable"
 
 
 def attempts_of(trail: bytes) -> list[Attempt]:
@@ -198,6 +206,12 @@ def _backoff(value: Any) -> Backoff | None:
     with contextlib.suppress(TypeError, ValueError):
         return Backoff(*(float(each) for each in value))
     return None
+
+
+def _default_backoff(record: Hash) -> Backoff | None:
+    """Only what differs from it is recorded."""
+    name = _text(record, "x_type")
+    return CATALOG.get(name).backoff if name is not None and name in CATALOG else None
 
 
 def _json(record: Hash, field: str) -> Any:
