@@ -10,7 +10,7 @@ import redis
 from app.queue.records import JobView
 from tests.crash_lives import GONE, Member
 from tests.crash_stage import OWN_OUTCOMES, Point, Stage
-from tests.harness import TIDY_SECONDS, journal, view
+from tests.harness import REQUEUED_SECONDS, journal, view
 
 _PLACES = {"stopped": "failed"}  # as RQ has it
 # Beside the jobs: of the service, and of queues.
@@ -109,7 +109,7 @@ def _check_key(client: redis.Redis, key: str, job_ids: set[str], queues: set[str
     if kind in {"job", "results"}:
         job_id = rest.removeprefix(":").partition(":")[0]
         assert job_id in job_ids, key
-        assert -1 != ttl <= 86400 + TIDY_SECONDS, f"{key} is kept for {ttl} s"
+        assert -1 != ttl <= 86400 + REQUEUED_SECONDS, f"{key} is kept for {ttl} s"
     elif kind == "worker":
         assert not rest.endswith(":executions"), key
         assert -1 != ttl <= 60, f"{key} is kept for {ttl} s"

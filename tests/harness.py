@@ -28,6 +28,8 @@ ROOT = Path(__file__).parent.parent
 JOB_MODULES = "tests.job_types"
 # Keys outlive the retention by this, so that upkeep can read what to tidy (index.lua).
 TIDY_SECONDS = 900
+# And what is in the failed registry by this: it may be requeued up to its last moment there.
+REQUEUED_SECONDS = 86400
 ENDED = {"finished", "failed", "canceled", "stopped"}
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.model_state import ENDED, INDEXED, Job, State, base_queue
+from tests.model_records import ENDED, INDEXED, Job, base_queue
+from tests.model_state import State
 from tests.model_world import Stored, words_of
 
 # The server reads its own clock a little before or after we read ours.
@@ -163,6 +164,9 @@ def _facts(fields: dict[str, str]) -> dict[str, Any]:
         "error": json.loads(fields["x_error"])["code"] if fields.get("x_error") else None,
         "worker": fields.get("worker_name") or None,
         "progress": fields.get("x_progress"),
+        "saved": fields.get("x_result"),
+        "entry": fields.get("x_entry", ""),
+        "stock_type": fields.get("x_stock", ""),
         "trail": words_of(fields.get("x_trail", "")),
     }
 
@@ -170,6 +174,7 @@ def _facts(fields: dict[str, str]) -> dict[str, Any]:
 def broken_promises(model: State) -> list[str]:
     """What no order of events may bring about."""
     return [line for job in model.jobs.values() for line in _broken_of(model, job)] + [
+        *(f"{job_id} is lost" for job_id in model.lost),
         *_broken_counts(model),
         *_broken_lists(model),
     ]

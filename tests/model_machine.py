@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.model_moves import ASYNC_TYPE, DEF_TYPE
 from tests.model_play import BUDGETS, SECOND, Kind, Play, Player
+from tests.model_taking import ASYNC_TYPE, DEF_TYPE
 from tests.model_world import World
 
 T = TypeVar("T")
@@ -133,7 +133,8 @@ class Heart(RuleBasedStateMachine):
         elif what == "answer":
             play.do("answer", play.request(play.draft(), key="k1", fingerprint="f1"), "202")
         elif what == "repair":
-            play.do("repair", *kind, [pick(play.known, each) for each in which])
+            ids = [pick(play.known, each) for each in which]
+            play.do("repair", *kind, [play.listed_as(each) for each in ids])
         elif not model.is_full:
             play.do("stock_resume" if "rq:suspended" in model.flags else "stock_suspend")
 
@@ -181,6 +182,13 @@ class Heart(RuleBasedStateMachine):
         for number in range(current):
             self.play.do("progress", player.name, composite, f'{{"current":{number}}}')
 
+    @precondition(lambda self: any(player.running for player in self.players))
+    @rule(which=WHICH, queue=st.sampled_from(["default", "email"]), text=st.sampled_from("12"))
+    def save(self, *, which: int, queue: str, text: str) -> None:
+        """Mostly of a job of that queue."""
+        player = pick([each for each in self.players if each.running], which)
+        self.play.do("save", player.name, pick(player.running, which), queue, text)
+
     @rule(which=WHICH, how=st.sampled_from(["joins", "leaves", "vanishes"]))
     def worker_comes_or_goes(self, *, which: int, how: str) -> None:
         if how == "joins" or not self.players:
@@ -208,7 +216,7 @@ class Heart(RuleBasedStateMachine):
         if act in {"cancel", "delete"}:
             jobs = [each for each in jobs if each.status == "started"] or jobs
         if act == "enqueue":
-            play.do("stock_enqueue", queue, play.new_id())
+            play.do("stock_enqueue", queue, play.new_id("-stock"))
         elif (act == "take" and model.can_take(queue)) or (
             act == "clean" and model.can_clean(queue)
         ):

@@ -15,9 +15,10 @@ from app.queue.records import Concurrency, JobDraft
 from app.queue.transitions import Outcome
 from jobs.catalog import Backoff
 from tests.model_check import broken_promises, differences
-from tests.model_moves import ASYNC_TYPE, Request
-from tests.model_state import ENDED, Job
+from tests.model_new import Request
+from tests.model_records import ENDED, Job
 from tests.model_stock import StockModel
+from tests.model_taking import ASYNC_TYPE
 from tests.model_world import Call, World
 
 SECOND = 10**6
@@ -115,8 +116,8 @@ class Play:
             **(options | changes),
         )  # fmt: skip
 
-    def new_id(self) -> str:
-        job_id = f"{self.model.now_us:013x}{self.number():022x}"
+    def new_id(self, by: str = "") -> str:
+        job_id = f"{self.model.now_us:013x}{self.number():022x}{by}"
         self.known.append(job_id)
         return job_id
 
@@ -168,6 +169,7 @@ class Play:
             self.do("birth", player.name, player.queues)
         elif answer[0] == "ok":
             player.running += answer[1]
+            self._adopt([each.partition(":")[0] for each in answer[1]])
 
     def beat(self, player: Player) -> list[str]:
         """What it is to stop."""
@@ -217,9 +219,21 @@ class Play:
             self.recover()
 
     def recover(self) -> None:
-        _, _, activating = self.do("recover")
+        _, _, activating, strangers = self.do("recover")
+        self._adopt(strangers)
         for batch in activating:
             self.do("activate", batch, 64)
+
+    def _adopt(self, ids: Sequence[str]) -> None:
+        """Whoever sees a stock producer's job says what it is, once."""
+        jobs = [self.model.jobs[job_id] for job_id in ids if job_id in self.model.jobs]
+        named = [(job.id, ASYNC_TYPE) for job in jobs if not (job.type or job.stock_type)]
+        if named:
+            self.do("adopt", named)
+
+    def listed_as(self, job_id: str) -> str:
+        job = self.model.jobs.get(job_id)
+        return job.entry if job is not None and job.entry else job_id
 
     # The end.
 

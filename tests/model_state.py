@@ -10,116 +10,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-DAY = 86400
-HORIZON = 3600
-TIDY_SECONDS = 900
-ENDED = {"finished", "failed", "canceled", "stopped"}
-FAILED = {"failed", "canceled", "stopped"}
-INDEXED = FAILED | {"scheduled", "deferred"}
+from tests.model_records import (
+    INDEXED,
+    BatchRecord,
+    Execution,
+    Job,
+    UsedKey,
+    WorkerRecord,
+)
+
+UNENDED = {"queued", "scheduled", "deferred", "rate_limited", "started"}
 
 
-def base_queue(queue: str) -> str:
-    """Without a priority."""
-    return queue.removesuffix(".high").removesuffix(".low")
-
-
-@dataclass
-class Job:
-    """A record. `status` None: staged, so no job yet. `type` empty: a stock producer's."""
-
-    id: str
-    queue: str
-    type: str = ""
-    by: str = ""
-    size: int = 0
-    slot: str = ""
-    limit: int = 0
-    allow: bool = False
-    parents: list[str] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    place: str = "q"
-    at: float = 0.0
-    expires_ms: int | None = None
-    ttl: int | None = None
-    failure_ttl: int | None = None
-    timeout: int = 180
-    batch: str = ""
-    has_todo: bool = False
-    status: str | None = None
-    due_us: int | None = None
-    is_counted: bool = False
-    attempt: int = 0
-    failures: int = 0
-    abandoned: int = 0
-    is_interrupted: bool = False
-    stopped_by: str | None = None
-    reason: str | None = None
-    error: str | None = None
-    worker: str | None = None
-    progress: str | None = None
-    trail: list[str] = field(default_factory=list)
-
-    def facts(self) -> dict[str, Any]:
-        """What its hash should say."""
-        return {
-            "status": self.status,
-            "origin": self.queue,
-            "todo": self.has_todo,
-            "batch": self.batch,
-            "counted": self.size if self.is_counted else None,
-            "attempt": self.attempt,
-            "failures": self.failures,
-            "abandoned": self.abandoned,
-            "interrupted": self.is_interrupted,
-            "stopped_by": self.stopped_by,
-            "reason": self.reason,
-            "error": self.error,
-            "worker": self.worker,
-            "progress": self.progress,
-            "trail": self.trail,
-        }
-
-
-@dataclass
-class Execution:
-    """One run. `stopped_by`: who wants it to stop."""
-
-    worker: str
-    stopped_by: str | None = None
-
-
-@dataclass
-class WorkerRecord:
-    """What Redis knows of a worker."""
-
-    queues: list[str]
-    claim_seq: int = 0
-    end_seq: int = 0
-    end_answer: list[str] = field(default_factory=list)
-    is_dead: bool = False
-
-
-@dataclass
-class BatchRecord:
-    size: int
-    gone: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class UsedKey:
-    """An idempotency key. `pending`: of a large batch, whose jobs may not all be in yet."""
-
-    fingerprint: str
-    first: str
-    us: str
-    request: str
-    status: str
-    pending: bool = False
-    answer: str | None = None
+def id_of(entry: str) -> str:
+    return entry.rpartition(":")[2]
 
 
 class State:
@@ -140,9 +46,13 @@ class State:
         # Jobs whose tags are noted beside them.
         self.tagged: set[str] = set()
         # Where jobs are listed by their error, noted beside them too.
+        self.errors: dict[str, dict[str, str]] = {}
         # Jobs that a stock tool moved: it knows nothing of our lists, budgets and trails.
         self.touched: set[str] = set()
-        self.errors: dict[str, dict[str, str]] = {}
+        # Those that it put back into a queue, and upkeep has not seen there yet.
+        self.unseen: set[str] = set()
+        # Jobs that waited or ran, had been seen, and were forgotten nevertheless.
+        self.lost: list[str] = []
         self.claims: dict[str, int] = {}
         self.flags: set[str] = set()
         # When an id was first seen between a queue and its start, by the key that says so.
@@ -169,6 +79,9 @@ class State:
         """Also backwards. What is due to be forgotten is."""
         self.now_us += microseconds
         for key in [key for key, at in self.expiry.items() if at <= self.now_ms]:
+            job = self.jobs.get(key.removeprefix("rq:job:")) if key.startswith("rq:job:") else None
+            if job is not None and job.status in UNENDED and job.id not in self.unseen:
+                self.lost.append(job.id)
             self.drop(key)
 
     def expire(self, key: str, seconds: int) -> None:
@@ -222,12 +135,33 @@ class State:
             self._add_to(f"tag:{key}:{value}", job.id)
             self.tagged.add(job.id)
 
+    def entry_of(self, job_id: str) -> str:
+        """What stands for it in lists. A stock producer's ids do not sort by time."""
+        job = self.jobs.get(job_id)
+        if job is None or job.type:
+            return job_id
+        if not job.entry:
+            job.entry = f"{job.made_us:013x}:{job_id}"
+            self.sets["rq:recado:i:all"][job.entry] = None
+        return job.entry
+
+    def name_type(self, job_id: str, name: str) -> None:
+        """Of a stock producer's job, once somebody has read it."""
+        job = self.jobs.get(job_id)
+        if job is None or job.status is None or job.type or job.stock_type:
+            return
+        job.stock_type = name
+        self._add_to("all", job_id)
+        self._add_to(f"type:{name}", job_id)
+        self.index_status(job_id, job.status)
+
     def index_status(self, job_id: str, status: str) -> None:
         if status in INDEXED:
-            self.sets[f"rq:recado:i:status:{status}"][job_id] = None
+            self.sets[f"rq:recado:i:status:{status}"][self.entry_of(job_id)] = None
 
     def unindex_status(self, job_id: str, status: str) -> None:
-        self.remove_from(f"rq:recado:i:status:{status}", job_id)
+        if status in INDEXED:
+            self.remove_from(f"rq:recado:i:status:{status}", self.entry_of(job_id))
 
     def set_error(self, job: Job, error_json: str) -> None:
         self._unlist_error(job.id)
@@ -239,16 +173,18 @@ class State:
 
     def _unlist_error(self, job_id: str) -> None:
         for kind, value in self.errors.pop(job_id, {}).items():
-            self.remove_from(f"rq:recado:i:{kind}:{value}", job_id)
+            self.remove_from(f"rq:recado:i:{kind}:{value}", self.entry_of(job_id))
 
-    def unindex(self, job_id: str) -> None:
+    def unindex(self, job_id: str, entry: str = "") -> None:
+        job = self.jobs.get(job_id)
+        entry = (job.entry if job is not None else "") or entry or job_id
         for key in [key for key in self.sets if key.startswith("rq:recado:i:")]:
-            self.remove_from(key, job_id)
+            self.remove_from(key, entry)
         self.tagged.discard(job_id)
         self.errors.pop(job_id, None)
 
     def _add_to(self, name: str, job_id: str) -> None:
-        self.sets[f"rq:recado:i:{name}"][job_id] = None
+        self.sets[f"rq:recado:i:{name}"][self.entry_of(job_id)] = None
         if name.startswith(("type:", "by:")):
             self.sets["rq:recado:indexes"][f"rq:recado:i:{name}"] = None
 
@@ -325,127 +261,3 @@ class State:
         self.remove_from(f"rq:executions:{job_id}", ex)
         self.remove_from(f"rq:wip:{queue}", composite)
         self.remove_from(f"rq:worker:{worker}:executions", composite)
-
-    # Ending.
-
-    def leave(self, job: Job, status: str) -> None:
-        """A job that ends gives back what it held."""
-        self.leave_slot(job)
-        job.is_counted = False
-        self.remove_from("rq:recado:expires", job.id)
-        if status == "finished":
-            self._unlist_error(job.id)
-        self.index_status(job.id, status)
-
-    def keys_of(self, job_id: str) -> Iterable[str]:
-        own = f"rq:job:{job_id}"
-        yield from (own, f"{own}:dependents", f"rq:job::{job_id}:dependencies")
-        yield f"rq:results:{job_id}"
-
-    def keep_for(self, job_id: str, ttl: int) -> None:
-        if ttl == 0:
-            self.remove(job_id)
-            return
-        for key in self.keys_of(job_id):
-            self.expiry.pop(key, None)
-            if ttl > 0 and self.exists(key):
-                self.expire(key, ttl + TIDY_SECONDS)
-
-    def exists(self, key: str) -> bool:
-        if key in self.flags or any(each.get(key) for each in (self.lists, self.scores, self.sets)):
-            return True
-        return key.startswith("rq:job:") and key.removeprefix("rq:job:") in self.jobs
-
-    def remove(self, job_id: str) -> None:
-        """Nothing of the job remains, but its name in its batch, with how it ended."""
-        job = self.jobs.get(job_id)
-        if job is not None and job.status is not None and job.batch in self.batches:
-            self.batches[job.batch].gone[job_id] = job.status
-        self.unindex(job_id)
-        self.remove_from("rq:recado:retained", job_id)
-        for key in self.keys_of(job_id):
-            self.drop(key)
-
-    def cancel_waiting(self, job: Job, reason: str) -> None:
-        status = job.status
-        if status == "scheduled":
-            self.remove_from(f"rq:scheduled:{job.queue}", job.id)
-        elif status == "deferred":
-            self.remove_from(f"rq:deferred:{job.queue}", job.id)
-            for parent in self.sets.get(f"rq:job::{job.id}:dependencies", {}):
-                self.remove_from(f"rq:job:{parent}:dependents", job.id)
-        elif status != "rate_limited":
-            self.pull(job.queue, job.id)
-        self.unindex_status(job.id, status or "")
-        job.status, job.reason = "canceled", reason
-        job.trail.append("canceled")
-        self.scores[f"rq:canceled:{job.queue}"][job.id] = self.now
-        self.leave(job, "canceled")
-        ttl = DAY if job.ttl is None else job.ttl
-        if ttl > 0:
-            self.scores["rq:recado:retained"][job.id] = self.now + ttl
-        elif ttl == 0:
-            self.remove_from(f"rq:canceled:{job.queue}", job.id)
-        self.just_ended.append((job.id, "canceled", ttl))
-
-    def fail(self, job: Job, error_json: str, ttl: int) -> None:
-        job.status = "failed"
-        self.set_error(job, error_json)
-        self.end_in_failed(job, ttl)
-
-    def end_in_failed(self, job: Job, ttl: int) -> None:
-        """`failed` and `stopped` jobs share RQ's failed registry."""
-        assert job.status is not None
-        self.scores[f"rq:failed:{job.queue}"][job.id] = -1 if ttl < 0 else self.now + ttl
-        self.leave(job, job.status)
-        self.settle(job.id, job.status)
-        self.keep_for(job.id, ttl)
-
-    # Those that waited for it.
-
-    def settle(self, parent_id: str, status: str) -> None:
-        self.just_ended.append((parent_id, status, None))
-        self.settle_just_ended()
-
-    def settle_just_ended(self) -> None:
-        while self.just_ended:
-            parent_id, status, ttl = self.just_ended.pop()
-            for job_id in list(self.sets.get(f"rq:job:{parent_id}:dependents", {})):
-                if not self.settle_one(job_id, parent_id, status):
-                    self.remove_from(f"rq:job:{parent_id}:dependents", job_id)
-            if ttl is not None:
-                self.keep_for(parent_id, ttl)
-
-    def settle_one(self, job_id: str, parent_id: str, status: str) -> bool:
-        """True when it goes on waiting, as a stock job does behind a failed parent."""
-        job = self.jobs.get(job_id)
-        if job is None or job.status != "deferred":
-            return False
-        if status != "finished" and not job.allow:
-            if job.type:
-                self.cancel_waiting(job, "parent_failed")
-            return not job.type
-        if not all(
-            self._is_met(parent, status if parent == parent_id else None, job.allow)
-            for parent in self.sets.get(f"rq:job::{job_id}:dependencies", {})
-        ):
-            return False
-        self.remove_from(f"rq:deferred:{job.queue}", job_id)
-        self.unindex_status(job_id, "deferred")
-        if job.due_us is not None and job.due_us > self.now_us:
-            self.schedule(job, job.due_us / 10**6)
-            job.trail.append("scheduled")
-        else:
-            job.trail.append("queued")
-            self.enqueue(job, job.queue)
-        return False
-
-    def _is_met(self, parent_id: str, status: str | None, allow: bool) -> bool:
-        parent = self.jobs.get(parent_id)
-        known = status or (parent.status if parent is not None else None)
-        return known is None or known == "finished" or (allow and known in FAILED)
-
-    def schedule(self, job: Job, due: float) -> None:
-        job.status = "scheduled"
-        self.scores[f"rq:scheduled:{job.queue}"][job.id] = due
-        self.index_status(job.id, "scheduled")

@@ -16,8 +16,8 @@ from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
-from tests.model_moves import ASYNC_TYPE
-from tests.model_state import Job
+from tests.model_records import Job
+from tests.model_taking import ASYNC_TYPE
 from tests.model_upkeep import Upkeep
 from tests.stock import PERFORM
 
@@ -98,7 +98,9 @@ class StockModel(Upkeep):
         self.flags.discard("rq:suspended")
 
     def stock_enqueue(self, queue: str, job_id: str) -> None:
-        job = Job(job_id, queue, ttl=TTL, failure_ttl=FAILURE_TTL, timeout=TIMEOUT)
+        job = Job(
+            job_id, queue, ttl=TTL, failure_ttl=FAILURE_TTL, timeout=TIMEOUT, made_us=self.now_us
+        )
         self.jobs[job_id] = job
         self.enqueue(job, queue)
 
@@ -108,6 +110,7 @@ class StockModel(Upkeep):
     def stock_requeue(self, job_id: str) -> None:
         job = self.jobs[job_id]
         self.touched.add(job_id)
+        self.unseen.add(job_id)
         self.remove_from(f"rq:failed:{job.queue}", job_id)
         if not job.slot:
             self.enqueue(job, job.queue)

@@ -8,7 +8,8 @@ from typing import Any
 from app.queue.fingerprints import fingerprint
 from app.queue.transitions import SILENCE_SECONDS, UPKEEP_MS
 from tests.model_moves import Model
-from tests.model_state import DAY, ENDED, Execution, Job
+from tests.model_records import DAY, ENDED, Execution, Job
+from tests.model_state import id_of
 
 SILENCE_MS = int(SILENCE_SECONDS * 1000)
 ABANDONED_LIMIT = 3
@@ -25,11 +26,12 @@ class Upkeep(Model):
     def recover(self) -> Any:
         """Gap or not, and what became of jobs that were taken over."""
         last, self.recovered_at = self.recovered_at, self.now_ms
+        self.strangers: list[str] = []
         beats = self.scores["rq:recado:beats"]
         if last is None or not 0 <= self.now_ms - last <= SILENCE_MS / 2:
             for worker in beats:
                 beats[worker] = self.now_ms
-            return [1, [], []]
+            return [1, [], [], []]
         fates: list[tuple[str, str]] = []
         for worker in self.due("rq:recado:beats", self.now_ms - SILENCE_MS)[:MOST_WORKERS]:
             for composite in list(self.sets.get(f"rq:worker:{worker}:executions", {})):
@@ -40,7 +42,9 @@ class Upkeep(Model):
         if self.upkeep_at is None or not 0 <= self.now_ms - self.upkeep_at < UPKEEP_MS:
             self.upkeep_at = self.now_ms
             self._tidy(fates)
-        return [0, sorted(fates), sorted(self.sets["rq:recado:activating"])]
+        return [
+            0, sorted(fates), sorted(self.sets["rq:recado:activating"]), sorted(self.strangers)
+        ]  # fmt: skip
 
     def _abandon(
         self, worker: str, queue: str, composite: str, fates: list[tuple[str, str]]
@@ -83,9 +87,9 @@ class Upkeep(Model):
             if job is not None and job.status == "canceled":
                 self.remove_from(f"rq:canceled:{job.queue}", job_id)
                 self.remove(job_id)
-        for job_id in list(self.sets["rq:recado:i:all"]):
-            if job_id not in self.jobs:
-                self.unindex(job_id)
+        for entry in list(self.sets["rq:recado:i:all"]):
+            if id_of(entry) not in self.jobs:
+                self.unindex(id_of(entry), entry)
         self.swept = True
         self._tidy_slots()
         for key in list(self.sets["rq:queues"]):
@@ -93,6 +97,11 @@ class Upkeep(Model):
             self._tidy_executions(queue, fates)
             self._tidy_intermediate(queue, fates)
             self._tidy_ready(queue)
+            for job_id in (
+                *self.lists.get(f"rq:queue:{queue}", ()),
+                *self.scores.get(f"rq:scheduled:{queue}", ()),
+            ):
+                self._look_at(job_id)
             self._tidy_deferred(queue)
             self._tidy_ended(queue)
         self.settle_just_ended()
@@ -105,6 +114,18 @@ class Upkeep(Model):
                 if not has_use and self.live_execution(job_id) is None:
                     self.remove_from(f"rq:rl:{slot}:allowed", job_id)
             self.fill_slots(slot)
+            for job_id in self.scores.get(f"rq:rl:{slot}:rate_limited", {}):
+                self._look_at(job_id)
+
+    def _look_at(self, job_id: str) -> None:
+        """A job that waits: whatever put it there, it is kept and listed."""
+        job = self.jobs.get(job_id)
+        if job is None or job.status in {None, *ENDED}:
+            return
+        self.spare(job_id)
+        if not (job.type or job.stock_type):
+            self.entry_of(job_id)
+            self.strangers.append(job_id)
 
     def _tidy_executions(self, queue: str, fates: list[tuple[str, str]]) -> None:
         for composite in self.due(f"rq:wip:{queue}", self.now, 0):
@@ -136,6 +157,7 @@ class Upkeep(Model):
 
     def _tidy_deferred(self, queue: str) -> None:
         for job_id in self.due(f"rq:deferred:{queue}", float("inf")):
+            self._look_at(job_id)
             for parent_id in list(self.sets.get(f"rq:job::{job_id}:dependencies", {})):
                 parent = self.jobs.get(parent_id)
                 if parent is None or parent.status is None or parent.status in ENDED:

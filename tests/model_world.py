@@ -23,8 +23,9 @@ from app.queue.packing import pack
 from app.queue.records import Idempotency
 from app.queue.submitting import _arguments, _Group, _plain_arguments
 from app.queue.transitions import UPKEEP_MS, Outcome, beat_arguments, claim_arguments
-from tests.model_moves import DEF_TYPE, Request
+from tests.model_new import Request
 from tests.model_stock import StockTools
+from tests.model_taking import DEF_TYPE
 from tests.model_upkeep import ABANDONED_LIMIT, FAILURE_TTL, SILENCE_MS
 
 _ASKED = b"redis.call('TIME')"
@@ -209,6 +210,10 @@ class World:
         job_id, _, ex = composite.partition(":")
         return [worker, 1, job_id, ex, text]
 
+    def _save_arguments(self, worker: str, composite: str, queue: str, text: str) -> list[Any]:
+        job_id, _, ex = composite.partition(":")
+        return [worker, 1, job_id, ex, queue, text]
+
     def _end_arguments(self, worker: str, seq: int, outcomes: Sequence[Outcome]) -> list[Any]:
         told = [part for outcome in outcomes for part in outcome.arguments()]
         return [worker, seq, BROKEN_EXC, len(outcomes), *told]
@@ -226,7 +231,11 @@ class World:
         return [SILENCE_MS, ABANDONED_LIMIT, FAILURE_TTL, BROKEN_EXC, UPKEEP_MS]
 
     def _read_recover(self, answer: Any) -> Any:
-        return [answer[0], sorted((fate[0], fate[4]) for fate in answer[2]), sorted(answer[3])]
+        fates = sorted((fate[0], fate[4]) for fate in answer[2])
+        return [answer[0], fates, sorted(answer[3]), sorted(each[0] for each in answer[4])]
+
+    def _adopt_arguments(self, named: Sequence[tuple[str, str]]) -> list[Any]:
+        return [part for each in named for part in each]
 
     def _repair_arguments(self, kind: str, value: str, ids: Sequence[str]) -> list[Any]:
         return [kind, value, *ids]

@@ -241,7 +241,8 @@ def test_a_failed_job_is_requeued_as_rq_has_it(dashboard: TestClient, producer: 
     assert job.args[1] == MAIL
     assert producer.queue().get_job_ids() == [job.id]
     assert producer.queue().failed_job_registry.get_job_ids() == []
-    assert producer.client.ttl(job.key) == -1
+    for key in (job.key, f"rq:results:{job.id}", job.dependents_key):
+        assert producer.client.ttl(key) < 0
     assert dashboard.post(f"/job/{failed.id}/requeue").status_code == 409
     assert producer.queue().get_job_ids() == [job.id]
 

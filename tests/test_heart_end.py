@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.harness import TIDY_SECONDS
+from tests.harness import REQUEUED_SECONDS, TIDY_SECONDS
 from tests.heart_scene import Scene, scene_on
 
 
@@ -32,6 +32,16 @@ async def test_second_end_of_an_execution_changes_nothing_but_the_trail(scene: S
     assert scene.members("failed") == []
     assert scene.redis.xlen(f"rq:results:{job_id}") == 1
     assert scene.trail(job_id)[-1] == "late"
+
+
+async def test_outcome_waits_for_no_company(scene: Scene) -> None:
+    """Until Redis knows of it, a job that has finished would run again."""
+    await scene.submit()
+    actor = await scene.worker()
+    claimed = await actor.take()
+
+    async with asyncio.timeout(10):
+        assert await actor.finish(claimed) == "done"
 
 
 async def test_outcome_of_another_workers_execution_is_late(scene: Scene) -> None:
@@ -131,10 +141,13 @@ async def test_time_to_live_of_an_ended_job_covers_all_its_keys(scene: Scene) ->
     await actor.fail(failed, ttl=60)
 
     now = scene.now_ms() / 1000
-    for each, registry, ttl in ((finished, "finished", 50), (failed, "failed", 60)):
+    for each, registry, ttl, beyond in (
+        (finished, "finished", 50, TIDY_SECONDS),
+        (failed, "failed", 60, REQUEUED_SECONDS),
+    ):
         assert now < scene.redis.zscore(f"rq:{registry}:default", each.id) <= now + ttl
-        assert 0 < scene.redis.ttl(f"rq:job:{each.id}") <= ttl + TIDY_SECONDS
-        assert 0 < scene.redis.ttl(f"rq:results:{each.id}") <= ttl + TIDY_SECONDS
+        assert beyond < scene.redis.ttl(f"rq:job:{each.id}") <= ttl + beyond
+        assert beyond < scene.redis.ttl(f"rq:results:{each.id}") <= ttl + beyond
 
 
 async def test_worker_is_idle_and_its_runs_are_counted_when_the_last_one_ended(

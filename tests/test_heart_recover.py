@@ -10,6 +10,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from tests.harness import REQUEUED_SECONDS
 from tests.heart_scene import BEATS, RECOVERED_AT, SILENCE_MS, Scene, scene_on
 
 
@@ -107,7 +108,7 @@ async def test_abandoned_at_the_limit_fails_where_stock_tools_show_it(scene: Sce
         latest = job.latest_result()
         assert latest is not None
         assert "AbandonedJobError" in str(latest.exc_string)
-    assert 0 < scene.redis.ttl(f"rq:job:{job_id}") <= 3600 + 900
+    assert 0 < scene.redis.ttl(f"rq:job:{job_id}") <= 3600 + REQUEUED_SECONDS
 
 
 @pytest.mark.parametrize("last_run_ms", [5000, -(SILENCE_MS // 2 + 1000), None])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from rq.rate_limit import RateLimit
@@ -57,6 +59,136 @@ async def test_stock_jobs_of_a_rate_limit_run_one_after_the_other(
     assert claimed.id == second
     await actor.fail(claimed)
     assert not [key for key in scene.stored() if key.startswith("rq:rl")]
+
+
+def _has_ttl(scene: Scene, job_id: str) -> bool:
+    keys = (f"rq:job:{job_id}", f"rq:results:{job_id}", f"rq:job:{job_id}:dependents")
+    return any(scene.redis.ttl(key) >= 0 for key in keys)
+
+
+async def test_requeued_job_waits_for_as_long_as_it_must(scene: Scene, stock: Stock) -> None:
+    """RQ's requeue leaves the failed record's TTL on it (RQ 3.0.0): it vanished from its queue."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.fail(await actor.take(), ttl=60)
+    stock.failed().requeue(job_id)
+    assert _has_ttl(scene, job_id)
+
+    await scene.recover()
+
+    assert not _has_ttl(scene, job_id)
+    assert scene.queued() == [job_id]
+
+
+async def test_job_requeued_at_the_last_moment_waits_a_day_for_upkeep(
+    scene: Scene, stock: Stock
+) -> None:
+    """Nobody may be up over night. Upkeep takes what is not requeued when it is due."""
+    requeued, left = await scene.submit(), await scene.submit()
+    actor = await scene.worker()
+    for claimed in (await actor.claim()).jobs:
+        await actor.fail(claimed, ttl=60)
+    scene.redis.zadd("rq:failed:default", dict.fromkeys((requeued, left), scene.now_ms() / 1000))
+    stock.failed().requeue(requeued)
+
+    assert scene.redis.ttl(f"rq:job:{requeued}") > 86400
+    await scene.recover()
+
+    assert not _has_ttl(scene, requeued)
+    assert scene.status(left) is None
+
+
+async def test_requeued_job_is_seen_behind_thousands_of_others(scene: Scene, stock: Stock) -> None:
+    """A piece a call. What was looked at last may be claimed meanwhile."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.fail(await actor.take(), ttl=60)
+    await scene.submit_many(2500)
+    stock.failed().requeue(job_id)
+
+    await scene.recover()
+    assert _has_ttl(scene, job_id)
+    scene.redis.lrem("rq:queue:default", 1, scene.queued()[999])
+    for _ in range(3):
+        await scene.recover()
+
+    assert not _has_ttl(scene, job_id)
+
+
+async def test_requeued_job_that_waits_for_a_slot_is_kept(scene: Scene, stock: Stock) -> None:
+    limit = RateLimit("reports", 1)
+    first, second = [stock.enqueue("test.note", {}, rate_limit=limit).id for _ in range(2)]
+    actor = await scene.worker()
+    await actor.fail(await actor.take(), ttl=60)
+    stock.failed().requeue(first)
+    assert (scene.status(first), scene.queued()) == ("rate_limited", [second])
+
+    await scene.recover()
+
+    assert not _has_ttl(scene, first)
+
+
+@pytest.mark.parametrize("place", ["scheduled", "deferred", "queued"])
+async def test_id_that_a_stock_producer_uses_again_is_kept_while_it_waits(
+    scene: Scene, stock: Stock, place: str
+) -> None:
+    """The new job's fields go over the old record, whose TTL stays (RQ 3.0.0)."""
+    stock.enqueue("test.note", {}, job_id="nightly")
+    actor = await scene.worker()
+    await actor.finish(await actor.take(), ttl=60)
+    parent = stock.enqueue("test.note", {})
+    call: tuple[Any, ...] = ("app.worker.perform", "test.note", {})
+    match place:
+        case "scheduled":
+            stock.queue().enqueue_in(timedelta(hours=1), *call, job_id="nightly")
+        case "deferred":
+            stock.queue().enqueue(*call, job_id="nightly", depends_on=parent)
+        case _:
+            stock.queue().enqueue(*call, job_id="nightly")
+    assert (scene.status("nightly"), _has_ttl(scene, "nightly")) == (place, True)
+
+    await scene.recover()
+
+    assert not _has_ttl(scene, "nightly")
+
+
+async def test_time_to_live_that_a_stock_producer_asked_for_is_left(
+    scene: Scene, stock: Stock
+) -> None:
+    job = stock.enqueue("test.note", {}, ttl=60)
+
+    await scene.recover()
+
+    assert 0 < scene.redis.ttl(job.key) <= 60
+
+
+async def test_stale_entry_of_a_finished_job_does_not_keep_it_for_ever(
+    scene: Scene, stock: Stock
+) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.finish(await actor.take(), ttl=60)
+    scene.redis.rpush("rq:queue:default", job_id)
+
+    await scene.recover()
+
+    assert _has_ttl(scene, job_id)
+
+
+@pytest.mark.parametrize("act", ["cancel", "delete"])
+async def test_stock_tools_cancel_and_delete_what_ran_and_waits_again(
+    scene: Scene, stock: Stock, act: str
+) -> None:
+    """RQ cannot read an execution whose record has gone: it goes out of the job's set with it."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.retry(await actor.take(), 0)
+
+    job = stock.job(job_id)
+    job.cancel() if act == "cancel" else job.delete()
+
+    assert scene.status(job_id) == ("canceled" if act == "cancel" else None)
+    assert scene.queued() == []
 
 
 @pytest.mark.parametrize("ended", ["failed", "finished"])

@@ -12,7 +12,7 @@ import pytest
 
 from app.queue.transitions import Outcome
 from tests.conftest import ValkeyServer
-from tests.harness import TIDY_SECONDS
+from tests.harness import REQUEUED_SECONDS
 from tests.http_doubles import bearer, key
 from tests.web_scene import NOTE, WebScene, web_scene_on
 
@@ -118,7 +118,7 @@ async def test_stopped_job_is_kept_as_long_as_a_canceled_one(
 
     shown = await web.job(job_id)
     assert (shown["status"], shown["reason"]) == ("stopped", "requested")
-    assert 0 < web.heart.redis.ttl(f"rq:job:{job_id}") <= 100 + TIDY_SECONDS
+    assert 0 < web.heart.redis.ttl(f"rq:job:{job_id}") <= 100 + REQUEUED_SECONDS
     due = web.heart.redis.zscore("rq:failed:default", job_id) - web.heart.now_ms() / 1000
     assert 0 < due <= 100
 

@@ -114,7 +114,7 @@ def test_tags_and_errors_of_a_job_forgotten_before_upkeep_are_no_ghosts(play: Pl
     play.submit(play.request(play.draft(tags={"team": "red"})))
     play.claim(player)
     play.end(player, [(player.running[0], "failed", 60, 0.0)])
-    play.pass_time(2000 * SECOND)
+    play.pass_time(90_000 * SECOND)
     assert f"rq:job:{play.known[0]}" not in play.world.stored()
 
     play.live_through(16)
@@ -187,6 +187,40 @@ def test_job_canceled_at_once_is_forgotten_where_nothing_was_ever_queued(play: P
         play.live_through(8)
 
     assert keys_with(play, play.known[1]) == []
+
+
+def test_job_that_a_stock_tool_requeued_outlives_the_record_that_had_failed(play: Play) -> None:
+    """RQ's requeue leaves the TTL of the failed record on it: it vanished in its queue."""
+    player = play.join("default")
+    play.submit(play.request(play.draft()))
+    play.claim(player)
+    play.end(player, [(player.running[0], "failed", 60, 0.0)])
+    play.pass_time(59 * SECOND)
+    play.do("stock_requeue", play.known[0])
+    play.leave(player)
+    play.pass_time(2000 * SECOND)  # nobody is up
+
+    play.live_through(24)
+    play.pass_time(90_000 * SECOND)
+
+    assert play.world.stored()[f"rq:job:{play.known[0]}"].value["status"] == "queued"
+
+
+def test_job_of_a_stock_producer_is_in_lists_until_it_is_forgotten(play: Play) -> None:
+    made_us = play.model.now_us + 1000
+    job_id = play.new_id("-stock")
+    play.do("stock_enqueue", "default", job_id)
+    play.live_through(24)
+    entry = f"{made_us:013x}:{job_id}"
+    listed = {f"rq:recado:i:{name}" for name in ("all", "type:test.note")}
+    assert {key for key in keys_with(play, entry) if key.startswith("rq:recado:i:")} == listed
+
+    player = play.join("default")
+    play.claim(player)
+    play.end(player, [(player.running[0], "finished", 60, 0.0)])
+    play.live_through(100, [player])
+
+    assert keys_with(play, job_id) == []
 
 
 def test_progress_of_a_job_that_a_stock_tool_deleted_brings_nothing_back(play: Play) -> None:

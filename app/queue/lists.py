@@ -21,13 +21,14 @@ MOST_LOOKED_AT = 1000
 CHUNK = 200
 MOST_FAILURES = 10
 ENDED = {"finished", "failed", "canceled", "stopped"}
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}")
+# An entry of a list: our id, or when a stock producer made its job, and that job's id.
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}|[0-9a-f]{13}:[A-Za-z0-9_-]{1,200}")
 _INDEXED_STATUS = {"scheduled", "deferred", "failed", "canceled", "stopped"}
 # All but the body, which may be large and is not shown.
 _FIELDS = (
-    "status", "origin", "x_type", "x_attempt", "x_max", "created_at", "enqueued_at", "started_at",
-    "ended_at", "x_at", "x_next", "x_result", "x_error", "x_trail", "x_reason", "dependency_ids",
-    "x_req", "x_by", "x_expires", "x_batch", "x_tags", "x_progress", "result_ttl",
+    "status", "origin", "x_type", "x_stock", "x_attempt", "x_max", "created_at", "enqueued_at",
+    "started_at", "ended_at", "x_at", "x_next", "x_result", "x_error", "x_trail", "x_reason",
+    "dependency_ids", "x_req", "x_by", "x_expires", "x_batch", "x_tags", "x_progress", "result_ttl",
 )  # fmt: skip
 
 
@@ -52,17 +53,18 @@ class Lists:
         while len(found) < limit and looked < MOST_LOOKED_AT:
             # Mostly the index has just what is wanted: no more is read than is shown.
             count = limit if looked == 0 else CHUNK
-            ids = await self._ids(kind, value, wanted, position, count)
-            if not ids:
+            entries = await self._entries(kind, value, wanted, position, count)
+            if not entries:
                 return await self._page(found, None)
             stale = []
-            for job_id, record in zip(ids, await self._records(ids), strict=True):
-                looked, position = looked + 1, job_id
-                view = None
+            records = await self._records([_id_of(each) for each in entries])
+            for entry, record in zip(entries, records, strict=True):
+                looked, position = looked + 1, entry
+                job_id, view = _id_of(entry), None
                 if kind == "status" or not _is_another(record, wanted):
                     view = view_of(job_id, record, None)
                 if not record or (view is not None and _is_stale(kind, value, record, view)):
-                    stale.append(job_id)
+                    stale.append(entry)
                 elif view is not None and _fits(view, wanted):
                     found.append(view)
                 if len(found) == limit or looked == MOST_LOOKED_AT:
@@ -124,7 +126,7 @@ class Lists:
             sizes: list[int] = await ask(pipeline.execute(), self._reachability)
         return drivers[sizes.index(min(sizes))]
 
-    async def _ids(
+    async def _entries(
         self, kind: str, value: str, wanted: JobFilter, cursor: str | None, count: int
     ) -> list[str]:
         if kind == "batch":
@@ -209,6 +211,11 @@ def _drivers(wanted: JobFilter) -> list[tuple[str, str]]:
     return [(kind, value) for kind, value in given if value is not None]
 
 
+def _id_of(entry: str) -> str:
+    """See index.lua: only a stock producer's job has a time before its id."""
+    return entry.rpartition(":")[2]
+
+
 def _index(kind: str, value: str) -> str:
     return f"{keys.INDEX}{kind}" + (f":{value}" if value else "")
 
@@ -225,7 +232,7 @@ def _is_stale(kind: str, value: str, record: dict[bytes, bytes], view: JobView) 
 
 def _is_another(record: dict[bytes, bytes], wanted: JobFilter) -> bool:
     """At a glance: reading a whole record costs thirty times as much."""
-    status, job_type = record.get(b"status"), record.get(b"x_type")
+    status, job_type = record.get(b"status"), record.get(b"x_type") or record.get(b"x_stock")
     other_status = wanted.status not in {None, "queued"} and status != str(wanted.status).encode()
     other_type = wanted.type is not None and job_type not in {None, wanted.type.encode()}
     return bool(record) and (other_status or other_type)

@@ -6,7 +6,7 @@ A job changes its state by these scripts and nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from app.queue.batching import MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
 from app.queue.connection import Lane, Reachability, until_answered
 from app.queue.keys import EXPIRES, PREFIX, job, queue, scheduled
+from app.queue.reading import type_of
 from app.queue.scripts import Script
 
 # No beat for so long, and a worker counts as dead.
@@ -140,7 +141,7 @@ _FIELDS = (
     "retry_intervals", "result_ttl", "failure_ttl", "created_at", "trail",
     "rate_limit_key", "interrupted", "expires", "stop", "origin",
     "success_callback_name", "failure_callback_name", "stopped_callback_name",
-    "repeats_left", "group_id", "webhooks",
+    "repeats_left", "group_id", "webhooks", "stock_type",
 )  # fmt: skip
 _CLAIM_BYTES = 1024 * 1024
 # Half of the usual slots: one half runs while the server is at work for the other.
@@ -216,6 +217,10 @@ class WorkerTransitions:
         for each in jobs:
             if "data" not in each.fields:
                 await self._fetch_body(each)
+        strangers = [each for each in jobs if not (each.type_name or each.text("stock_type"))]
+        if strangers:
+            types = _types((each.id, each.fields.get("data", b"")) for each in strangers)
+            await self._repeat(scripts.ADOPT, *types)
         dropped, broken = ([each.decode() for each in ids] for ids in answer[2:4])
         now_passed = [Passed(*(part.decode() for part in each)) for each in answer[5]]
         return Claim("ok", jobs, dropped, broken, seq, bool(answer[4]), now_passed)
@@ -290,6 +295,11 @@ def claim_arguments(
         _CLAIM_BYTES, BROKEN_EXC, floor, floor_jobs,
         len(queues), *queues, len(marks), *marks, *process_types,
     ]  # fmt: skip
+
+
+def _types(bodies: Iterable[tuple[str, bytes]]) -> list[str]:
+    """What the script `adopt` takes: ids and types of stock producers' jobs."""
+    return [part for job_id, data in bodies for part in (job_id, type_of(data))]
 
 
 def _claimed(answer: list[Any]) -> Claimed:
@@ -368,7 +378,7 @@ class Caretaker:
 
     async def recover(self) -> tuple[list[Recovered], bool]:
         """Take over from silent workers, and tidy. True: there is more to do at once."""
-        _gap, more, fates, activating = await run_script(
+        _gap, more, fates, activating, strangers = await run_script(
             self._lane, scripts.RECOVER,
             int(SILENCE_SECONDS * 1000), self._abandoned_limit, self._failure_retention_seconds,
             self._abandoned_exc, UPKEEP_MS,
@@ -381,6 +391,9 @@ class Caretaker:
             )
             for fate in fates
         ]  # fmt: skip
+        if strangers:
+            types = _types((each.decode(), data) for each, data in strangers)
+            await run_script(self._lane, scripts.ADOPT, *types)
         for batch_id in activating:
             # Its web process died between accepting the batch and queueing all of it.
             more = (

@@ -1,7 +1,7 @@
 -- requeue: failed -> queued, for each of the jobs that is in its failed registry.
 -- What RQ 3.0.0's FailedJobRegistry.requeue does, but in one step: RQ takes the id out of
 -- the registry first and queues it in a second call, and a process that dies between the
--- two leaves the job nowhere. The job's time to live, set when it failed, is taken off too.
+-- two leaves the job nowhere. Times to live, set when it failed, are taken off too.
 -- ARGV: key prefix, channel that wakes our workers, now in RQ's format, ids. Answer: how many were moved.
 local P, wake, now = ARGV[1], ARGV[2], ARGV[3]
 local moved, woken = 0, {}
@@ -20,7 +20,10 @@ for i = 4, #ARGV do
     if is('list', queue, true) and is('zset', failed) and redis.call('ZREM', failed, id) == 1 then
       redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now, 'started_at', '', 'ended_at', '')
       redis.call('HDEL', key, 'exc_info')
-      redis.call('PERSIST', key)
+      for _, each in ipairs({ key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
+        P .. ':results:' .. id }) do
+        redis.call('PERSIST', each)
+      end
       redis.call('SADD', P .. ':queues', queue)
       redis.call('RPUSH', queue, id)
       moved = moved + 1

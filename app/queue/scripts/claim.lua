@@ -11,7 +11,7 @@ local FIELDS = { 'status', 'x_type', 'data', 'timeout', 'x_timeout', 'x_attempt'
   'x_interrupted', 'x_expires', 'x_stop', 'origin' }
 -- After those, where no type is named: what only a stock producer writes.
 local STOCK_FIELDS = { 'success_callback_name', 'failure_callback_name', 'stopped_callback_name',
-  'repeats_left', 'group_id', 'webhooks' }
+  'repeats_left', 'group_id', 'webhooks', 'x_stock' }
 local STATUS, TYPE, DATA, TIMEOUT, ATTEMPT, TTL, TRAIL = 1, 2, 3, 4, 6, 16, 19
 local EXPIRES, STOP, ORIGIN = 22, 23, 24
 local NUMBERS = { [ATTEMPT] = 'x_attempt', [8] = 'x_failures', [14] = 'retries_left',
@@ -124,12 +124,8 @@ local function start(q, id, at, values, timeout)
   local composite = id .. ':' .. ex
   local attempt = (tonumber(values[ATTEMPT] or '') or 0) + 1
   take_out(q, id, at)
-  -- `requeue` of RQ leaves the failed job's TTL on it (RQ 3.0.0): it would vanish while it runs,
-  -- or what waits for it would be forgotten.
-  if call('PERSIST', key) == 1 then
-    for _, each in ipairs({ key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
-      P .. ':results:' .. id }) do call('PERSIST', each) end
-  end
+  spare(id)
+  if not values[TYPE] then entry_of(id) end -- from now on it is listed
   call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
     append_trail(id, values[TRAIL], 'started',

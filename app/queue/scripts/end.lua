@@ -104,7 +104,7 @@ local function end_for_good(status)
     add_result(id, 2, worker, started, { 'exc_string', o.exc })
     leave(id, status)
     settle_dependents(id, status)
-    keep_for(id, o.ttl)
+    keep_failed(id, o.ttl)
   end
 end
 finishers.failed = end_for_good('failed')

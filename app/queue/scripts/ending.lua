@@ -1,15 +1,30 @@
 -- How jobs end and what that settles: retention, slots, sizes, dependents, the failed registry.
 local DEPENDENTS_A_CALL = 100
 
+local function keys_of(id)
+  local key = job_key(id)
+  return { key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies', P .. ':results:' .. id }
+end
+
 -- Seconds the job's keys are kept. 0 removes them at once, -1 keeps for ever, as RQ has it.
 -- The keys outlive the retention by a little: upkeep then finds out where else the job stands.
-local function keep_for(id, ttl)
+local function keep_for(id, ttl, beyond)
   if ttl == 0 then return remove(id) end
-  local key = job_key(id)
-  for _, each in ipairs({ key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies',
-    P .. ':results:' .. id }) do
-    if ttl > 0 then call('EXPIRE', each, ttl + TIDY_SECONDS) else call('PERSIST', each) end
+  for _, each in ipairs(keys_of(id)) do
+    if ttl > 0 then call('EXPIRE', each, ttl + (beyond or TIDY_SECONDS)) else call('PERSIST', each) end
   end
+end
+
+-- What is in the failed registry can be requeued up to its last moment there, and RQ's requeue
+-- leaves the TTL on it (RQ 3.0.0): long enough for upkeep to come by (`spare`), also where no
+-- worker is up over night.
+local REQUEUED_SECONDS = 86400
+local function keep_failed(id, ttl) keep_for(id, ttl, REQUEUED_SECONDS) end
+
+-- A job that waits or runs, and what waits for it, must not be forgotten.
+local function spare(id)
+  if call('PERSIST', job_key(id)) == 0 then return end
+  for _, each in ipairs(keys_of(id)) do call('PERSIST', each) end
 end
 
 -- Whatever way a job ends, it gives back what it held while it waited and ran. `job` has the
@@ -167,7 +182,7 @@ local function fail(id, q, error_json, exc_string, ttl)
   add_result(id, 2, nil, nil, { 'exc_string', exc_string })
   leave(id, 'failed')
   settle_dependents(id, 'failed')
-  keep_for(id, ttl)
+  keep_failed(id, ttl)
 end
 
 local function cause_of(problem)

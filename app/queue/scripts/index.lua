@@ -6,12 +6,47 @@ local INDEXED = { scheduled = true, deferred = true, failed = true, canceled = t
 -- An ended job's keys outlive its registry entry by this, so that upkeep can read what to tidy.
 local TIDY_SECONDS = 900
 
+-- An id of ours: the microseconds of its making come first.
+local function is_sorted(id) return #id == 35 and not string.find(id, '%X') end
+
+-- Days from civil date, the inverse of `iso`; nil when it is no time as RQ writes it.
+local function microseconds_of(text)
+  local year, month, day, hour, minute, second, micros = string.match(text or '',
+    '^(%d%d%d%d)%-(%d%d)%-(%d%d)T(%d%d):(%d%d):(%d%d)%.(%d%d%d%d%d%d)Z$')
+  if not year then return nil end
+  month, day = tonumber(month), tonumber(day)
+  year = month <= 2 and year - 1 or tonumber(year)
+  local era = math.floor(year / 400)
+  local yoe = year - era * 400
+  local days = era * 146097 + yoe * 365 + math.floor(yoe / 4) - math.floor(yoe / 100)
+    + math.floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1 - 719468
+  return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1e6 + micros
+end
+
+-- A stock producer's ids (RQ 3.0.0: uuid4) do not sort by time: its jobs stand in the lists as
+-- `<microseconds in hex>:<id>`, which is noted in the record once.
+local LATEST = 2 ^ 52 - 1
+local function list_stock(id)
+  local made = microseconds_of(call('HGET', job_key(id), 'created_at')) or tonumber(NOW_US)
+  local entry = string.format('%013x:%s', math.max(0, math.min(made, LATEST)), id)
+  call('HSET', job_key(id), 'x_entry', entry)
+  call('ZADD', INDEX .. 'all', 0, entry)
+  return entry
+end
+
+-- What stands in the lists for a job whose record is there.
+local function entry_of(id)
+  return is_sorted(id) and id or call('HGET', job_key(id), 'x_entry') or list_stock(id)
+end
+
+local function id_of(entry) return string.match(entry, '^%x+:(.*)$') or entry end
+
 local function index_status(id, status)
-  if INDEXED[status] then call('ZADD', INDEX .. 'status:' .. status, 0, id) end
+  if INDEXED[status] then call('ZADD', INDEX .. 'status:' .. status, 0, entry_of(id)) end
 end
 
 local function unindex_status(id, status)
-  if INDEXED[status] then call('ZREM', INDEX .. 'status:' .. status, id) end
+  if INDEXED[status] then call('ZREM', INDEX .. 'status:' .. status, entry_of(id)) end
 end
 
 -- Of types and keys there are few: those lists are searched for a job whose record is gone. Of
@@ -51,9 +86,9 @@ local function error_lists(text)
   return lists
 end
 
-local function unlist_error(id)
+local function unlist_error(id, entry)
   for kind, value in pairs(noted(OURS .. 'errors', id)) do
-    call('ZREM', INDEX .. kind .. ':' .. value, id)
+    call('ZREM', INDEX .. kind .. ':' .. value, entry or entry_of(id))
   end
   call('HDEL', OURS .. 'errors', id)
 end
@@ -63,7 +98,9 @@ local function set_error(id, error_json)
   unlist_error(id)
   local lists = error_lists(error_json)
   if next(lists) ~= nil then call('HSET', OURS .. 'errors', id, cjson.encode(lists)) end
-  for kind, value in pairs(lists) do call('ZADD', INDEX .. kind .. ':' .. value, 0, id) end
+  for kind, value in pairs(lists) do
+    call('ZADD', INDEX .. kind .. ':' .. value, 0, entry_of(id))
+  end
   call('HSET', job_key(id), 'x_error', error_json)
 end
 
@@ -74,28 +111,29 @@ local function fingerprint_of(type_name, class, pattern)
 end
 
 -- The job leaves every index. Its record may be gone: it expired while nobody tidied, or a
--- stock tool deleted it.
-local function unindex_job(id)
-  call('ZREM', INDEX .. 'all', id)
-  for status in pairs(INDEXED) do call('ZREM', INDEX .. 'status:' .. status, id) end
-  local job = { false, false, false, false }
+-- stock tool deleted it; what stands for it in the lists is known then from them alone.
+local function unindex_job(id, entry)
+  local job = { false, false, false, false, false }
   if call('TYPE', job_key(id)).ok == 'hash' then
-    job = call('HMGET', job_key(id), 'x_type', 'x_by', 'x_tags', 'x_error')
+    job = call('HMGET', job_key(id), 'x_type', 'x_by', 'x_tags', 'x_error', 'x_entry')
   end
-  local has_record = job[1]
-  if has_record then
-    call('ZREM', INDEX .. 'type:' .. job[1], id)
-    if job[2] then call('ZREM', INDEX .. 'by:' .. job[2], id) end
+  local is_ours = job[1]
+  entry = job[5] or entry or id
+  call('ZREM', INDEX .. 'all', entry)
+  for status in pairs(INDEXED) do call('ZREM', INDEX .. 'status:' .. status, entry) end
+  if is_ours then
+    call('ZREM', INDEX .. 'type:' .. job[1], entry)
+    if job[2] then call('ZREM', INDEX .. 'by:' .. job[2], entry) end
   else
-    for _, name in ipairs(call('SMEMBERS', OURS .. 'indexes')) do call('ZREM', name, id) end
+    for _, name in ipairs(call('SMEMBERS', OURS .. 'indexes')) do call('ZREM', name, entry) end
   end
-  if job[3] or not has_record then
+  if job[3] or not is_ours then
     for key, value in pairs(noted(OURS .. 'tags', id)) do
-      call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), id)
+      call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), entry)
     end
     call('HDEL', OURS .. 'tags', id)
   end
-  if job[4] or not has_record then unlist_error(id) end
+  if job[4] or not is_ours then unlist_error(id, entry) end
 end
 
 -- Nothing of the job remains, but its name in its batch, with how it ended.

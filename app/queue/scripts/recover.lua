@@ -2,20 +2,22 @@
 -- ARGV: prefix, silence ms, abandoned limit, failure ttl, exc_string of an abandoned job,
 --   upkeep interval ms
 -- Answer: {gap 0|1, more 0|1, {id, type, queue, attempt, fate, worker, request id} …,
---   batches that were committed and whose jobs are not all queued yet}
+--   batches that were committed and whose jobs are not all queued yet, {id, data} … of stock
+--   producers' jobs that nobody has said the type of (`adopt`)}
 local silence, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local failure_ttl, abandoned_exc, upkeep_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local beats, last_key = OURS .. 'beats', OURS .. 'recovered_at'
 local MOST, MOST_WORKERS, MOST_ENDED, SEEN_SECONDS, READY_SECONDS = 50, 8, 200, 60, 5
 local SWEEP, MOST_QUEUES = 200, 3
-local fates, more = {}, 0
+local WALK, MOST_STRANGERS, LARGE_BODY, data_left = 1000, 32, 262144, 1048576
+local fates, more, strangers = {}, 0, {}
 
 -- If nobody could ask for half the silence (Redis was away, or its clock jumped), nobody
 -- could beat either: their silence says nothing. Count it anew from here.
 local last = tonumber(call('SET', last_key, NOW_MS, 'GET') or '')
 if not last or last > NOW_MS or NOW_MS - last > silence / 2 then
   for _, worker in ipairs(call('ZRANGE', beats, 0, -1)) do call('ZADD', beats, NOW_MS, worker) end
-  return { 1, 0, {}, {} }
+  return { 1, 0, {}, {}, {} }
 end
 
 local function abandon(worker, q, id, ex)
@@ -37,7 +39,7 @@ local function abandon(worker, q, id, ex)
     note(id, 'stopped', cjson.encode({ reason = 'requested', by = stop }))
     leave(id, 'stopped')
     settle_dependents(id, 'stopped')
-    keep_for(id, ttl)
+    keep_failed(id, ttl)
   elseif count >= limit then
     fate = 'failed'
     note(id, 'failed')
@@ -141,11 +143,52 @@ end
 
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
+-- A job that waits. What RQ's `requeue` put there, or a stock producer under an id that has been
+-- used before, still has the TTL of the record that ended (RQ 3.0.0). One that a stock producer
+-- gave a `ttl` of its own is to be forgotten then.
+local function look_at(id)
+  local key = job_key(id)
+  if call('TTL', key) >= 0 then
+    local job = call('HMGET', key, 'status', 'ttl')
+    if job[1] and not ENDED[job[1]] and not job[2] then spare(id) end
+  end
+  if is_sorted(id) or #strangers >= MOST_STRANGERS then return end
+  local job = call('HMGET', key, 'status', 'x_type', 'x_stock')
+  if not job[1] or job[2] or job[3] then return end
+  entry_of(id)
+  local size = call('HSTRLEN', key, 'data')
+  if size > math.min(LARGE_BODY, data_left) then return end
+  data_left = data_left - size
+  strangers[#strangers + 1] = { id, call('HGET', key, 'data') or '' }
+end
+
+-- Through the whole queue, piece by piece, from where the last call came to; when that entry
+-- has gone, so has all in front of it, and it begins anew. At 500,000 jobs, finding the place
+-- takes 5 ms.
+local function walk_queue(q)
+  local key, walked = queue_key(q), OURS .. 'walked'
+  if call('TYPE', key).ok ~= 'list' then return end
+  local last = call('HGET', walked, q)
+  local at = last and call('LPOS', key, last, 'RANK', -1)
+  local ids = call('LRANGE', key, at and at + 1 or 0, (at or -1) + WALK)
+  for _, id in ipairs(ids) do pcall(look_at, id) end
+  if #ids == WALK then call('HSET', walked, q, ids[WALK])
+  elseif last then call('HDEL', walked, q) end
+end
+
+local function look_at_some(key)
+  if call('TYPE', key).ok ~= 'zset' then return end
+  for _, id in ipairs(call('ZRANDMEMBER', key, MOST)) do pcall(look_at, id) end
+end
+
+local function tidy_scheduled(q) look_at_some(P .. ':scheduled:' .. q) end
+
 -- A stock tool that cancels or deletes a parent leaves who waits for it waiting (RQ 3.0.0).
 local function tidy_deferred(q)
   local key = P .. ':deferred:' .. q
   local many = call('ZCARD', key) > MOST
   for _, id in ipairs(many and call('ZRANDMEMBER', key, MOST) or call('ZRANGE', key, 0, -1)) do
+    pcall(look_at, id)
     for _, parent in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
       -- One whose many dependents are still being settled may be gone already.
       local status = call('HGET', OURS .. 'settle', parent) or call('HGET', job_key(parent), 'status')
@@ -200,10 +243,10 @@ local function sweep()
   local cursor = call('GET', OURS .. 'sweep_at') or ''
   local from = cursor == '' and '-' or ('(' .. cursor)
   local ids, found = call('ZRANGEBYLEX', INDEX .. 'all', from, '+', 'LIMIT', 0, SWEEP), {}
-  for i, id in ipairs(ids) do found[i] = job_key(id) end
+  for i, entry in ipairs(ids) do found[i] = job_key(id_of(entry)) end
   if #ids > 0 and call('EXISTS', unpack(found)) < #ids then
-    for _, id in ipairs(ids) do
-      if not has(job_key(id)) then unindex_job(id) end
+    for i, entry in ipairs(ids) do
+      if not has(found[i]) then unindex_job(id_of(entry), entry) end
     end
   end
   call('SET', OURS .. 'sweep_at', #ids == SWEEP and ids[#ids] or '')
@@ -219,6 +262,7 @@ local function tidy_slots()
       end
     end
     fill_slots(key)
+    look_at_some(limit_key(key, 'rate_limited'))
   end
 end
 
@@ -251,9 +295,10 @@ end
 -- What only stock tools, or a death, leave behind is mostly not there at all.
 local function duties_of(q)
   local keys = { P .. ':wip:' .. q, queue_key(q) .. ':intermediate', P .. ':ready:' .. q,
-    P .. ':deferred:' .. q }
+    P .. ':deferred:' .. q, queue_key(q), P .. ':scheduled:' .. q }
   if call('EXISTS', unpack(keys)) == 0 then return { tidy_ended } end
-  return { tidy_wip, tidy_intermediate, tidy_ready, tidy_deferred, tidy_ended }
+  return { tidy_wip, tidy_intermediate, tidy_ready, walk_queue, tidy_scheduled,
+    tidy_deferred, tidy_ended }
 end
 
 -- A last time in the future: the clock was put back.
@@ -286,4 +331,4 @@ end
 settle_just_ended()
 if settled > 0 and has(OURS .. 'settle') then more = 1 end
 wake()
-return { 0, more, fates, activating }
+return { 0, more, fates, activating, strangers }

@@ -1,8 +1,9 @@
--- repair: ids that a reader found in an index where they do not belong, by the record as it
--- is now. ARGV: prefix, kind of index (all by type tag status error fingerprint), its value, id …
+-- repair: entries that a reader found in an index where they do not belong, by the record as it
+-- is now. ARGV: prefix, kind of index (all by type tag status error fingerprint), its value,
+-- entry …
 local kind, value = ARGV[2], ARGV[3]
 for i = 4, #ARGV do
-  local id = ARGV[i]
+  local entry, id = ARGV[i], id_of(ARGV[i])
   local record = call('TYPE', job_key(id)).ok == 'hash'
     and call('HMGET', job_key(id), 'status', 'x_error') or { false, false }
   local is_stale = kind == 'status' and record[1] ~= value
@@ -10,9 +11,9 @@ for i = 4, #ARGV do
     is_stale = record[1] == 'finished' or error_lists(record[2])[kind] ~= value
   end
   if not record[1] then
-    unindex_job(id)
+    unindex_job(id, entry)
     is_stale = value ~= ''
   end
-  if is_stale then call('ZREM', INDEX .. kind .. ':' .. value, id) end
+  if is_stale then call('ZREM', INDEX .. kind .. ':' .. value, entry) end
 end
 return 1
