@@ -134,6 +134,15 @@ async def test_started_in_time_is_not_expired_by_a_retry(scene: Scene) -> None:
     assert [each.id for each in (await actor.claim()).jobs] == [job_id]
 
 
+async def test_nobody_wakes_for_the_expiry_of_a_job_that_began(scene: Scene) -> None:
+    await scene.submit(expires_at=datetime.now(UTC) + timedelta(hours=1))
+    assert (await scene.caretaker.promote())[1] is not None
+    actor = await scene.worker()
+    await actor.take()
+
+    assert (await scene.caretaker.promote())[1] is None
+
+
 async def test_dependent_waits_for_every_parent_and_one_that_ended_counts(scene: Scene) -> None:
     actor = await scene.worker()
     done = await scene.submit()
