@@ -66,16 +66,16 @@ class Settings(BaseSettings):
     submit_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 4.0
     max_queue_jobs: Annotated[int, Field(ge=1)] = 1_000_000
     max_queue_bytes: Annotated[int, Field(ge=MIB)] = 2 * 1024 * MIB
-    worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    worker_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 72
     worker_processes: Annotated[int, Field(ge=1, le=256)] = 2
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 20.0
     child_memory_bytes: Annotated[int, Field(ge=64 * MIB)] = 512 * MIB
     abandoned_limit: Annotated[int, Field(ge=1, le=100)] = 5
     retention_finished_seconds: Annotated[int, Field(ge=0)] = 24 * 3600
     retention_failed_seconds: Annotated[int, Field(ge=0)] = 30 * 24 * 3600
-    smtp_connections: Annotated[int, Field(ge=1, le=1000)] = 64
+    smtp_connections: Annotated[int, Field(ge=1, le=1000)] = 72
     smtp_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
-    smtp_domain_connections: Annotated[int, Field(ge=1, le=1000)] = 56
+    smtp_domain_connections: Annotated[int, Field(ge=1, le=1000)] = 64
     smtp_domain_rate: str | None = None
     suppression_seconds: Annotated[int, Field(ge=0, le=10 * 366 * 24 * 3600)] = 30 * 24 * 3600
     session_seconds: Annotated[int, Field(ge=60)] = 12 * 3600

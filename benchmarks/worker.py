@@ -24,7 +24,16 @@ from benchmarks.bursts import Burst, BurstError, Stage
 from benchmarks.circumstances import circumstances, leave
 from benchmarks.contenders import installed, versions
 from benchmarks.processes import StartError
-from benchmarks.work_contenders import ARQ, CELERY, EVERYBODY, RECADO, RQ, SAQ, WorkContender
+from benchmarks.work_contenders import (
+    ARQ,
+    CELERY,
+    EVERYBODY,
+    RECADO,
+    RECADO_DEFAULTS,
+    RQ,
+    SAQ,
+    WorkContender,
+)
 from benchmarks.worker_results import FAST_MS, HALF, IDLE, SLOW_MS, WorkerResults
 
 PARTS = ("noop", "mail", "latency", "depth", "workers")
@@ -117,7 +126,7 @@ class _Run:
 
     def mail(self) -> None:
         rates = {(name, ms): count for name in ("recado", "saq") for ms, count in MAILS.items()}
-        for _, contender in self._turns((RECADO, SAQ)):
+        for _, contender in self._turns((RECADO_DEFAULTS, SAQ)):
             for milliseconds in MAILS:
                 key = (contender.name, milliseconds)
                 jobs = _whole(rates[key] * self._options.seconds)

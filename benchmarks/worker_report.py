@@ -28,7 +28,7 @@ def page(results: WorkerResults, circumstances: Sequence[str]) -> str:
     parts = ["# Workers", "", *circumstances, ""]
     for title, rows in (
         ("No-op jobs, one worker", _noop(results)),
-        ("E-mails, 64 at once", _mail(results)),
+        ("E-mails, 64 connections", _mail(results)),
         ("From acknowledged submit to the function's first line", _latency(results)),
         ("Depth: calls of 32 jobs of 1 KB", _depth(results)),
         ("Memory a queued job, 1 KB e-mail", _bytes(results)),
