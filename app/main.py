@@ -22,6 +22,7 @@ from app.http.application import Application
 from app.http.artifacts import Artifacts
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
+from app.http.data import Data
 from app.http.events import PING_SECONDS, Events
 from app.http.health import Health
 from app.http.intake import Intake
@@ -41,6 +42,7 @@ from app.http.ports import (
     Watcher,
 )
 from app.http.queues import Queues
+from app.http.result_links import ResultLinks
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
@@ -53,6 +55,7 @@ from app.queue.connection import Reachability, connect, end_tasks
 from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
 from app.queue.file_keeper import FileKeeper
+from app.queue.file_store import RedisStorage
 from app.queue.rates import RateLimiter as QueueRateLimiter
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.submitting import Submitter as QueueSubmitter
@@ -134,30 +137,37 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
     lookup = Lookup(parts.views)
     intake = Intake(settings.max_body_bytes, lookup)
     artifacts = Artifacts(parts.storage, lookup)
+    results = ResultLinks(
+        settings.public_url, Secret(settings, parts.views).get, parts.views, artifacts
+    )
     files = NamedFiles(parts.storage, parts.uploads, settings.upload_retention_seconds)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
     links |= {name: f"/{name}" for name in beside}
+    jobs = Jobs(
+        terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
+        control=parts.control, watcher=parts.watcher, artifacts=artifacts,
+        files=files, links=results, closing=parts.closing,
+    )  # fmt: skip
+    uploads = Uploads(
+        parts.storage, parts.uploads, settings.max_upload_bytes, settings.upload_retention_seconds
+    )
     return Endpoints(
-        jobs=Jobs(
-            terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
-            control=parts.control, watcher=parts.watcher, artifacts=artifacts,
-            files=files, closing=parts.closing,
-        ),
+        jobs=jobs,
+        data=Data(jobs, intake, uploads, terms),
         job_list=JobList(parts.views, lookup),
         batches=Batches(
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
-            views=parts.views, watcher=parts.watcher, files=files, closing=parts.closing,
+            views=parts.views, watcher=parts.watcher, files=files, links=results,
+            closing=parts.closing,
         ),
         events=Events(
             lookup, parts.views, parts.watcher, parts.closing, parts.ping_seconds
         ),
         queues=Queues(parts.control, parts.catalog.queues()),
-        uploads=Uploads(
-            parts.storage, parts.uploads, settings.max_upload_bytes,
-            settings.upload_retention_seconds,
-        ),
+        uploads=uploads,
         artifacts=artifacts,
+        results=results,
         templates=Templates(),
         suppressions=Suppressions(parts.suppressions),
         health=Health(parts.views, parts.catalog.queues(), links),
@@ -208,8 +218,12 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     limiter = None
     if settings.rate is not None:
         limiter = QueueRateLimiter(client, reachability, *settings.rate)
-    storage = open_storage(settings.storage_location)
-    uploads = QueueUploadRecords(client, reachability)
+    storage = open_storage(
+        settings.storage_location,
+        settings.s3_access,
+        lambda: RedisStorage(client, reachability, settings.redis_file_limits),
+    )
+    uploads = QueueUploadRecords(client, reachability, settings.max_uploads_per_key)
     keeper = FileKeeper(storage, uploads, settings.upload_retention_seconds)
     beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
     if not settings.is_production:
@@ -296,6 +310,29 @@ def _has_a_time(draft: JobDraft) -> bool:
     return draft.scheduled_at is not None or draft.expires_at is not None
 
 
+class Secret:
+    """What signs cookies and links: of the settings, else the one that Redis keeps.
+
+    That need not be there at start.
+    """
+
+    def __init__(self, settings: Settings, views: Reader) -> None:
+        self._settings = settings
+        self._views = views
+        self._found: bytes | None = None
+
+    async def get(self) -> bytes:
+        """Raises QueueUnavailableError."""
+        if self._found is None:
+            given = self._settings.secret_key
+            self._found = (
+                given.get_secret_value().encode()
+                if given is not None
+                else await self._views.session_secret()
+            )
+        return self._found
+
+
 class DashboardOnDemand:
     """Builds the dashboard for the first who asks.
 
@@ -318,14 +355,10 @@ class DashboardOnDemand:
 
     async def _build(self) -> ASGIApp:
         settings = self._settings
-        if settings.secret_key is not None:
-            secret = settings.secret_key.get_secret_value().encode()
-        else:
-            secret = await self._views.session_secret()
         return dashboard.Dashboard(
             await asyncio.to_thread(_build_wsgi, settings.redis_location),
             keyring=settings.keyring,
-            session_secret=secret,
+            session_secret=await Secret(settings, self._views).get(),
             session_seconds=settings.session_seconds,
             secure_cookie=settings.is_production,
             local_key=None if settings.keyring else LOCAL_KEY,

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.keyring import ApiKey, Keyring
-from app.storage import folder_of
+from app.storage import RedisFileLimits, S3Access, bucket_of, folder_of
 from jobs.email.addresses import AddressError, parse_address
 from jobs.email.mail_server import MailServer
 
@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     api_keys: Annotated[list[ApiKey], NoDecode] = []
     webhook_secret: SecretStr | None = None
     public_url: str | None = None
+    aws_access_key_id: SecretStr | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_region: str | None = None
+    aws_default_region: str | None = None
+    aws_endpoint_url_s3: str | None = None
+    aws_endpoint_url: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] | None = None
@@ -62,6 +69,10 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 25 * MIB
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 512 * MIB
     max_artifact_bytes: Annotated[int, Field(ge=1024)] = 512 * MIB
+    max_uploads_per_key: Annotated[int, Field(ge=1)] = 10_000
+    redis_file_bytes: Annotated[int, Field(ge=1024)] = 8 * MIB
+    redis_files_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
+    redis_file_seconds: Annotated[int, Field(ge=3600, le=366 * 24 * 3600)] = 30 * 24 * 3600
     upload_retention_seconds: Annotated[int, Field(ge=60, le=366 * 24 * 3600)] = 24 * 3600
     submit_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 4.0
     max_queue_jobs: Annotated[int, Field(ge=1)] = 1_000_000
@@ -118,8 +129,30 @@ class Settings(BaseSettings):
     def _check_storage_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        if _require_scheme(value, {"file", "s3", "redis"}).scheme == "file":
+        scheme = _require_scheme(value, {"file", "s3", "redis"}).scheme
+        if scheme == "file":
             folder_of(value.get_secret_value())
+        elif scheme == "s3":
+            bucket_of(value.get_secret_value())
+        elif value.get_secret_value() != "redis:":
+            raise ValueError("is redis: alone; REDIS_URL says where that is")
+        return value
+
+    @field_validator("aws_endpoint_url", "aws_endpoint_url_s3")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = _require_scheme(SecretStr(value), {"http", "https"})
+        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("names no host: https://s3.example.com")
+        return value
+
+    @field_validator("aws_region", "aws_default_region")
+    @classmethod
+    def _check_region(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"[a-z0-9-]{1,40}", value) is None:
+            raise ValueError("is no region, like us-east-1")
         return value
 
     @field_validator("mail_from")
@@ -221,6 +254,27 @@ class Settings(BaseSettings):
         return f"file:{quote(str(self.data_dir / 'storage'))}"
 
     @property
+    def s3_access(self) -> S3Access | None:
+        """As whom, and where, for a storage of `s3:`; None when no key is set."""
+        if self.aws_access_key_id is None or self.aws_secret_access_key is None:
+            return None
+        token = self.aws_session_token
+        return S3Access(
+            key_id=self.aws_access_key_id.get_secret_value(),
+            secret=self.aws_secret_access_key.get_secret_value(),
+            session_token=token.get_secret_value() if token is not None else None,
+            region=self.aws_region or self.aws_default_region or "us-east-1",
+            endpoint=self.aws_endpoint_url_s3 or self.aws_endpoint_url,
+        )
+
+    @property
+    def redis_file_limits(self) -> RedisFileLimits:
+        """Of a storage of `redis:`."""
+        return RedisFileLimits(
+            self.redis_file_bytes, self.redis_files_bytes, self.redis_file_seconds
+        )
+
+    @property
     def redis_location(self) -> str:
         if self.redis_url is None:
             raise RuntimeError("REDIS_URL is checked at start")
@@ -232,6 +286,12 @@ class Settings(BaseSettings):
         if self.redis_url is None:
             hint = "" if self.is_production else " (bin/dev starts an embedded one)"
             faults.append(f"REDIS_URL: not set{hint}")
+        if urlsplit(self.storage_location).scheme == "s3":
+            faults += [
+                f"{name.upper()}: not set, which STORAGE_URL=s3: needs"
+                for name in ("aws_access_key_id", "aws_secret_access_key")
+                if getattr(self, name) is None
+            ]
         if not self.is_production:
             return faults
         if not self.api_keys:
@@ -247,10 +307,10 @@ class Settings(BaseSettings):
         notes = []
         if self.mail_from is None and self.is_production:
             notes.append("MAIL_FROM: not set; every e-mail must name its sender")
-        scheme = urlsplit(self.storage_location).scheme
-        if scheme != "file":
+        if urlsplit(self.storage_location).scheme == "redis":
             notes.append(
-                f"STORAGE_URL: {scheme}: is not supported yet; uploads and artifacts are refused"
+                f"STORAGE_URL: redis: takes files of {self.redis_file_bytes} bytes at most,"
+                f" {self.redis_files_bytes} in all"
             )
         if not self.is_production and self.mail_server_url is None:
             notes.append("SMTP_URL: not set; e-mails will wait and be retried")

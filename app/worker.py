@@ -19,7 +19,8 @@ from app import logs
 from app.queue import strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
-from app.queue.connection import connect
+from app.queue.connection import Reachability, connect
+from app.queue.file_store import RedisStorage
 from app.queue.files import RunFiles
 from app.queue.perform import check_result, validate
 from app.queue.worker import Worker, WorkerOptions
@@ -73,7 +74,11 @@ def perform(job_type: str, params: dict[str, Any]) -> Any:
 async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) -> None:
     client = connect(settings.redis_location)
     mail = _mail(settings)
-    storage = open_storage(settings.storage_location)
+    storage = open_storage(
+        settings.storage_location,
+        settings.s3_access,
+        lambda: RedisStorage(client, Reachability(), settings.redis_file_limits),
+    )
     workspace = Workspace()
     strays.adopt_orphans()  # should the nursery die, they would be nobody's
     children = Children(

@@ -51,6 +51,8 @@ class JobType:
     backoff: Backoff
     description: str
     is_async: bool
+    # Made by the service itself, and by nobody else.
+    is_internal: bool = False
 
 
 class UnknownJobTypeError(LookupError):
@@ -58,7 +60,10 @@ class UnknownJobTypeError(LookupError):
 
 
 class Catalog:
-    """The registered job types by name; iterates in order of name."""
+    """The registered job types by name; iterates in order of name.
+
+    Internal ones are known only to who asks for them: they cannot be submitted.
+    """
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
@@ -72,17 +77,19 @@ class Catalog:
             )
         self._types[job_type.name] = job_type
 
-    def get(self, name: str) -> JobType:
-        try:
-            return self._types[name]
-        except KeyError:
-            raise UnknownJobTypeError(name) from None
+    def get(self, name: str, *, internal: bool = False) -> JobType:
+        """Raises UnknownJobTypeError."""
+        found = self._types.get(name)
+        if found is None or (found.is_internal and not internal):
+            raise UnknownJobTypeError(name)
+        return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._types
+        return name in self._types and not self._types[str(name)].is_internal
 
     def __iter__(self) -> Iterator[JobType]:
-        return iter(sorted(self._types.values(), key=lambda job_type: job_type.name))
+        public = [job_type for job_type in self._types.values() if not job_type.is_internal]
+        return iter(sorted(public, key=lambda job_type: job_type.name))
 
     def queues(self) -> list[str]:
         """Every queue that some type uses, `default` among them, in order of name."""
@@ -99,13 +106,14 @@ def job(
     max_attempts: int = 5,
     timeout: float = 180.0,
     backoff: Backoff | None = None,
+    internal: bool = False,
 ) -> Callable[[F], F]:
     """Register a function as a job type.
 
     The function takes `(params, context)`; the annotation of its first argument, a
     pydantic model, validates submissions and documents them. It returns JSON. `async def`
     runs beside others in the worker's loop and must not block; `def` runs in a child
-    process. `timeout` is in seconds for one run.
+    process. `timeout` is in seconds for one run. `internal`: no client can submit it.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")
@@ -124,6 +132,7 @@ def job(
                 backoff=backoff if backoff is not None else Backoff(),
                 description=inspect.getdoc(function) or "",
                 is_async=inspect.iscoroutinefunction(function),
+                is_internal=internal,
             )
         )
         return function

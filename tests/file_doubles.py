@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.queue.errors import QueueUnavailableError
 from app.queue.records import Suppression, SuppressionPage, Upload
+from app.storage import Contents, StorageUnavailableError, Stored
+
+UNUSABLE = "the storage cannot be used"
 
 
 @dataclass
@@ -50,6 +53,41 @@ class MemoryUploads:
     def _fail(self, method: str) -> None:
         if method in self.fails_on:
             raise QueueUnavailableError("Redis does not answer", retry_after_seconds=7)
+
+
+class NoStorage:
+    """Keeps to `app.storage.Storage`, and cannot be used now."""
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes], limit_bytes: int) -> Stored:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def size(self, key: str) -> int:
+        raise StorageUnavailableError(UNUSABLE)
+
+    def local_path(self, key: str) -> None:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def delete(self, key: str) -> None:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def delete_under(self, prefix: str) -> None:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
+        raise StorageUnavailableError(UNUSABLE)
+        yield prefix
+
+    async def remove_drafts(self, before: datetime) -> int:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def check(self) -> None:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class NoSuppressed:

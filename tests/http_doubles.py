@@ -43,10 +43,10 @@ from app.queue.records import (
     Status,
 )
 from app.settings import Settings
-from app.storage import Storage, UnsupportedStorage
+from app.storage import Storage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
-from tests.file_doubles import MemoryUploads, NoSuppressed
+from tests.file_doubles import MemoryUploads, NoStorage, NoSuppressed
 
 HOST = "http://localhost"
 Heard = asyncio.Queue[Event | None]
@@ -386,7 +386,7 @@ def app_over(
             watcher=queue,
             limiter=queue if settings.rate is not None else None,
             catalog=catalog if catalog is not None else load_catalog(),
-            storage=storage if storage is not None else UnsupportedStorage("memory:"),
+            storage=storage if storage is not None else NoStorage(),
             uploads=uploads if uploads is not None else MemoryUploads(),
             suppressions=NoSuppressed(),
             closing=closing if closing is not None else Closing(),

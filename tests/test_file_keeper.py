@@ -14,7 +14,7 @@ import redis
 import redis.asyncio as async_redis
 
 from app.queue.connection import Reachability, connect
-from app.queue.errors import QueueUnavailableError
+from app.queue.errors import QueueUnavailableError, TooManyUploadsError
 from app.queue.file_keeper import FileKeeper
 from app.queue.records import Upload, new_job_id
 from app.queue.uploads import UploadRecords
@@ -132,6 +132,23 @@ async def test_redis_that_is_away_is_told(valkey: ValkeyServer, tmp_path: Path) 
                 await asking
 
 
+async def test_key_has_at_most_so_many_uploads_at_once(scene: Scene) -> None:
+    few = UploadRecords(scene.client, Reachability(), 2)
+    first, second = (an_upload(expires_at=datetime.now(UTC) + RETENTION) for _ in range(2))
+    await few.add(first)
+    await few.add(second)
+
+    with pytest.raises(TooManyUploadsError):
+        await few.add(an_upload(expires_at=datetime.now(UTC) + RETENTION))
+    await few.add(first)  # once more, as its reply was lost
+    await few.add(an_upload(owner="another"))
+    await few.remove(first.id)
+    await few.add(an_upload(expires_at=datetime.now(UTC) - RETENTION))
+    await few.add(an_upload(expires_at=datetime.now(UTC) + RETENTION))
+
+    assert await few.get(first.id) is None
+
+
 async def test_expired_uploads_are_removed_and_no_others(scene: Scene) -> None:
     for _ in range(3):
         await scene.upload(expires_in=timedelta(seconds=-1))
@@ -141,7 +158,7 @@ async def test_expired_uploads_are_removed_and_no_others(scene: Scene) -> None:
 
     assert scene.files() == [upload_key(kept.id)]
     assert sorted(await scene.client.keys("*")) == sorted(
-        [b"rq:recado:uploads", f"rq:recado:upload:{kept.id}".encode()]
+        [b"rq:recado:uploads", b"rq:recado:uploads:by:shop", f"rq:recado:upload:{kept.id}".encode()]
     )
 
 

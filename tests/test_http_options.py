@@ -171,7 +171,6 @@ async def test_foreign_parent_is_as_unknown_as_any(queue: MemoryQueue) -> None:
         ({"on_success": "os.system"}, "/options/on_success"),
         ({"meta": {}}, "/options/meta"),
         ({"webhook": {"url": "https://example.com"}}, "/options/webhook"),
-        ({"notify": {"email": ["a@example.test"]}}, "/options/notify"),
         ({"job_id": "x"}, "/options/job_id"),
     ],
 )  # fmt: skip
@@ -214,6 +213,7 @@ async def test_every_option_is_shown_on_demand(client: httpx2.AsyncClient) -> No
         "backoff": {"initial": 1, "factor": 2, "max": 3, "jitter": 0}, "timeout": 7,
         "retention": 60, "depends_on": [parent], "allow_failure": True, "dry_run": True,
         "concurrency": {"key": "k", "limit": 2}, "tags": {"a": "b"},
+        "notify": {"email": ["a@b.example"], "on": ["failed"], "locale": "pt"},
     }  # fmt: skip
     path = (await client.post(
         "/v1/jobs", json=LOG | {"options": options | {"scheduled_at": at(days=30)}}

@@ -13,7 +13,7 @@ import pytest
 
 from app import settings
 from app.settings import Settings
-from app.storage import folder_of
+from app.storage import S3Access, folder_of
 
 ROOT = Path(__file__).parent.parent
 DIGEST = "ab" * 32
@@ -137,14 +137,61 @@ def test_production_starts_with_all_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     assert named(loaded.warnings()) == ["MAIL_FROM"]
 
 
-def test_storage_that_is_not_built_yet_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bucket_needs_a_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": "s3://files/recado"})
+
+    assert named(refusal(capsys)) == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+
+
+def test_bucket_is_used_as_the_standard_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+    more = {"AWS_DEFAULT_REGION": "eu-west-3", "AWS_ENDPOINT_URL": "https://s3.example"}
+    set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": "s3://files/recado"} | keys | more)
+
+    access = settings.load().s3_access
+
+    assert access == S3Access("an-id", "a-secret", None, "eu-west-3", "https://s3.example")
+    assert "a-secret" not in repr(access)
+    assert not set(keys) & set(settings.child_environment())
+
+
+def test_files_in_redis_are_said_to_be_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": "redis:"})
 
     assert named(settings.load().warnings()) == ["MAIL_FROM", "STORAGE_URL"]
 
 
-@pytest.mark.parametrize("url", ["file:", "file://nas/share", "file:folder?mode=1", "ftp://files"])
-def test_storage_url_that_names_no_folder_is_refused(
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "s3.example"),
+        ("AWS_ENDPOINT_URL_S3", "https://user@s3.example"),
+        ("AWS_REGION", "Paris, France"),
+    ],
+)
+def test_address_of_a_bucket_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    set_all(monkeypatch, PRODUCTION | {name: value})
+
+    assert named(refusal(capsys)) == [name]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:",
+        "file://nas/share",
+        "file:folder?mode=1",
+        "ftp://files",
+        "s3://",
+        "s3://A",
+        "redis://localhost",
+    ],
+)
+def test_storage_url_that_names_no_place_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     set_all(monkeypatch, PRODUCTION | {"STORAGE_URL": url})
@@ -272,7 +319,7 @@ def test_process_with_bad_settings_ends_with_status_2(folder: Path) -> None:
     assert "Traceback" not in started.stderr
 
 
-EXAMPLE_LINE = re.compile(r"#([A-Z_]+)=(.*)")
+EXAMPLE_LINE = re.compile(r"#([A-Z0-9_]+)=(.*)")
 
 
 def test_env_example_shows_every_setting_with_its_default(folder: Path) -> None:

@@ -20,9 +20,10 @@ from app.queue.control import Control
 from app.queue.events import Watcher
 from app.queue.submitting import Submitter
 from app.queue.suppressions import SuppressionList
-from app.storage import UnsupportedStorage
+from app.queue.uploads import UploadRecords
+from app.storage import Storage
 from jobs import catalog
-from tests.file_doubles import MemoryUploads
+from tests.file_doubles import NoStorage
 from tests.harness import JOB_MODULES
 from tests.heart_scene import Scene, scene_on
 from tests.http_doubles import connect, settings_with
@@ -58,7 +59,13 @@ class WebScene:
 
 @asynccontextmanager
 async def web_scene_on(
-    url: str, *keys: ApiKey, most_queued: int = 1000, most_bytes: int = 10**9
+    url: str,
+    *keys: ApiKey,
+    most_queued: int = 1000,
+    most_bytes: int = 10**9,
+    storage: Storage | None = None,
+    most_uploads: int = 100,
+    **settings: Any,
 ) -> AsyncIterator[WebScene]:
     """Nobody works and nothing is tidied in it but by the test."""
     async with scene_on(url) as heart:
@@ -68,11 +75,12 @@ async def web_scene_on(
         )  # fmt: skip
         parts = Parts(
             transitions=submitter, views=heart.views, control=control, watcher=watcher,
-            catalog=catalog.load([JOB_MODULES]), storage=UnsupportedStorage("memory:"),
-            uploads=MemoryUploads(),
+            catalog=catalog.load([JOB_MODULES]),
+            storage=storage if storage is not None else NoStorage(),
+            uploads=UploadRecords(heart.client, heart.reachability, most_uploads),
             suppressions=SuppressionList(heart.client, heart.reachability),
         )  # fmt: skip
-        app = create_app(settings_with(keys), parts)
+        app = create_app(settings_with(keys, **settings), parts)
         hearing = asyncio.create_task(watcher.run())
         try:
             async with connect(app, timeout=60) as client:

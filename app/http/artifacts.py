@@ -39,7 +39,10 @@ class Artifacts:
 
     async def download(self, request: Request) -> ASGIApp:
         view = await self._lookup.visible(request)
-        artifact = _named(view, request.path_params["name"])
+        return await self.send(request, view, _named(view, request.path_params["name"]))
+
+    async def send(self, request: Request, view: JobView, artifact: dict[str, Any]) -> ASGIApp:
+        """One of the job's, to who may have it."""
         size_bytes: int = artifact["size"]
         etag = f'"{artifact["sha256"]}"'.encode("ascii", "replace")
         headers = _headers(artifact, etag)

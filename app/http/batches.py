@@ -24,6 +24,7 @@ from app.http.named_files import NamedFiles
 from app.http.ports import Reader, Submitter, Waiting, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.problems import problem
+from app.http.result_links import ResultLinks
 from app.http.showing import show_batch, show_job
 from app.http.submissions import Terms, view_of
 from app.http.waiting import ENDED, Closing, Patience
@@ -59,6 +60,7 @@ class Batches:
         views: Reader,
         watcher: Watcher,
         files: NamedFiles,
+        links: ResultLinks,
         closing: Closing,
     ) -> None:
         self._terms = terms
@@ -68,6 +70,7 @@ class Batches:
         self._views = views
         self._watcher = watcher
         self._files = files
+        self._links = links
         self._closing = closing
 
     async def submit(self, request: Request) -> Answer:
@@ -140,6 +143,8 @@ class Batches:
         """
         batch = received.made
         await self._settle_files(acting_key(request), batch)
+        for each in batch.drafts.values():
+            await self._links.add_to(each)
         while batch.drafts:
             drafts = list(batch.drafts.values())
             try:

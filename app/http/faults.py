@@ -36,6 +36,10 @@ class ArtifactNotFoundError(LookupError):
     """The job has no artifact of that name, or storage has lost it."""
 
 
+class ResultLinkError(LookupError):
+    """The link was changed, or what it names is gone: which one is nobody's business."""
+
+
 class RangeNotSatisfiableError(ValueError):
     """The range begins behind the end."""
 

@@ -31,10 +31,7 @@ async def file_of_form(chunks: AsyncIterator[bytes], declared: bytes) -> Incomin
     Raises MalformedFormError, InvalidRequestError, UnsupportedMediaTypeError, and what
     `chunks` raises; so do the chunks of the file, after the last of which the form has to end.
     """
-    boundary = parameters_of(declared).get("boundary")
-    if not boundary:
-        raise MalformedFormError("The Content-Type names no boundary.")
-    form = _Form(chunks, boundary)
+    form = _form_of(chunks, declared)
     part = await form.next_part()
     if part is None:
         raise InvalidRequestError([Fault(f"/{FIELD}", "is needed")])
@@ -50,8 +47,40 @@ async def file_of_form(chunks: AsyncIterator[bytes], declared: bytes) -> Incomin
     )
 
 
-async def _whole(form: _Form, part: _Part) -> AsyncIterator[bytes]:
+async def parts_of_form(
+    chunks: AsyncIterator[bytes], declared: bytes
+) -> AsyncIterator[tuple[str, IncomingFile]]:
+    """Every part by its name, in their order; each is to be read before the next is asked for.
+
+    Raises as `file_of_form` does, but takes any field.
+    """
+    form = _form_of(chunks, declared)
+    while (part := await form.next_part()) is not None:
+        parameters = parameters_of(part.headers.get("content-disposition"))
+        yield (
+            parameters.get("name", b"").decode(errors="replace"),
+            IncomingFile(
+                filename(parameters, extended=False),
+                content_type(part.headers.get("content-type")),
+                _content(form, part),
+            ),
+        )
+
+
+def _form_of(chunks: AsyncIterator[bytes], declared: bytes) -> _Form:
+    boundary = parameters_of(declared).get("boundary")
+    if not boundary:
+        raise MalformedFormError("The Content-Type names no boundary.")
+    return _Form(chunks, boundary)
+
+
+async def _content(form: _Form, part: _Part) -> AsyncIterator[bytes]:
     while (data := await form.next_data(part)) is not None:
+        yield data
+
+
+async def _whole(form: _Form, part: _Part) -> AsyncIterator[bytes]:
+    async for data in _content(form, part):
         yield data
     if await form.next_part() is not None:
         raise InvalidRequestError([Fault(f"/{FIELD}", "must be the only field, once")])

@@ -53,14 +53,7 @@ class Intake:
         scope = request.scope
         key = asked_key(scope)
         text = await read_json_text(scope, request.receive, self._max_body_bytes)
-        acting = acting_key(request)
-        origin = Origin(
-            acting.name,
-            scope[REQUEST_ID],
-            datetime.now(UTC),
-            may_repeat=key is not None,
-            sees_all="read" in acting.scopes or "operate" in acting.scopes,
-        )
+        origin = _origin(request, key)
 
         def check() -> Received[T]:
             body = parse_json(text)
@@ -73,4 +66,27 @@ class Intake:
             async with self._large_bodies:
                 return await asyncio.to_thread(check)
         except InvalidRequestError as error:
-            raise await self._lookup.completed(error, acting) from None
+            raise await self._lookup.completed(error, acting_key(request)) from None
+
+    async def made(
+        self, request: Request, body: Any, told: Any, make: Callable[[Any, Origin], T]
+    ) -> Received[T]:
+        """The same for a body that was read already; `told` is what makes another request the
+        same as this one."""
+        key = asked_key(request.scope)
+        try:
+            made = make(body, _origin(request, key))
+        except InvalidRequestError as error:
+            raise await self._lookup.completed(error, acting_key(request)) from None
+        return Received(made, body, None if key is None else idempotency(request.scope, key, told))
+
+
+def _origin(request: Request, key: str | None) -> Origin:
+    acting = acting_key(request)
+    return Origin(
+        acting.name,
+        request.scope[REQUEST_ID],
+        datetime.now(UTC),
+        may_repeat=key is not None,
+        sees_all="read" in acting.scopes or "operate" in acting.scopes,
+    )

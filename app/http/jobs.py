@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -30,9 +29,9 @@ from app.http.named_files import NamedFiles
 from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.refusals import NO_SUCH_JOB, late_fault
+from app.http.result_links import ResultLinks
 from app.http.showing import render_accepted, show_job, show_job_type
 from app.http.submissions import (
-    Origin,
     Terms,
     draft_flat_job,
     draft_job,
@@ -76,6 +75,7 @@ class Jobs:
         watcher: Watcher,
         artifacts: Artifacts,
         files: NamedFiles,
+        links: ResultLinks,
         closing: Closing,
     ) -> None:
         self._terms = terms
@@ -86,12 +86,16 @@ class Jobs:
         self._watcher = watcher
         self._artifacts = artifacts
         self._files = files
+        self._links = links
         self._closing = closing
         self._types: list[dict[str, Any]] | None = None
 
     async def submit(self, request: Request) -> Answer:
         """POST /v1/jobs."""
-        return await self._take(request, lambda body, origin: draft_job(body, self._terms, origin))
+        received = await self._intake.read(
+            request, lambda body, origin: draft_job(body, self._terms, origin)
+        )
+        return await self.take(request, received)
 
     async def submit_email(self, request: Request) -> Answer:
         """POST /v1/emails."""
@@ -99,9 +103,44 @@ class Jobs:
             job_type = self._terms.catalog.get("email.send")
         except UnknownJobTypeError:
             raise NotFoundError from None
-        return await self._take(
+        received = await self._intake.read(
             request, lambda body, origin: draft_flat_job(job_type, body, self._terms, origin)
         )
+        return await self.take(request, received)
+
+    async def take(self, request: Request, received: Received[JobDraft]) -> Answer:
+        """Submit what was received, and answer as it asks: at once, or when the job has ended."""
+        seconds = asked_wait(request.scope)
+        draft, key = received.made, received.idempotency
+        if seconds is None:
+            replay = await self._submit(request, received)
+            if replay is not None:
+                return await self._repeat(request, draft, replay)
+            warnings = await self._lookup.warnings(draft.queue)
+            location = (b"location", b"/v1/jobs/" + draft.id.encode())
+            headers = [*JSON_HEADERS, location, RETRY_AFTER]
+            answer = Answer(202, render_accepted(draft, warnings), headers)
+            # Without a warning the same answer can be made again from what the key keeps.
+            if key is not None and warnings:
+                await self._keep(key, draft, answer)
+            return answer
+        kept, seen, is_over = draft.retention_seconds > 0, None, False
+        async with following(self._watcher, draft.id, is_kept=kept) as awaited:
+            replay = await self._submit(request, received)
+            del received  # a body may be large, and a wait long
+            patience = Patience(request.receive, seconds, self._closing)
+            if replay is None:
+                with suppress(QueueUnavailableError):
+                    seen = await self._await(patience, awaited, view_of(draft))
+                    is_over = _is_over(seen) or not patience.left
+        if replay is not None:
+            return await self._repeat(request, draft, replay)
+        if not is_over:
+            seen = await self._see(patience, draft)
+        answer = await self._told(draft, seen, [applied(seconds)])
+        if key is not None:
+            await self._keep(key, draft, answer)
+        return answer
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/jobs/{id}."""
@@ -152,40 +191,6 @@ class Jobs:
             self._types = [show_job_type(job_type) for job_type in self._terms.catalog]
         return json_answer({"data": self._types})
 
-    async def _take(self, request: Request, make: Callable[[Any, Origin], JobDraft]) -> Answer:
-        received = await self._intake.read(request, make)
-        seconds = asked_wait(request.scope)
-        draft, key = received.made, received.idempotency
-        if seconds is None:
-            replay = await self._submit(request, received)
-            if replay is not None:
-                return await self._repeat(request, draft, replay)
-            warnings = await self._lookup.warnings(draft.queue)
-            location = (b"location", b"/v1/jobs/" + draft.id.encode())
-            headers = [*JSON_HEADERS, location, RETRY_AFTER]
-            answer = Answer(202, render_accepted(draft, warnings), headers)
-            # Without a warning the same answer can be made again from what the key keeps.
-            if key is not None and warnings:
-                await self._keep(key, draft, answer)
-            return answer
-        kept, seen, is_over = draft.retention_seconds > 0, None, False
-        async with following(self._watcher, draft.id, is_kept=kept) as awaited:
-            replay = await self._submit(request, received)
-            del received  # a body may be large, and a wait long
-            patience = Patience(request.receive, seconds, self._closing)
-            if replay is None:
-                with suppress(QueueUnavailableError):
-                    seen = await self._await(patience, awaited, view_of(draft))
-                    is_over = _is_over(seen) or not patience.left
-        if replay is not None:
-            return await self._repeat(request, draft, replay)
-        if not is_over:
-            seen = await self._see(patience, draft)
-        answer = await self._told(draft, seen, [applied(seconds)])
-        if key is not None:
-            await self._keep(key, draft, answer)
-        return answer
-
     async def _repeat(self, request: Request, draft: JobDraft, replay: Replay) -> Answer:
         """The first answer again; who would wait waits for the first one's job."""
         seconds, kept = asked_wait(request.scope), replay.answer
@@ -209,6 +214,8 @@ class Jobs:
             known = await self._settle_files(acting_key(request), received)
             if known is not None:
                 return known
+        if draft.notify is not None:
+            await self._links.add_to(draft)
         try:
             replay = await self._transitions.submit(draft, received.idempotency)
         except ExpiredError:

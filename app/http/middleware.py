@@ -24,6 +24,8 @@ from app.http.streams import has_unread_body, refuse
 log = logging.getLogger("recado.http")
 
 REQUEST_ID = "recado.request_id"
+# Behind it stands a link of a mail, which is a key to one result.
+RESULTS = "/v1/results/"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -62,7 +64,7 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            logs.event(log, "client_gone", logging.DEBUG, path=instance(scope))
+            logs.event(log, "client_gone", logging.DEBUG, path=_logged(scope))
         except Exception as error:  # the edge: nothing may leave as a traceback
             if isinstance(error, HTTPException):
                 error = from_starlette(error)
@@ -104,7 +106,7 @@ def _report(error: Exception, status: int, scope: Scope) -> None:
     fields = {
         "status": status,
         "method": scope["method"],
-        "path": instance(scope),
+        "path": _logged(scope),
         "reason": str(error) if status != 500 else type(error).__name__,
         "request_id": scope[REQUEST_ID],
     }
@@ -116,6 +118,12 @@ def _report(error: Exception, status: int, scope: Scope) -> None:
         exc_info=error if status == 500 else None,
         extra={"fields": fields},
     )
+
+
+def _logged(scope: Scope) -> str:
+    """The path, without what opens a result to whoever reads it."""
+    path = instance(scope)
+    return f"{RESULTS}…" if path.startswith(RESULTS) else path
 
 
 class RequestIdFilter(logging.Filter):

@@ -18,6 +18,8 @@ from jobs.email.template_params import TemplateUse
 REFERENCE = "#/components/schemas/{model}"
 # Bodies that are a job type's params with `options` among them.
 FLAT_SUBMISSIONS = {"EmailSubmission": "email.send"}
+# What POST /v1/data takes are these types, by the rest of their name.
+DATA = "data."
 # No job type, no job: what cannot be submitted.
 _NOTHING: Json = {"not": {}}
 # Keywords of JSON Schema under which data stands, not schemas.
@@ -31,6 +33,9 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
     for name, type_name in FLAT_SUBMISSIONS.items():
         if type_name in catalog:
             incoming.append(_flat_submission(name, catalog.get(type_name)))
+    operations = [each for each in catalog if each.name.startswith(DATA)]
+    data = [_data_submission(each) for each in operations]
+    incoming += data
     outgoing = {
         reply.model
         for described in DESCRIPTIONS.values()
@@ -57,6 +62,17 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
             "discriminator": {"propertyName": "type", "mapping": references},
         }
     )
+    schemas["DataSubmission"] = _NOTHING
+    if data:
+        mapping = {
+            each.name.removeprefix(DATA): names[(model, "validation")]["$ref"]
+            for each, model in zip(operations, data, strict=True)
+        }
+        schemas["DataSubmission"] = {
+            "description": "A data job: what to do, with which rows, and how it is to be run.",
+            "oneOf": [{"$ref": reference} for reference in mapping.values()],
+            "discriminator": {"propertyName": "operation", "mapping": mapping},
+        }
     schemas |= _batch_submission()
     return {name: _without_titles(schema) for name, schema in schemas.items()}
 
@@ -86,6 +102,22 @@ def _flat_submission(name: str, job_type: JobType) -> type[BaseModel]:
         __module__=__name__,
         __doc__=job_type.description,
         options=(Options, Field(default_factory=Options)),
+    )
+
+
+def _data_submission(job_type: JobType) -> type[BaseModel]:
+    """The params of one data job with `operation` and `options` among them."""
+    operation = job_type.name.removeprefix(DATA)
+    fields: dict[str, Any] = {
+        "operation": Literal[operation],
+        "options": (Options, Field(default_factory=Options)),
+    }
+    return create_model(
+        f"{camel(job_type.name)}Submission",
+        __base__=job_type.params,
+        __module__=__name__,
+        __doc__=job_type.description,
+        **fields,
     )
 
 

@@ -25,6 +25,7 @@ from app.http.faults import (
     OverloadedError,
     RangeNotSatisfiableError,
     RateLimitedError,
+    ResultLinkError,
     SlowBodyError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
@@ -37,6 +38,7 @@ from app.queue.errors import (
     JobNotEndedError,
     JobNotFoundError,
     QueueUnavailableError,
+    TooManyUploadsError,
 )
 from app.storage import StorageFullError, StorageUnavailableError
 
@@ -155,13 +157,19 @@ _LIST = [
     ),
     ProblemType(
         "storage-unavailable", 503, "Files cannot be stored or read now",
-        "The storage that is configured does not answer, cannot be written, or is of a kind that"
-        " this release does not support; `detail` says which. Nothing was kept.",
+        "The storage that is configured does not answer or cannot be written; `detail` says why."
+        " Nothing was kept.",
     ),
     ProblemType(
         "storage-full", 507, "There is no room for this file",
-        "The disk of the storage is full. Nothing was kept. Whoever runs this service has to make"
+        "The storage is full: its disk, its quota, or the part of Redis that files may take."
+        " Nothing was kept. Whoever runs this service has to make"
         " room; expired uploads make some by themselves.",
+    ),
+    ProblemType(
+        "too-many-uploads", 507, "The API key has too many uploads",
+        "Delete uploads that no job needs any more, or wait until some have expired. `detail`"
+        " says how many a key may have at once.",
     ),
     ProblemType(
         "queue-unavailable", 503, "The queue cannot take the job now",
@@ -209,6 +217,7 @@ TABLE: dict[type[Exception], _Row] = {
     JobNotFoundError: _Row("not-found", lambda _: "There is no job of this id."),
     UploadNotFoundError: _Row("not-found", lambda _: "There is no upload of this id."),
     ArtifactNotFoundError: _Row("not-found", lambda _: "The job has no artifact of this name."),
+    ResultLinkError: _Row("not-found", lambda _: "This link does not work, or not any more."),
     MethodNotAllowedError: _Row(
         "method-not-allowed",
         headers=lambda error: [(b"allow", ", ".join(error.allowed).encode())],
@@ -224,6 +233,7 @@ TABLE: dict[type[Exception], _Row] = {
         headers=lambda error: [(b"content-range", b"bytes */%d" % error.size_bytes)],
     ),
     StorageFullError: _Row("storage-full"),
+    TooManyUploadsError: _Row("too-many-uploads"),
     StorageUnavailableError: _Row(
         "storage-unavailable", headers=lambda _: [(b"retry-after", b"10")]
     ),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EXPIRED = "is in the past"
 BEFORE_START = "must be after the job's start"
+NO_SENDER = "needs a sender, and MAIL_FROM, the service's own, is not set"
 NO_SUCH_JOB = "there is no such job"
 NO_SUCH_TYPE = "there is no such job type; GET /v1/job-types lists them"
 # The last day is left to other time zones.
@@ -51,7 +52,7 @@ def refused_job(body: Any, terms: Terms, now: datetime) -> InvalidRequestError:
         elif isinstance(params, dict):
             faults += _params_faults(terms.catalog.get(name), params, terms, "/params")
     options = body.get("options")
-    faults += _faults_of_times(options, now)
+    faults += _faults_of_times(options, now) + _faults_of_notify(options, terms)
     return InvalidRequestError(faults, _named_parents(options))
 
 
@@ -64,7 +65,7 @@ def refused_flat_job(
     if "options" in body:
         faults += _faults(lambda: Options.model_validate(options), options, "/options")
     faults += _params_faults(job_type, raw, terms, "")
-    faults += _faults_of_times(options, now)
+    faults += _faults_of_times(options, now) + _faults_of_notify(options, terms)
     return InvalidRequestError(faults, _named_parents(options))
 
 
@@ -109,6 +110,13 @@ def _faults_of_times(options: Any, now: datetime) -> list[Fault]:
     except ValidationError:
         return []  # told with the other options
     return time_faults(times, now)
+
+
+def _faults_of_notify(options: Any, terms: Terms) -> list[Fault]:
+    wanted = options.get("notify") if isinstance(options, dict) else None
+    if wanted is None or terms.sender is not None:
+        return []
+    return [Fault("/options/notify", NO_SENDER)]
 
 
 def _named_parents(options: Any) -> list[NamedJob]:

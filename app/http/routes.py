@@ -10,6 +10,7 @@ from app.http import docs
 from app.http.artifacts import Artifacts
 from app.http.auth import Authority
 from app.http.batches import Batches
+from app.http.data import Data
 from app.http.events import Events
 from app.http.health import Health
 from app.http.job_list import PARAMETERS as LIST_PARAMETERS
@@ -19,6 +20,7 @@ from app.http.openapi import OpenApi
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
+from app.http.result_links import ResultLinks
 from app.http.suppressions import PARAMETERS as SUPPRESSION_PARAMETERS
 from app.http.suppressions import Suppressions
 from app.http.templates import Templates
@@ -37,12 +39,14 @@ class Endpoints:
     """Who answers."""
 
     jobs: Jobs
+    data: Data
     job_list: JobList
     batches: Batches
     events: Events
     queues: Queues
     uploads: Uploads
     artifacts: Artifacts
+    results: ResultLinks
     templates: Templates
     suppressions: Suppressions
     health: Health
@@ -80,6 +84,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/jobs/{id}/events",     authority, get=watching(events.show)),
         resource("/v1/jobs/{id}/cancel",     authority, post=watching(jobs.cancel)),
         resource("/v1/jobs/{id}/artifacts/{name}", authority, get=watching(artifacts.download)),
+        resource("/v1/results/{token}",      authority, get=free(endpoints.results.download)),
         resource("/v1/uploads",              authority,
                  post=Operation(uploads.create, SUBMIT, uploads.max_body_bytes)),
         resource("/v1/uploads/{id}",         authority, get=watching(uploads.show),

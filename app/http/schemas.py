@@ -22,6 +22,9 @@ from pydantic.config import JsonDict
 
 from app.http.faults import Fault
 from jobs.catalog import Backoff
+from jobs.email.params import Recipients
+from jobs.email.templating import UnknownLocaleError, templates
+from jobs.email.templating.formats import MAX_LOCALE
 
 DAY_SECONDS = 24 * 3600
 YEAR_SECONDS = 365 * DAY_SECONDS
@@ -29,6 +32,7 @@ YEAR_SECONDS = 365 * DAY_SECONDS
 MAX_PARENTS = 100
 MAX_TAGS = 20
 MAX_BATCH = 1000
+OUTCOME_TEMPLATES = ("job_finished", "job_failed")
 # Wide enough for the ids that stock RQ producers make up.
 JOB_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
@@ -138,6 +142,37 @@ class ConcurrencyOptions(BaseModel):
     limit: Annotated[int, Field(strict=True, ge=1, le=1000), Whole]
 
 
+def _check_locale(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            for name in OUTCOME_TEMPLATES:
+                templates().get(name).locale(value)
+        except UnknownLocaleError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+def _describe_locale(schema: JsonDict) -> None:
+    pattern = templates().get(OUTCOME_TEMPLATES[0]).locale_pattern()
+    shown: JsonDict = {"type": "string", "pattern": pattern, "maxLength": MAX_LOCALE}
+    schema["anyOf"] = [shown, {"type": "null"}]
+
+
+class NotifyOptions(BaseModel):
+    """Mail on the job's outcome, with its first file or a link to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    email: Recipients
+    on: Annotated[
+        list[Literal["finished", "failed", "canceled", "stopped"]],
+        Field(min_length=1, max_length=10),
+    ] = ["finished", "failed"]
+    locale: Annotated[
+        str | None, AfterValidator(_check_locale), Field(json_schema_extra=_describe_locale)
+    ] = None
+
+
 # What the validators of Options say of two fields together.
 _SHOWN_TOGETHER: JsonDict = {
     "not": {
@@ -168,6 +203,7 @@ class Options(BaseModel):
     )
     allow_failure: Annotated[bool | None, Field(strict=True)] = None
     concurrency: ConcurrencyOptions | None = None
+    notify: NotifyOptions | None = None
     tags: Tags | None = None
 
     @field_validator("allow_failure", mode="after")

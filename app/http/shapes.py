@@ -139,6 +139,14 @@ class ShownConcurrency(Shape):
     limit: int
 
 
+class ShownNotify(Shape):
+    """Who hears of which outcomes; `locale` null: the default one."""
+
+    email: list[str]
+    on: list[str]
+    locale: str | None
+
+
 class ShownOptions(Shape):
     """The options in force, with `?include=options`."""
 
@@ -153,6 +161,7 @@ class ShownOptions(Shape):
     depends_on: list[str]
     allow_failure: bool
     concurrency: ShownConcurrency | None
+    notify: ShownNotify | None
     tags: dict[str, str]
 
 

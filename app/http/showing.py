@@ -17,14 +17,20 @@ from app.queue.records import (
     JobDraft,
     JobError,
     JobView,
+    Notify,
     Priority,
 )
 from jobs.catalog import Backoff, JobType
+
+NO_LINK = "PUBLIC_URL is not set: a result that is too large to be attached is not linked"
 
 
 def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) -> dict[str, Any]:
     """A job as the API shows it. Every field is there, null or empty where nothing is known."""
     path = f"/v1/jobs/{view.id}"
+    told = warnings
+    if view.notify is not None and not view.notify.has_link:
+        told = [*warnings, NO_LINK]
     shown: dict[str, Any] = {
         "id": view.id,
         "type": view.type,
@@ -54,7 +60,7 @@ def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) 
         "tags": view.tags,
         "request_id": view.request_id,
         "submitted_by": view.submitted_by,
-        "warnings": warnings,
+        "warnings": told,
         "links": {
             "self": path,
             "events": f"{path}/events",
@@ -137,6 +143,7 @@ def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
             "depends_on": view.parent_ids,
             "allow_failure": view.allow_failure,
             "concurrency": _show_concurrency(view.concurrency),
+            "notify": _show_notify(view.notify),
             "tags": view.tags,
         }
     if "traceback" in include:
@@ -146,6 +153,12 @@ def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
 
 def _show_concurrency(concurrency: Concurrency | None) -> dict[str, Any] | None:
     return None if concurrency is None else {"key": concurrency.key, "limit": concurrency.limit}
+
+
+def _show_notify(notify: Notify | None) -> dict[str, Any] | None:
+    if notify is None:
+        return None
+    return {"email": notify.emails, "on": notify.on, "locale": notify.locale}
 
 
 def show_batch(view: BatchView) -> dict[str, Any]:

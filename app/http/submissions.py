@@ -11,13 +11,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from app.http.faults import Fault, InvalidRequestError
-from app.http.refusals import refused_flat_job, refused_job, time_faults
-from app.http.schemas import NO_OPTIONS, JobSubmission, Options
-from app.queue.records import Concurrency, JobDraft, JobView
+from app.http.refusals import NO_SENDER, refused_flat_job, refused_job, time_faults
+from app.http.schemas import NO_OPTIONS, JobSubmission, NotifyOptions, Options
+from app.queue.records import Concurrency, JobDraft, JobView, Notify
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 from jobs.files import FileNeeds, NamesFiles
 
 _EPOCH_YEAR = 1971
+# Declared in jobs/notify.py.
+NOTIFY = "email.notify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def view_of(draft: JobDraft) -> JobView:
         request_id=draft.request_id,
         submitted_by=draft.submitted_by,
         retention_seconds=draft.retention_seconds,
+        notify=draft.notify,
     )
 
 
@@ -104,7 +107,7 @@ def _draft(
     backoff = job_type.backoff
     concurrency = options.concurrency
     files = params.file_needs() if isinstance(params, NamesFiles) else None
-    return JobDraft(
+    draft = JobDraft(
         type=job_type.name,
         params=params.model_dump(mode="json", by_alias=True, exclude_none=True),
         queue=job_type.queue,
@@ -137,6 +140,36 @@ def _draft(
         submitted_by=origin.key_name,
         sees_all=origin.sees_all,
         files=files,
+    )
+    if options.notify is not None:
+        _add_notify(draft, options.notify, terms)
+    return draft
+
+
+def _add_notify(draft: JobDraft, wanted: NotifyOptions, terms: Terms) -> None:
+    """The job that will be made of the outcome. Raises InvalidRequestError: no one can send it."""
+    if terms.sender is None:
+        raise InvalidRequestError([Fault("/options/notify", NO_SENDER)])
+    job_type = terms.catalog.get(NOTIFY, internal=True)
+    draft.notify = Notify(wanted.email, list(dict.fromkeys(wanted.on)), wanted.locale)
+    draft.notifying = JobDraft(
+        type=job_type.name,
+        params={
+            "from": terms.sender,
+            "to": wanted.email,
+            "locale": wanted.locale,
+            "job_id": draft.id,
+            "job_type": draft.type,
+        },
+        queue=job_type.queue,
+        max_attempts=job_type.max_attempts,
+        backoff=job_type.backoff,
+        timeout_seconds=job_type.timeout_seconds,
+        retention_seconds=terms.retention_finished_seconds,
+        failure_retention_seconds=terms.retention_failed_seconds,
+        dry_run=draft.dry_run,
+        request_id=draft.request_id,
+        submitted_by=draft.submitted_by,
     )
 
 

@@ -26,6 +26,7 @@ from app.http.filenames import content_type, filename, parameters_of
 from app.http.forms import IncomingFile, file_of_form
 from app.http.ports import UploadRecords
 from app.http.streams import body_chunks
+from app.queue.errors import QueueUnavailableError
 from app.queue.records import Upload, new_job_id
 from app.storage import ObjectTooLargeError, Storage, StorageError, upload_key
 
@@ -53,16 +54,28 @@ class Uploads:
 
     async def create(self, request: Request) -> Answer:
         """POST /v1/uploads."""
-        # Before the body: who sends half a gigabyte should not hear of it only then.
+        await self.check()
+        upload = await self.keep(await self._incoming(request), acting_key(request).name)
+        location = f"/v1/uploads/{upload.id}".encode()
+        return json_answer(show_upload(upload), 201, [(b"location", location)])
+
+    async def check(self) -> None:
+        """Before the body: who sends half a gigabyte should not hear of it only then.
+
+        Raises QueueUnavailableError.
+        """
         await self._records.check()
-        incoming = await self._incoming(request)
+
+    async def keep(self, incoming: IncomingFile, owner: str) -> Upload:
+        """Store it and record it, or leave nothing. Raises BodyTooLargeError, StorageError,
+        QueueUnavailableError, TooManyUploadsError, and what its chunks raise."""
         upload_id = new_job_id()
         try:
             stored = await self._storage.put(
                 upload_key(upload_id), incoming.chunks, self._limit_bytes
             )
-        except ObjectTooLargeError:
-            raise BodyTooLargeError(self._limit_bytes) from None
+        except ObjectTooLargeError as error:
+            raise BodyTooLargeError(error.limit_bytes) from None
         now = datetime.now(UTC)
         upload = Upload(
             id=upload_id,
@@ -70,15 +83,22 @@ class Uploads:
             sha256=stored.sha256,
             content_type=incoming.content_type,
             filename=incoming.filename,
-            owner=acting_key(request).name,
+            owner=owner,
             created_at=now,
             expires_at=now + self._retention,
         )
         await self._record(upload)
         logs.event(log, "upload_stored", upload_id=upload_id, size_bytes=upload.size_bytes,
                    key=upload.owner)  # fmt: skip
-        location = f"/v1/uploads/{upload_id}".encode()
-        return json_answer(show_upload(upload), 201, [(b"location", location)])
+        return upload
+
+    async def discard(self, upload: Upload) -> None:
+        """It came for a job that was refused. A job that stands all the same keeps it; what
+        cannot be removed now expires."""
+        with suppress(StorageError, QueueUnavailableError):
+            if not await self._records.retire(upload.id, datetime.now(UTC)):
+                await self._storage.delete(upload_key(upload.id))
+                await self._records.remove(upload.id)
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/uploads/{id}."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.queue.records import PERFORM, inflate
 from app.queue.transitions import Claimed
-from jobs.catalog import Backoff, Catalog, JobType
+from jobs.catalog import Backoff, Catalog, JobType, UnknownJobTypeError
 from jobs.errors import PermanentError
 
 # What a stock producer may ask of a worker and ours does not do (RQ 3.0.0).
@@ -40,8 +40,12 @@ class Call:
 def read_call(claimed: Claimed, catalog: Catalog) -> Call:
     """Find out what to run. Raises PermanentError, with a reason for the failed registry."""
     name, params = _function_and_params(claimed.fields.get("data", b""))
-    if name not in catalog:
-        raise PermanentError(f"{name!r} is not a registered job type", code="unregistered_type")
+    try:
+        job_type = catalog.get(name, internal=True)
+    except UnknownJobTypeError:
+        raise PermanentError(
+            f"{name!r} is not a registered job type", code="unregistered_type"
+        ) from None
     if claimed.fields.get("type") is None:
         for field, what in _REFUSED.items():
             if claimed.fields.get(field) not in {None, b"", b"0", b"[]"}:
@@ -49,7 +53,6 @@ def read_call(claimed: Claimed, catalog: Catalog) -> Call:
                     f"the job asks for {what}, which this worker does not do",
                     code="unsupported_stock_feature",
                 )
-    job_type = catalog.get(name)
     failures = _number(claimed, "failures", 0)
     retries_left = _number(claimed, "retries_left", None)
     return Call(

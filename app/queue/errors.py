@@ -25,6 +25,14 @@ class QueueFullError(QueueUnavailableError):
         self.beyond = beyond
 
 
+class TooManyUploadsError(Exception):
+    """The key has as many uploads as it may have at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a key has at most {most} uploads at once")
+        self.most = most
+
+
 class JobNotFoundError(LookupError):
     """No job of that id, or not one that the asking key may see."""
 

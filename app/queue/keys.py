@@ -27,6 +27,8 @@ SUPPRESSIONS = f"{OURS}suppressions"
 # Ids of uploads, by the time when they expire.
 UPLOADS = f"{OURS}uploads"
 INDEX = f"{OURS}i:"
+# Names of the files that are kept in Redis; equal scores, so that they are in order of name.
+FILE_NAMES = f"{OURS}files:names"
 
 
 def job(job_id: str) -> str:
@@ -76,9 +78,24 @@ def upload(upload_id: str) -> str:
     return f"{OURS}upload:{upload_id}"
 
 
+def uploads_of(owner: str) -> str:
+    """Ids of the uploads of an API key, by the time when they expire."""
+    return f"{OURS}uploads:by:{owner}"
+
+
 def upload_holders(upload_id: str) -> str:
     """The jobs that were accepted with this upload."""
     return f"{OURS}upload:{upload_id}:jobs"
+
+
+def file(name: str) -> str:
+    """A file that is kept in Redis, by its name in storage."""
+    return f"{OURS}file:{name}"
+
+
+def file_piece(file_id: str, number: int) -> str:
+    """Its bytes, piece by piece, from 1."""
+    return f"{OURS}file-piece:{file_id}:{number}"
 
 
 def events(job_id: str) -> str:

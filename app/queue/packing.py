@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from app.queue.calling import to_json
-from app.queue.records import JobDraft, encode_call
+from app.queue.records import JobDraft, Notify, encode_call
 from jobs.catalog import CATALOG, Backoff
 
 # A body beyond this is written before the script and read after it, so that neither holds
@@ -17,6 +17,8 @@ from jobs.catalog import CATALOG, Backoff
 LARGE_BODY_BYTES = 256 * 1024
 # What a record takes in Redis beside its body, its lists and its trail included.
 RECORD_BYTES = 900
+# Of `[function, null, [type, {params}], {}]`.
+_END_OF_CALL = "}],{}]"
 
 
 @dataclass(slots=True)
@@ -168,11 +170,32 @@ def _own_fields(draft: JobDraft) -> list[Any]:
         fields += ["x_expires", _milliseconds(draft.expires_at)]
     if draft.tags:
         fields += ["x_tags", to_json(draft.tags)]
+    if draft.notify is not None and draft.notifying is not None:
+        fields += ["x_notify", to_json(_notify(draft.notify, draft.notifying))]
     if draft.concurrency is not None:
         # RQ's own fields and keys (rate_limit.py): a stock worker keeps to them too.
         fields += ["rate_limit_key", f"{draft.submitted_by or ''}:{draft.concurrency.key}"]
         fields += ["rate_limit_concurrency", draft.concurrency.limit]
     return fields
+
+
+def _notify(notify: Notify, draft: JobDraft) -> dict[str, Any]:
+    """As notify.lua reads it, and what is shown of it again."""
+    call = encode_call(draft.type, draft.params).decode()
+    assert draft.params, "what is added begins with a comma"
+    return {
+        "on": notify.on,
+        "email": notify.emails,
+        "locale": notify.locale,
+        "link": notify.has_link,
+        "queue": draft.rq_queue,
+        "type": draft.type,
+        "by": draft.submitted_by or "",
+        "fields": [str(each) for each in _Common.of(draft).fields() + _own_fields(draft)],
+        "call": call.removesuffix(_END_OF_CALL),
+        "end": _END_OF_CALL,
+        "overhead": RECORD_BYTES,
+    }
 
 
 def _place(draft: JobDraft) -> tuple[str, float]:

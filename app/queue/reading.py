@@ -18,6 +18,7 @@ from app.queue.records import (
     Event,
     JobError,
     JobView,
+    Notify,
     Status,
     inflate,
     split_queue_name,
@@ -80,6 +81,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         timeout_seconds=_seconds(record, "x_timeout") or _seconds(record, "timeout"),
         retention_seconds=_number(record, "result_ttl", -1) if b"result_ttl" in record else None,
         dry_run=_number(record, "x_dry", 0) == 1,
+        notify=_notify(_json(record, "x_notify")),
         traceback=_traceback(result) if status != "finished" else None,
     )
 
@@ -194,6 +196,18 @@ def _concurrency(record: Hash) -> Concurrency | None:
     # A name in front is the API key's: the client gave what follows it.
     own = key.partition(":")[2] if b"x_type" in record else key
     return Concurrency(own, _number(record, "rate_limit_concurrency", 1))
+
+
+def _notify(value: Any) -> Notify | None:
+    if not isinstance(value, dict):
+        return None
+    locale = value.get("locale")
+    return Notify(
+        emails=_strings(value.get("email")),
+        on=_strings(value.get("on")),
+        locale=locale if isinstance(locale, str) else None,
+        has_link=value.get("link") is True,
+    )
 
 
 def _seconds(record: Hash, field: str) -> float | None:

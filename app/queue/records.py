@@ -55,6 +55,16 @@ class Concurrency:
     limit: int
 
 
+@dataclass(slots=True)
+class Notify:
+    """Who is to hear of a job's outcome, and of which; `locale` None: the default one."""
+
+    emails: list[str]
+    on: list[str]
+    locale: str | None
+    has_link: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """A client's key for a request, and a digest of that request (method, path, parsed body)."""
@@ -110,6 +120,9 @@ class JobDraft:
     concurrency: Concurrency | None = None
     tags: dict[str, str] = field(default_factory=dict)
     dry_run: bool = False
+    notify: Notify | None = None
+    # The job that is made of it with the outcome; what only that says is missing in its params.
+    notifying: JobDraft | None = None
     request_id: str | None = None
     submitted_by: str | None = None
     # False: `depends_on` may name only jobs that the same key submitted.
@@ -142,6 +155,7 @@ class JobDraft:
             and self.delay_seconds is None
             and self.expires_at is None
             and self.concurrency is None
+            and self.notify is None
             and not (self.depends_on or self.tags or self.dry_run or self.batch_id)
         )
 
@@ -217,6 +231,7 @@ class JobView:
     timeout_seconds: float | None = None
     retention_seconds: int | None = None
     dry_run: bool = False
+    notify: Notify | None = None
     traceback: str | None = None
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import redis.asyncio as async_redis
 from redis.exceptions import ExecAbortError
 
-from app.queue import keys
+from app.queue import keys, scripts
 from app.queue.asking import REFUSED_RETRY_SECONDS, ask
 from app.queue.connection import Reachability
-from app.queue.errors import QueueUnavailableError
+from app.queue.errors import QueueUnavailableError, TooManyUploadsError
 from app.queue.records import Upload
 from app.queue.server import FULL
 
@@ -24,6 +24,7 @@ POSTPONED_SECONDS = 3600
 # A job may be a year ahead, and be tried and kept for a while after that.
 HELD_AT_MOST_SECONDS = 400 * 24 * 3600
 LOOKS_AT_ONCE = 100
+MOST_UPLOADS = 10_000
 # A job that is gone, or will not run again.
 _DONE = {None, b"finished", b"canceled", b"stopped"}
 
@@ -31,26 +32,34 @@ _DONE = {None, b"finished", b"canceled", b"stopped"}
 class UploadRecords:
     """Every method raises QueueUnavailableError when Redis cannot be asked."""
 
-    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        most_of_a_key: int = MOST_UPLOADS,
+    ) -> None:
         self._client = client
         self._reachability = reachability
+        self._most = most_of_a_key
 
     async def check(self) -> None:
         """Return when Redis answers."""
         await self._ask(self._client.ping())
 
     async def add(self, upload: Upload) -> None:
-        """Return when Redis has acknowledged the record; it may stand if only the reply is lost."""
-        key = keys.upload(upload.id)
+        """Return when Redis has acknowledged the record; it may stand if only the reply is lost.
+
+        Raises TooManyUploadsError.
+        """
         lives = (upload.expires_at - upload.created_at).total_seconds() + KEPT_LONGER_SECONDS
-        async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, mapping=_fields(upload))
-            pipeline.expire(key, int(lives))
-            pipeline.zadd(keys.UPLOADS, {upload.id: upload.expires_at.timestamp()})
-            try:
-                await self._ask(pipeline.execute())
-            except ExecAbortError as error:
-                raise QueueUnavailableError(FULL, REFUSED_RETRY_SECONDS) from error
+        fields = [part for pair in _fields(upload).items() for part in pair]
+        # Rare beside what it takes to store a file: the source goes along each time.
+        adding: Any = self._client.eval(
+            scripts.UPLOAD.source.decode(), 0, keys.PREFIX, upload.id, upload.owner,
+            upload.expires_at.timestamp(), int(lives), self._most, *fields,
+        )  # fmt: skip
+        if not await self._ask(adding):
+            raise TooManyUploadsError(self._most)
 
     async def get(self, upload_id: str) -> Upload | None:
         """The record, expired or not; None when there is none."""
@@ -58,9 +67,12 @@ class UploadRecords:
         return _upload(upload_id, record) if record else None
 
     async def remove(self, upload_id: str) -> None:
+        owner = await self._ask(self._client.hget(keys.upload(upload_id), "owner"))
         async with self._client.pipeline(transaction=True) as pipeline:
             pipeline.delete(keys.upload(upload_id), keys.upload_holders(upload_id))
             pipeline.zrem(keys.UPLOADS, upload_id)
+            if owner is not None:
+                pipeline.zrem(keys.uploads_of(owner.decode()), upload_id)
             await self._ask(pipeline.execute())
 
     async def hold(self, holds: Sequence[tuple[str, str]], now: datetime) -> None:

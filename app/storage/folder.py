@@ -94,6 +94,9 @@ class FolderStorage:
 
         return await self._do(look)
 
+    def local_path(self, key: str) -> Path:
+        return self._path(key)
+
     async def delete(self, key: str) -> None:
         await self._do(partial(self._path(key).unlink, missing_ok=True))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol, Self
 
 # Parts that begin with a dot are the storage's own; that bars `.` and `..` too.
@@ -46,6 +47,15 @@ class Stored:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class RedisFileLimits:
+    """Bytes of one file in Redis and of all together, and the seconds after which each goes."""
+
+    file_bytes: int
+    all_bytes: int
+    seconds: int
+
+
 class Contents(Protocol):
     """The bytes of one object, in pieces; to be closed, read to the end or not."""
 
@@ -76,6 +86,10 @@ class Storage(Protocol):
 
     async def size(self, key: str) -> int:
         """In bytes. Raises ObjectNotFoundError."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """The object as a file of this machine, to be read; None when it is not on its disk."""
         ...
 
     async def delete(self, key: str) -> None:

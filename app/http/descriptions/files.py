@@ -25,7 +25,7 @@ FILES: dict[tuple[str, str], Description] = {
         {201: Reply("It is stored.", shapes.Upload, headers=("Location",),
                     links=("upload", "delete_upload"))},
         parameters=("content_disposition",),
-        problems=("storage-unavailable", "storage-full", *QUEUE),
+        problems=("storage-unavailable", "storage-full", "too-many-uploads", *QUEUE),
         body=Body(
             {
                 "application/octet-stream": BINARY,
@@ -62,6 +62,18 @@ FILES: dict[tuple[str, str], Description] = {
             304: NOT_CHANGED,
         },
         parameters=("id", "artifact", "range", "if_range", "if_none_match"),
+        problems=("range-not-satisfiable", "storage-unavailable", *QUEUE),
+    ),
+    ("GET", "/v1/results/{token}"): Description(
+        "openResult", "files", "Open a result from a mail",
+        "The first file of a job, by the link in the mail that its `notify` asked for. The link"
+        " is signed, and works for as long as the job is kept.",
+        {
+            200: Reply("The file.", headers=_FILE, besides=_ANY_TYPE),
+            206: Reply("The range.", headers=(*_FILE, "Content-Range"), besides=_ANY_TYPE),
+            304: NOT_CHANGED,
+        },
+        parameters=("result_token", "range", "if_range", "if_none_match"),
         problems=("range-not-satisfiable", "storage-unavailable", *QUEUE),
     ),
 }  # fmt: skip

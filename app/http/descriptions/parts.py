@@ -78,7 +78,7 @@ QUEUE = ("queue-unavailable",)
 SUBMITTING = ("idempotency_key", "prefer")
 SUBMITTING_PROBLEMS = (
     "invalid-header", "idempotency-pending", "idempotency-mismatch", "queue-unavailable",
-    "storage-unavailable", "storage-full",
+    "storage-unavailable", "storage-full", "too-many-uploads",
 )  # fmt: skip
 NOT_CHANGED = Reply("Nothing has changed.", headers=("ETag",))
 
@@ -106,6 +106,7 @@ PARAMETERS: dict[str, Json] = {
     "batch": _path("id", "The batch's id.", JOB_ID_PATTERN),
     "upload": _path("id", "The upload's id.", "^[A-Za-z0-9_-]{20,40}$"),
     "artifact": _path("name", "The artifact's name.", "^[A-Za-z0-9._-]{1,100}$"),
+    "result_token": _path("token", "The job's id, and a signature.", "^[A-Za-z0-9._-]{1,100}$"),
     "queue_name": _path(
         "name", "The queue; all of its priorities are meant.", "^[a-z][a-z0-9_.-]*$",
         example="email",

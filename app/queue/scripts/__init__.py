@@ -9,7 +9,15 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 # A script that is refused for memory must not be one that keeps jobs alive: a `beat`
 # refused while `recover` runs loses live jobs to others. Only new jobs are refused.
-_REFUSED_WHEN_FULL = {"answer", "commit", "stage", "submit", "submit_plain"}
+_REFUSED_WHEN_FULL = {
+    "answer",
+    "commit",
+    "file_piece",
+    "stage",
+    "submit",
+    "submit_plain",
+    "upload",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ def _assemble(name: str, *parts: str) -> Script:
 
 
 # What several transitions share, each part building on those before it.
-_ENDING = ("index", "slots", "ending")
+_ENDING = ("index", "slots", "notify", "ending")
 
 BIRTH = _load("birth")
 DEATH = _load("death")
@@ -56,3 +64,7 @@ CONTROL = _load("control", *_ENDING)
 REPAIR = _load("repair", "index")
 ADOPT = _load("adopt", "index")
 RATE = _load("rate")
+UPLOAD = _assemble("upload", "clock")
+FILE_PIECE = _assemble("file_piece", "clock", "files")
+FILE_COMMIT = _assemble("file_commit", "clock", "files")
+FILE_DROP = _assemble("file_drop", "clock", "files")

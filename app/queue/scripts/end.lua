@@ -20,7 +20,7 @@ local JOB = { unpack(LEAVING) }
 for _, name in ipairs({ 'x_trail', 'x_result', 'x_next', 'dependency_id', 'result_ttl' }) do
   JOB[#JOB + 1] = name
 end
-local ORIGIN, TRAIL, RESULT, NEXT, PARENT, TTL = 3, 6, 7, 8, 9, 10
+local ORIGIN, TRAIL, RESULT, NEXT, PARENT, TTL = 3, 7, 8, 9, 10, 11
 
 local finishers = {}
 

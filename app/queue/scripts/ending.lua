@@ -30,7 +30,7 @@ end
 -- Whatever way a job ends, it gives back what it held while it waited and ran. `job` has the
 -- values of LEAVING, if they have been read; `released` takes the bytes by queue for who ends
 -- many and tells at the end.
-local LEAVING = { 'rate_limit_key', 'x_size', 'origin', 'x_expires', 'x_error' }
+local LEAVING = { 'rate_limit_key', 'x_size', 'origin', 'x_expires', 'x_error', 'x_notify' }
 local function leave(id, status, job, released)
   job = job or call('HMGET', job_key(id), unpack(LEAVING))
   leave_slot(id, job[1])
@@ -43,6 +43,8 @@ local function leave(id, status, job, released)
   if job[4] then call('ZREM', OURS .. 'expires', id) end
   if status == 'finished' and job[5] then unlist_error(id) end
   index_status(id, status)
+  -- Whatever is wrong with it must not keep the job from ending.
+  if job[6] then pcall(notify, id, status, job[6]) end
 end
 
 local function registry_score(ttl) return ttl < 0 and -1 or NOW_S + ttl end

@@ -1,0 +1,90 @@
+"""`email.notify`: tells of another job's outcome, with what it has left or where that is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.catalog import job
+from jobs.context import JobContext
+from jobs.email import send
+from jobs.email.params import EmailParams
+from jobs.errors import PermanentError
+
+# Larger ones are linked: a mail of that size passes nearly everywhere.
+MOST_ATTACHED_BYTES = 5 * 1024 * 1024
+_MOST_ERROR = 1000
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class NotifyParams(BaseModel):
+    """Written by the service: who asked to hear of the job, and what became of it.
+
+    What follows `result_url` is added with the outcome.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    sender: str = Field(alias="from")
+    to: list[str]
+    locale: str | None = None
+    job_id: str
+    job_type: str
+    result_url: str | None = None
+    outcome: Literal["finished", "failed", "canceled", "stopped"]
+    ended_at: str
+    artifacts: list[dict[str, Any]] = []
+    error: str | None = None
+    reason: str | None = None
+
+
+@job("email.notify", queue="email", max_attempts=8, timeout=60.0, internal=True)
+async def notify(params: NotifyParams, context: JobContext) -> dict[str, Any]:
+    """Send one e-mail about a job that has ended."""
+    email: dict[str, Any] = {"from": params.sender, "to": params.to, "locale": params.locale}
+    facts = {
+        "job_id": params.job_id,
+        "job_type": params.job_type,
+        "ended_at": params.ended_at,
+    }
+    if params.outcome == "finished":
+        attached = await _attachable(params, context)
+        told = facts | _result(params, is_attached=attached)
+        email |= {"template": "job_finished", "variables": told}
+        if attached:
+            email["attachments"] = [{"job_id": params.job_id}]
+    else:
+        email |= {"template": "job_failed", "variables": facts | {"error": _why(params)}}
+    return await send(EmailParams.model_validate(email), context)
+
+
+async def _attachable(params: NotifyParams, context: JobContext) -> bool:
+    """Whether its first file is small, and still there: it may have been deleted since."""
+    if not params.artifacts:
+        return False
+    try:
+        found = await context.files.artifact(params.job_id)
+    except PermanentError:
+        return False
+    return found.size_bytes <= MOST_ATTACHED_BYTES
+
+
+def _result(params: NotifyParams, *, is_attached: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if not params.artifacts:
+        return told
+    files = (f"{each['name']} ({each['size']:,} bytes)" for each in params.artifacts)
+    told["summary"] = "\n".join(files)
+    if not is_attached and params.result_url is not None:
+        told["result_url"] = params.result_url
+    return told
+
+
+def _why(params: NotifyParams) -> str:
+    said = params.error if params.error else params.reason
+    text = params.outcome if not said else said if params.outcome == "failed" else (
+        f"{params.outcome}: {said}"
+    )  # fmt: skip
+    return _UNSEEN.sub(" ", text)[:_MOST_ERROR].strip() or params.outcome

@@ -1,0 +1,122 @@
+"""`email.notify`: what a mail about an outcome says, and what it carries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from email import message_from_string, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from jobs.context import JobContext
+from jobs.errors import PermanentError
+from jobs.files import StoredFile
+from jobs.notify import MOST_ATTACHED_BYTES, NotifyParams, notify
+
+JOB = "0123456789abcdef0123"
+FINISHED: dict[str, Any] = {
+    "from": "us@example.test", "to": ["ana@example.test"], "job_id": JOB, "job_type": "data.query",
+    "outcome": "finished", "ended_at": "2026-01-31T12:00:00.000000Z",
+}  # fmt: skip
+FILE = {"name": "rows.csv", "size": 4, "content_type": "text/csv"}
+LINK = "https://jobs.example/v1/results/x"
+
+
+class OneFile:
+    """Keeps to `jobs.files.Files`."""
+
+    def __init__(self, content: bytes | None, size_bytes: int | None = None) -> None:
+        self._content = content
+        self._size = size_bytes
+
+    async def upload(self, upload_id: str) -> StoredFile:
+        raise PermanentError("gone", code="file_missing")
+
+    async def artifact(self, job_id: str) -> StoredFile:
+        content = self._content
+        if content is None or job_id != JOB:
+            raise PermanentError("gone", code="file_missing")
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            yield content
+
+        async def open_it() -> AsyncGenerator[bytes, None]:
+            return pieces()
+
+        size = self._size if self._size is not None else len(content)
+        return StoredFile("rows.csv", "text/csv", size, open_it)
+
+
+async def mail(files: OneFile, **more: Any) -> EmailMessage:
+    """As it would be sent."""
+    context = JobContext(job_id="f" * 35, dry_run=True, files=files)
+    result = await notify(NotifyParams.model_validate(FINISHED | more), context)
+    return message_from_string(result["source"], policy=policy.default)
+
+
+def text(message: EmailMessage) -> str:
+    body = message.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content())
+
+
+def attached(message: EmailMessage) -> list[tuple[str | None, Any]]:
+    return [(each.get_filename(), each.get_content()) for each in message.iter_attachments()]
+
+
+async def test_small_file_is_attached() -> None:
+    message = await mail(OneFile(b"a\n1\n"), artifacts=[FILE], result_url=LINK)
+
+    assert (message["to"], message["from"]) == ("ana@example.test", "us@example.test")
+    assert message["subject"] == "Job data.query finished"
+    assert attached(message) == [("rows.csv", "a\n1\n")]
+    assert "rows.csv (4 bytes)" in text(message)
+    assert LINK not in text(message)
+
+
+async def test_large_file_is_linked() -> None:
+    file = OneFile(b"", MOST_ATTACHED_BYTES + 1)
+
+    linked = await mail(file, artifacts=[FILE], result_url=LINK)
+    unlinked = await mail(file, artifacts=[FILE])
+
+    assert attached(linked) == attached(unlinked) == []
+    assert LINK in text(linked)
+    assert "http" not in text(unlinked)
+
+
+async def test_file_that_is_gone_keeps_no_mail_back() -> None:
+    message = await mail(OneFile(None), artifacts=[FILE], result_url=LINK)
+
+    assert attached(message) == []
+    assert message["subject"] == "Job data.query finished"
+
+
+async def test_job_without_files_is_told_of() -> None:
+    message = await mail(OneFile(None), artifacts=[], result_url=LINK)
+
+    assert attached(message) == []
+    assert LINK not in text(message)
+
+
+async def test_locale_chooses_the_language() -> None:
+    message = await mail(OneFile(None), locale="pt")
+
+    assert message["subject"] == "Tarefa data.query concluída"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"outcome": "failed", "error": "no such\x00column\n\u2028x"}, "no such column"),
+        ({"outcome": "failed", "error": ""}, "failed"),
+        ({"outcome": "canceled", "reason": "parent_failed"}, "canceled: parent_failed"),
+        ({"outcome": "stopped", "reason": "requested"}, "stopped: requested"),
+    ],
+)
+async def test_what_went_wrong_is_said(facts: dict[str, Any], why: str) -> None:
+    message = await mail(OneFile(None), **facts)
+
+    assert message["subject"] == "Job data.query failed"
+    assert why in text(message)
