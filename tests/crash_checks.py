@@ -46,7 +46,19 @@ def check_end(stage: Stage, point: Point) -> int:
         extra = len(begun) - len(member.outcomes)
         _check_runs(point, member, job_id, len(begun), told)
         twice += extra > 0
+    _check_notified(stage, point)
     return twice
+
+
+def _check_notified(stage: Stage, point: Point) -> None:
+    """One job tells of each outcome, and has done so."""
+    told = stage.notified(point)
+    assert len(told) == len(point.job_ids) * point.life.notify, f"{point}: {told}"
+    for job_id in told:
+        found = view(stage.valkey.url, job_id)
+        assert found.status == "finished", f"{point}: {found}"
+        assert found.result["dry_run"] is True, f"{point}: {found}"
+        assert stage.places(point.queue, job_id) == ["finished"], f"{point}: {found}"
 
 
 def _check_record(stage: Stage, point: Point, member: Member, job: JobView, told: str) -> None:
@@ -89,6 +101,7 @@ def _check_runs(point: Point, member: Member, job_id: str, begun: int, told: str
 def check_keys(stage: Stage, points: Sequence[Point]) -> None:
     """Nothing is left but the ended jobs, for as long as they are kept, and their lists."""
     job_ids = {job_id for point in points for job_id in point.job_ids}
+    job_ids |= {job_id for point in points for job_id in stage.notified(point)}
     queues = {point.queue for point in points}
     with redis.Redis.from_url(stage.valkey.url) as client:
         for key in sorted(each.decode() for each in client.scan_iter(count=1000)):

@@ -40,6 +40,8 @@ class Life:
     asked: Literal["cancel", "leave"] | None = None
     together: Literal["batch", "slot", "large batch"] | None = None
     expired: bool = False
+    # Each job's outcome is told by another one.
+    notify: bool = False
 
 
 def _one(job_type: str, **changes: Any) -> Life:
@@ -71,6 +73,8 @@ LIVES = {
     "failed parent": Life((_FAILED, Member("test.note", "canceled", (), after=0))),
     "batch": Life((Member("test.note"), _FAILED, _RETRIED), together="batch"),
     "slot": Life((Member("test.note"), Member("test.note")), together="slot"),
+    "notify": Life((Member("test.note"),), notify=True),
+    "notify failed": Life((_FAILED,), notify=True),
     "leaving": Life((Member("test.nap", params={"seconds": 0.5}),), begins="began", asked="leave"),
     "long": Life((Member("test.nap", params=_LONG),), begins="began"),
     "long process": Life((Member("test.nap_process", params=_LONG),), begins="began"),

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from app.queue.connection import Reachability, connect
 from app.queue.control import Control
 from app.queue.errors import JobEndedError, JobNotFoundError, QueueUnavailableError
-from app.queue.records import Concurrency, JobDraft, new_job_id
+from app.queue.records import Concurrency, JobDraft, Notify, new_job_id
 from tests.conftest import ValkeyServer, poll_until
 from tests.crash_lives import GONE, LIVES, Life
 from tests.crash_proxy import At, CrashProxy, Moment, Then
@@ -200,7 +200,22 @@ class Stage:
     def _have_ended(self, point: Point) -> bool:
         if point.life.asked == "cancel":
             self._ask(point, 0)
-        return all(self.status(job_id) in {*ENDED, GONE} for job_id in point.job_ids)
+        ended = {*ENDED, GONE}
+        if not all(self.status(job_id) in ended for job_id in point.job_ids):
+            return False
+        return all(self.status(job_id) in ended for job_id in self.notified(point))
+
+    def notified(self, point: Point) -> list[str]:
+        """The jobs that tell of the outcomes of these; each that there is, made twice or not."""
+        if not point.life.notify:
+            return []
+        told = []
+        for key in self._client.scan_iter("rq:job:*", count=1000):
+            if self._client.type(key) == b"hash":
+                parent: Any = self._client.hget(key, "x_notifies")
+                if parent is not None and parent.decode() in point.job_ids:
+                    told.append(key.decode().removeprefix("rq:job:"))
+        return told
 
     def _ask(self, point: Point, pid: int) -> None:
         if point.asked or not point.begun(point.job_ids[0]):
@@ -267,12 +282,30 @@ def _drafts(point: Point) -> list[JobDraft]:
             made.retention_seconds = 0
         if member.backoff is not None:
             made.backoff = member.backoff
+        if point.life.notify:
+            _ask_for_a_mail(made)
         if member.after is not None:
             made.depends_on = [drafts[member.after].id]
         if point.life.together == "slot":
             made.concurrency = Concurrency(point.queue, 1)
         drafts.append(replace(made, id=new_job_id()))
     return drafts
+
+
+def _ask_for_a_mail(made: JobDraft) -> None:
+    """In the same queue, where the victim takes it too; it is built, and sent to nobody."""
+    mail = draft("log.write")
+    mail.type, mail.queue, mail.submitted_by, mail.dry_run = (
+        "email.notify",
+        made.queue,
+        CLIENT,
+        True,
+    )
+    mail.params = {
+        "from": "us@example.test", "to": ["ana@example.test"], "job_id": "0" * 20,
+        "job_type": made.type,
+    }  # fmt: skip
+    made.notify, made.notifying = Notify(["ana@example.test"], ["finished", "failed"], None), mail
 
 
 def _cancel(url: str, job_id: str) -> bool:

@@ -85,6 +85,7 @@ SAMPLE: list[tuple[str, Victim, list[At]]] = [
     ("failed parent", "both", [("end", 1)]),
     ("batch", "both", [("claim", 1), ("end", 1)]),
     ("slot", "both", [("end", 1)]),
+    ("notify", "both", [("end", 1), ("end", 2)]),
     ("leaving", "both", [("end", 1)]),
     ("finished", "valkey", [("claim", 1), ("end", 1)]),
     ("dependent", "valkey", [("end", 1)]),

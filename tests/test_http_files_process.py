@@ -170,10 +170,15 @@ def memory_bytes(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_memory_stays_flat_while_much_is_uploaded(
-    start: Start, redis_url: str, tmp_path: Path
+    start: Start, redis_url: str, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    web = start(redis_url)
+    settings = {}
+    if kind == "s3":
+        server = request.getfixturevalue("s3_server")
+        settings = server.settings(server.new_bucket())
+    web = start(redis_url, **settings)
     size = 300 * MIB
     piece = os.urandom(MIB)
     web.client.post("/v1/uploads", content=piece)
