@@ -302,6 +302,11 @@ class PokingSubmitter:
             self._upkeep.poke()
         return replay
 
+    async def recall(
+        self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
+    ) -> Replay | None:
+        return await self._submitter.recall(by, idempotency, draft)
+
     async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
         await self._submitter.keep_answer(idempotency, by, answer)
 

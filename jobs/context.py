@@ -36,12 +36,13 @@ class MailSender(Protocol):
         self,
         email: OutgoingEmail,
         before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+        within_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Hand over one e-mail. Returns the result documented for `email.send`.
 
         `before_handover` is called with the recipients to whom it is about to go; should it
         raise, none of them gets it. Raises PermanentError when every recipient was refused for
-        good, RetryLater when trying again may help.
+        good, RetryLater when trying again may help, or `within_seconds` are over.
         """
         ...
 
@@ -75,6 +76,7 @@ class NoMail:
         self,
         email: OutgoingEmail,
         before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+        within_seconds: float | None = None,
     ) -> dict[str, Any]:
         raise RuntimeError("this context has no mail sender; only `async def` jobs get one")
 

@@ -26,6 +26,8 @@ CODES = {
     "smtp_unreachable": "the mail server cannot be reached",
     "smtp_auth": "the mail server does not accept user and password",
     "smtp_tls": "no TLS with the mail server",
+    "smtp_utf8_unsupported": "an address has letters beyond ASCII and the server no SMTPUTF8",
+    "suppressed": "every recipient was refused for good before",
     "delivery_unknown": "whether the mail was taken is not known, and it is sent once at most",
     "domain_busy": "enough mail is on its way to that domain",
     "run_lost": "another run has taken over",

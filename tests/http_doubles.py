@@ -86,14 +86,29 @@ class MemoryQueue:
         await asyncio.sleep(0)
         first = self._before([draft], idempotency)
         if isinstance(first, JobDraft):
-            draft.id, draft.request_id = first.id, first.request_id
-            draft.created_at, draft.enqueued_at = first.created_at, first.enqueued_at
-            draft.scheduled_at, draft.status = first.scheduled_at, first.status
+            _become(draft, first)
             return Replay(first.id, self._answer(draft, idempotency))
         self._accept(draft)
         if idempotency is not None:
             self._used[draft.submitted_by, idempotency.key] = (idempotency.fingerprint, draft)
         return None
+
+    async def recall(
+        self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
+    ) -> Replay | None:
+        self._check()
+        used = self._used.get((by, idempotency.key))
+        if used is None:
+            return None
+        if used[0] != idempotency.fingerprint:
+            raise IdempotencyMismatchError
+        first = used[1]
+        kept = self.answers.get((by, idempotency.key))
+        if isinstance(first, str):
+            return Replay(first, kept)
+        if draft is not None:
+            _become(draft, first)
+        return Replay(first.id, kept)
 
     async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
         self.answers.setdefault((by, idempotency.key), answer)
@@ -336,6 +351,12 @@ class MemoryWaiting:
 
     def settle(self, job_id: str) -> None:
         self._left.discard(job_id)
+
+
+def _become(draft: JobDraft, first: JobDraft) -> None:
+    draft.id, draft.request_id = first.id, first.request_id
+    draft.created_at, draft.enqueued_at = first.created_at, first.enqueued_at
+    draft.scheduled_at, draft.status = first.scheduled_at, first.status
 
 
 async def _heard(heard: Heard) -> AsyncIterator[Event]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,13 +262,21 @@ async def test_type_is_what_is_given_or_known(
     assert f"Content-Type: {expected}\r\n" in result["source"]
 
 
-async def test_dry_run_shows_the_beginning_of_a_large_mail() -> None:
+async def test_dry_run_leaves_a_large_mail_as_an_artifact(tmp_path: Path) -> None:
     shelf = Shelf(**{"u" * 20: stored(bytes(300_000))})
     params = EmailParams.model_validate(MAIL | {"attachments": [{"upload_id": "u" * 20}]})
-    result = await send(params, JobContext(job_id=JOB_ID, files=shelf, dry_run=True))
+    context = JobContext(
+        job_id=JOB_ID, files=shelf, dry_run=True, artifacts_folder=str(tmp_path / "run")
+    )
+    result = await send(params, context)
 
-    assert result["size_bytes"] > 400_000
-    assert len(result["source"]) == 65536
+    octets = (tmp_path / "run" / "message.eml").read_bytes()
+    attached = message_from_bytes(octets, policy=policy.default).iter_attachments()
+    assert [each.get_content() for each in attached] == [bytes(300_000)]
+    assert (result["source"], result["size_bytes"]) == (None, len(octets))
+    assert [(each.name, each.content_type) for each in context.artifacts] == [
+        ("message.eml", "message/rfc822")
+    ]
 
 
 async def test_file_that_is_gone_or_too_large_is_a_permanent_error() -> None:
@@ -279,6 +288,27 @@ async def test_file_that_is_gone_or_too_large_is_a_permanent_error() -> None:
         with pytest.raises(PermanentError) as caught:
             await send(params, JobContext(job_id=JOB_ID, files=files))
         assert caught.value.code == code
+        assert caught.value.result["message_id"] == f"<{JOB_ID}@example.com>"
+        assert [each["status"] for each in caught.value.result["recipients"]] == ["refused"]
+
+
+async def test_missing_file_does_not_hide_who_has_the_mail_already() -> None:
+    params = EmailParams.model_validate(
+        MAIL | {"to": ["a@b.co", "c@b.co"], "attachments": [{"job_id": "j" * 20}]}
+    )
+    has_it = {"address": "a@b.co", "status": "accepted", "code": 250, "reply": "ok"}
+    waits = {"address": "c@b.co", "status": "pending", "code": 451, "reply": "later"}
+    before = {
+        "message_id": f"<{JOB_ID}@example.com>",
+        "recipients": [has_it, waits],
+        "server": "h:25",
+    }
+    context = JobContext(job_id=JOB_ID, files=Shelf(), attempt=2, previous_result=before)
+    with pytest.raises(PermanentError) as caught:
+        await send(params, context)
+
+    nothing = {"address": "c@b.co", "status": "refused", "code": None, "reply": None}
+    assert caught.value.result == {**before, "recipients": [has_it, nothing]}
 
 
 async def test_large_file_goes_over_the_wire_whole_and_connection_stays_fit() -> None:

@@ -146,6 +146,8 @@ async def test_mail_goes_out_whatever_extension_is_withheld(withheld: str) -> No
 
     assert plain[0] == {ANA: ACCEPTED}
     assert ("SIZE=" in server.mails[0].mail_options) == (not withheld.startswith("SIZE"))
+    assert all(("8BITMIME" in each.mail_options) == (withheld != "8BITMIME")
+               for each in server.mails[1:])  # fmt: skip
     if withheld == "SMTPUTF8":
         assert wide[:2] == ({"josé@b.co": REFUSED}, "smtp_utf8_unsupported")
     else:
@@ -248,6 +250,41 @@ async def test_mail_that_may_have_arrived_is_not_given_to_the_next_server() -> N
 
     assert found[:2] == ({ANA: UNKNOWN}, "smtp_unreachable")
     assert second.mails == []
+
+
+@pytest.mark.parametrize("action", [Cut(), Silence(), "421 bye"], ids=str)
+async def test_who_has_the_mail_gets_no_second_one_from_the_next_server(action: Action) -> None:
+    everybody = [f"u{n}@b.co" for n in range(4)]
+    async with SmtpServer() as first, SmtpServer() as second:
+        first.most_recipients = 2
+        async with pool_for(f"{first.url()},{second.url()}", timeout_seconds=0.5) as pool:
+            await pool.send(outgoing("before@b.co"))
+            # Of the mail's first lot, and then of the second one.
+            first.on("MAIL", "250 ok")
+            first.on("MAIL", action)
+            found = await outcome(pool.send(outgoing(*everybody)))
+
+    assert found[0] == dict(zip(everybody, [ACCEPTED, ACCEPTED, PENDING, PENDING], strict=True))
+    assert [mail.recipients for mail in first.mails] == [["before@b.co"], everybody[:2]]
+    assert second.mails == []
+
+
+async def test_next_server_may_have_the_extension_that_one_lacks() -> None:
+    without = ["8BITMIME", "SIZE 1000"]
+    async with SmtpServer(extensions=without) as first, SmtpServer() as second:
+        async with pool_for(f"{first.url()},{second.url()}") as pool:
+            wide = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
+            large = await outcome(pool.send(outgoing(ANA, source=b"x" * 999 + b"\r\n")))
+        async with pool_for(first) as pool:
+            alone = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
+        await second.stop_listening()
+        async with pool_for(f"{first.url()},{second.url()}") as pool:
+            away = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
+
+    assert (wide[0], large[0]) == ({"josé@b.co": ACCEPTED}, {ANA: ACCEPTED})
+    assert len(second.mails) == 2
+    assert alone[:2] == ({"josé@b.co": REFUSED}, "smtp_utf8_unsupported")
+    assert away[:2] == ({"josé@b.co": PENDING}, "smtp_unreachable")
 
 
 async def test_what_was_said_of_a_recipient_stays_when_the_line_breaks_after_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,8 @@ from jobs.email import send
 from jobs.email.params import EmailParams
 from jobs.email.smtp import SmtpPool
 from jobs.errors import PermanentError, RetryLater
-from tests.smtp_server import Cut, SmtpServer
+from tests.email_pool import outgoing
+from tests.smtp_server import Cut, Silence, SmtpServer
 
 JOB_ID = "0653a1b2c3d4e0123456789abcdef012345"
 
@@ -127,6 +128,25 @@ async def test_unknown_outcome_is_sent_again(server: SmtpServer, pool: SmtpPool)
     assert statuses(result) == {"a@b.co": "accepted"}
 
 
+async def test_what_the_server_said_is_not_lost_when_the_time_is_up(
+    server: SmtpServer, pool: SmtpPool
+) -> None:
+    server.extensions.remove("PIPELINING")
+    server.on("RCPT TO:<never@", "550 5.7.1 no")
+    server.on("RCPT TO:<slow@", Silence())
+    mail = params("never@a.co", "slow@b.co")
+    context = JobContext(job_id=JOB_ID, mail=pool, timeout_seconds=0.5)
+    with pytest.raises(RetryLater) as caught:
+        await send(mail, context)
+    again = await send(
+        mail, JobContext(job_id=JOB_ID, mail=pool, attempt=2, previous_result=caught.value.result)
+    )
+
+    assert caught.value.code == "smtp_timeout"
+    assert statuses(caught.value.result) == {"never@a.co": "refused", "slow@b.co": "pending"}
+    assert statuses(again) == {"never@a.co": "refused", "slow@b.co": "accepted"}
+
+
 async def test_operators_retry_asks_again_for_those_refused(
     server: SmtpServer, pool: SmtpPool
 ) -> None:
@@ -177,11 +197,86 @@ async def test_dry_run_shows_the_mail_and_sends_nothing(server: SmtpServer, pool
         params("ana@example.org"), JobContext(job_id=JOB_ID, mail=pool, dry_run=True)
     )
 
-    assert result["dry_run"] is True
-    assert result["message_id"] == f"<{JOB_ID}@example.com>"
-    assert result["recipients"] == ["ana@example.org"]
     assert result["source"].endswith("\r\n\r\nHello\r\n")
+    assert {**result, "source": ...} == {
+        "dry_run": True,
+        "message_id": f"<{JOB_ID}@example.com>",
+        "recipients": [
+            {"address": "ana@example.org", "status": "pending", "code": None, "reply": None}
+        ],
+        "server": None,
+        "size_bytes": len(result["source"]),
+        "source": ...,
+    }
     assert server.connections == 0
+
+
+class Remembered:
+    """`context.suppressions` of a test."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = set(addresses)
+
+    async def among(self, addresses: Sequence[str]) -> set[str]:
+        return self.addresses & set(addresses)
+
+    async def add(self, address: str, code: int, reply: str) -> None:
+        self.addresses.add(address)
+
+
+async def test_dry_run_tells_who_is_suppressed() -> None:
+    context = JobContext(job_id=JOB_ID, dry_run=True, suppressions=Remembered("gone@b.co"))
+    some = await send(params("here@b.co", "gone@b.co"), context)
+    with pytest.raises(PermanentError) as caught:
+        await send(params("gone@b.co"), context)
+
+    assert statuses(some) == {"here@b.co": "pending", "gone@b.co": "refused"}
+    assert (caught.value.code, caught.value.result["dry_run"]) == ("suppressed", True)
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once"])
+async def test_mail_that_waits_for_its_domain_keeps_what_is_known(
+    server: SmtpServer, delivery: str
+) -> None:
+    server.on("RCPT TO:<later@", "451 greylisted")
+    server.on("RCPT TO:<never@", "550 no")
+    mail = params("now@a.co", "later@b.co", "never@c.co").model_copy(update={"delivery": delivery})
+    pool = SmtpPool(server.url(), connections=2, timeout_seconds=15.0)
+    # Of each domain one mail an hour: the second attempt comes too early.
+    slow = SmtpPool(server.url(), connections=2, timeout_seconds=15.0, domain_rate=(1, 3600))
+    await slow.send(outgoing("first@b.co"))
+    known: Any = None
+    for number, (through, code) in enumerate(
+        [(slow, "domain_busy"), (pool, "smtp_temporary"), (slow, "domain_busy")], 1
+    ):
+        with pytest.raises(RetryLater) as caught:
+            await send(
+                mail, JobContext(job_id=JOB_ID, mail=through, attempt=number, previous_result=known)
+            )
+        assert caught.value.code == code
+        known = caught.value.result
+        if number == 1:
+            assert set(statuses(known).values()) == {"pending"}
+        else:
+            assert statuses(known) == {
+                "now@a.co": "accepted",
+                "later@b.co": "pending",
+                "never@c.co": "refused",
+            }
+    result = await send(mail, JobContext(job_id=JOB_ID, mail=pool, previous_result=known))
+    await pool.aclose()
+    await slow.aclose()
+
+    assert statuses(result) == {
+        "now@a.co": "accepted",
+        "later@b.co": "accepted",
+        "never@c.co": "refused",
+    }
+    assert [each.recipients for each in server.mails] == [
+        ["first@b.co"],
+        ["now@a.co"],
+        ["later@b.co"],
+    ]
 
 
 def test_loading_the_job_types_loads_no_smtp_client() -> None:

@@ -61,6 +61,88 @@ async def test_failed_or_cancelled_sign_in_leaves_no_line_open(reply: str | Sile
         await server.until(lambda: server.open == 0, "closed")
 
 
+async def test_wrong_password_is_said_once_whoever_waits() -> None:
+    async with (
+        SmtpServer(users={"me": "new"}) as server,
+        pool_for(server.url("me:old"), connections=64) as pool,
+    ):
+        sending = (pool.send(outgoing(f"u{n}@b{n}.co")) for n in range(64))
+        refused = await asyncio.gather(*sending, return_exceptions=True)
+        tried = server.commands.count("AUTH")
+        server.users = {"me": "old"}
+        await asyncio.gather(*(pool.send(outgoing(f"u{n}@b{n}.co")) for n in range(64)))
+        server.users = {"me": "newer"}
+        server.cut_all()
+        await server.until(lambda: server.open == 0, "cut")
+        before = server.commands.count("AUTH")
+        sending = (pool.send(outgoing(f"u{n}@b{n}.co")) for n in range(64))
+        again = await asyncio.gather(*sending, return_exceptions=True)
+        tried_again = server.commands.count("AUTH") - before
+
+    codes = {each.code for each in refused + again if isinstance(each, RetryLater)}
+    assert (codes, len(refused), len(again)) == ({"smtp_auth"}, 64, 64)
+    assert all(isinstance(each, RetryLater) and each.pauses_queue for each in refused + again)
+    assert (tried, tried_again) == (1, 1)
+    assert len(server.mails) == 64
+
+
+async def test_those_who_wait_for_a_first_sign_in_go_on_when_it_is_given_up() -> None:
+    async with SmtpServer(users={"me": "x"}) as server, pool_for(server.url("me:x")) as pool:
+        server.on("AUTH", Silence())
+        first = asyncio.create_task(pool.send(outgoing()))
+        await server.seen("AUTH")
+        others = [asyncio.create_task(pool.send(outgoing())) for _ in range(3)]
+        await asyncio.sleep(0)
+        others[0].cancel()
+        first.cancel()
+        await asyncio.gather(first, *others, return_exceptions=True)
+
+        assert [each.cancelled() for each in (first, *others)] == [True, True, False, False]
+        assert len(server.mails) == 2
+
+
+@pytest.mark.parametrize(
+    ("methods", "refusals", "tried"),
+    [
+        ("PLAIN LOGIN CRAM-MD5", ["535 no"], ["CRAM-MD5", "PLAIN"]),
+        ("PLAIN LOGIN", [], ["PLAIN"]),
+        ("LOGIN", [], ["LOGIN"]),
+        ("XOAUTH2", [], []),
+    ],
+)
+async def test_wrong_password_is_not_said_in_every_way_that_there_is(
+    methods: str, refusals: list[str], tried: list[str]
+) -> None:
+    async with (
+        SmtpServer(extensions=[f"AUTH {methods}"]) as server,
+        pool_for(server.url("me:wrong")) as pool,
+    ):
+        for refusal in refusals:
+            server.on("AUTH", refusal)
+        server.on("AUTH", "535 5.7.8 no", times=None)
+        with pytest.raises(RetryLater) as caught:
+            await pool.send(outgoing())
+
+    assert caught.value.code == "smtp_auth"
+    assert server.methods == tried
+
+
+async def test_method_that_a_server_only_claims_to_know_is_passed_over() -> None:
+    async with (
+        SmtpServer(extensions=["AUTH LOGIN"], users={"me": "secret"}) as server,
+        pool_for(server.url("me:secret")) as pool,
+    ):
+        server.on("AUTH", "504 5.5.4 unrecognized")
+        with pytest.raises(RetryLater):
+            await pool.send(outgoing())
+        server.extensions = ["AUTH CRAM-MD5"]
+        server.on("AUTH", "504 5.5.4 unrecognized")
+        await pool.send(outgoing())
+
+        assert server.methods == ["LOGIN", "CRAM-MD5", "PLAIN"]
+        assert len(server.mails) == 1
+
+
 async def test_server_without_sign_in_is_an_auth_failure(server: SmtpServer) -> None:
     async with pool_for(server.url("me:secret")) as pool:
         with pytest.raises(RetryLater) as caught:

@@ -340,6 +340,7 @@ async def test_batch_is_accepted_as_one_whole(scene: Scene, size: int) -> None:
     assert await scene.submitter.submit_batch(batch_id, drafts, key) is None
     again = [replace(draft("test.note"), id=new_job_id(), submitted_by="a") for _ in range(size)]
     assert await scene.submitter.submit_batch(new_job_id(), again, key) == Replay(batch_id)
+    assert await scene.submitter.recall("a", key) == Replay(batch_id)
 
     assert scene.queued() == [each.id for each in drafts]
     actor = await scene.worker()

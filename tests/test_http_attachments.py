@@ -146,6 +146,39 @@ async def test_repeated_request_gets_the_first_answer_though_its_upload_has_gone
     assert len(scene.queue.drafts) == 1
 
 
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+async def test_repeated_batch_gets_the_first_answer_though_its_upload_has_gone(
+    scene: Scene, mode: str
+) -> None:
+    large = base64.b64encode(bytes(65_537)).decode()
+    carried = {"content": large, "filename": "a.bin"}
+    named = {"upload_id": await scene.upload(b"x")}
+    jobs = [
+        {"type": "email.send", "params": EMAIL | {"attachments": [each]}}
+        for each in (named, carried)
+    ]
+
+    async def send(key: str, jobs: list[Any] = jobs) -> httpx2.Response:
+        body = {"mode": mode, "jobs": jobs}
+        return await scene.client.post("/v1/batches", json=body, headers={"Idempotency-Key": key})
+
+    first = await send("k")
+    await scene.client.delete(f"/v1/uploads/{named['upload_id']}")
+    stored = len(scene.uploads.uploads)
+    again, other, new = await send("k"), await send("k", jobs[:1]), await send("new")
+
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert other.json()["type"] == "/problems/idempotency-mismatch"
+    assert len(scene.queue.drafts) == (2 if mode == "strict" else 3)
+    # What a repeated request carries is not stored once more.
+    assert len(scene.uploads.uploads) == (stored if mode == "strict" else stored + 1)
+    if mode == "strict":
+        assert pointers(new) == ["/jobs/0/params/attachments/0/upload_id"]
+    else:
+        assert [each["status"] for each in new.json()["results"]] == [422, 202]
+
+
 async def test_deleted_upload_is_hidden_and_stays_for_the_jobs_that_have_it(scene: Scene) -> None:
     upload_id = await scene.upload(b"x")
     job_id = (await scene.send({"upload_id": upload_id})).json()["id"]

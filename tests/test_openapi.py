@@ -36,7 +36,7 @@ UNSAID = {
 # How our code says an error code.
 _SAID = re.compile(
     r"""(?:\bcode ?= ?|default_code = |Failure\(\s*|TroubleError\(\s*|"code": """
-    r"""|^(?:MISSING|UNAVAILABLE) = )["']([a-z]+(?:_[a-z]+)*)["']""",
+    r"""|^(?:MISSING|UNAVAILABLE|SUPPRESSED) = )["']([a-z]+[0-9]*(?:_[a-z]+[0-9]*)*)["']""",
     re.MULTILINE,
 )
 

@@ -142,7 +142,9 @@ class Batches:
         Raises InvalidRequestError, and QueueFullError when there is room for nothing.
         """
         batch = received.made
-        await self._settle_files(acting_key(request), batch)
+        replay = await self._recall_or_settle_files(acting_key(request), received)
+        if replay is not None:
+            return replay
         for each in batch.drafts.values():
             await self._links.add_to(each)
         while batch.drafts:
@@ -166,11 +168,20 @@ class Batches:
             return replay
         return None
 
-    async def _settle_files(self, key: ApiKey, batch: Batch) -> None:
-        """See to the files that jobs name. Raises InvalidRequestError when the batch is strict."""
+    async def _recall_or_settle_files(
+        self, key: ApiKey, received: Received[Batch]
+    ) -> Replay | None:
+        """See to the files that jobs name. Raises InvalidRequestError when the batch is strict; not
+        None: the request is repeated, and may name files that have gone since.
+        """
+        batch = received.made
         naming = {place: each for place, each in batch.drafts.items() if each.files is not None}
         if not naming:
-            return
+            return None
+        if received.idempotency is not None:
+            replay = await self._transitions.recall(batch.submitted_by, received.idempotency)
+            if replay is not None:
+                return replay
         found = await self._files.faults(list(naming.values()), key)
         for place, faults in zip(naming, found, strict=True):
             if faults:
@@ -180,6 +191,7 @@ class Batches:
             raise batch.refusal()
         await self._files.keep([each for place, each in naming.items() if place in batch.drafts],
                                key)  # fmt: skip
+        return None
 
     async def _refuse(
         self,

@@ -53,8 +53,6 @@ log = logging.getLogger("recado.http")
 
 INCLUDABLE = ("params", "options", "traceback")
 RETRY_AFTER = (b"retry-after", b"1")
-# A parent that no job has: what names it is only asked whether it was accepted before.
-NO_JOB = "-" * 20
 NOT_KEPT = "the job is no longer kept, nor its result: its retention was 0"
 
 # A job, and what is to be said of it; None in its place: it is gone, how is not known.
@@ -210,14 +208,12 @@ class Jobs:
 
     async def _submit(self, request: Request, received: Received[JobDraft]) -> Replay | None:
         draft = received.made
-        if draft.files is not None:
-            known = await self._settle_files(acting_key(request), received)
-            if known is not None:
-                return known
         if draft.notify is not None:
             await self._links.add_to(draft)
         try:
-            replay = await self._transitions.submit(draft, received.idempotency)
+            replay = await self._recall_or_settle_files(acting_key(request), received)
+            if replay is None:
+                replay = await self._transitions.submit(draft, received.idempotency)
         except ExpiredError:
             assert draft.expires_at is not None
             fault = late_fault(draft.expires_at, datetime.now(UTC))
@@ -244,24 +240,24 @@ class Jobs:
         )
         return replay
 
-    async def _settle_files(self, key: ApiKey, received: Received[JobDraft]) -> Replay | None:
-        """See to the files that the draft names. Raises InvalidRequestError; not None: one of
-        them is not there any more, but the request is repeated, and was fine when it came first.
+    async def _recall_or_settle_files(
+        self, key: ApiKey, received: Received[JobDraft]
+    ) -> Replay | None:
+        """See to the files that the draft names. Raises InvalidRequestError; not None: the request
+        is repeated, and was fine when it came first, whatever has become of the files since.
         """
-        draft = received.made
-        (faults,) = await self._files.faults([draft], key)
-        if not faults:
-            await self._files.keep([draft], key)
+        draft, idempotency = received.made, received.idempotency
+        if draft.files is None:
             return None
-        if received.idempotency is not None:
-            parents, draft.depends_on = draft.depends_on, [NO_JOB]
-            try:
-                return await self._transitions.submit(draft, received.idempotency)
-            except UnknownParentError:
-                pass
-            finally:
-                draft.depends_on = parents
-        raise InvalidRequestError(faults)
+        if idempotency is not None:
+            replay = await self._transitions.recall(draft.submitted_by or "", idempotency, draft)
+            if replay is not None:
+                return replay
+        (faults,) = await self._files.faults([draft], key)
+        if faults:
+            raise InvalidRequestError(faults)
+        await self._files.keep([draft], key)
+        return None
 
     async def _standing(self, view: JobView, headers: RawHeaders) -> Answer:
         return _accepted(view, await self._lookup.warnings(view.queue), headers)

@@ -53,6 +53,15 @@ class Submitter(Protocol):
         """
         ...
 
+    async def recall(
+        self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
+    ) -> Replay | None:
+        """What became of the same request of this key when it came first; None: it has not yet.
+
+        A draft is then the first job as it was. Raises as `submit_batch` does.
+        """
+        ...
+
     async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
         """What the first request was answered, for its replays. Raises nothing."""
         ...

@@ -42,7 +42,14 @@ class RunFiles:
 
     async def artifact(self, job_id: str) -> StoredFile:
         """See `jobs.files.Files`."""
-        text = await self._ask(lambda: self._client.hget(keys.job(job_id), "x_artifacts"))
+        status, text = await self._ask(
+            lambda: self._client.hmget(keys.job(job_id), "status", "x_artifacts")
+        )
+        if status is None:
+            raise PermanentError(
+                "a job whose artifact this one names is no longer kept: its retention is over",
+                code=MISSING,
+            )
         try:
             found = artifacts_of(job_id, json.loads(text or b"null"))
         except ValueError:

@@ -65,6 +65,11 @@ def batch(batch_id: str) -> str:
     return f"{OURS}batch:{batch_id}"
 
 
+def batch_todo(batch_id: str) -> str:
+    """Jobs of a large batch that is accepted and not queued yet."""
+    return f"{batch(batch_id)}:todo"
+
+
 def idempotency(by: str, key: str) -> str:
     return f"{OURS}idempotency:{idempotency_id(by, key)}"
 

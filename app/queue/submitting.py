@@ -16,7 +16,12 @@ from app.queue import keys, scripts, server
 from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.connection import Lane, Reachability, is_away
-from app.queue.errors import JobIdTakenError, QueueUnavailableError
+from app.queue.errors import (
+    IdempotencyMismatchError,
+    IdempotencyPendingError,
+    JobIdTakenError,
+    QueueUnavailableError,
+)
 from app.queue.packing import Packed, pack
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.verdicts import (
@@ -40,6 +45,8 @@ MEMORY_LOOK_SECONDS = 1.0
 MOST_QUEUED = 1_000_000
 MOST_QUEUED_BYTES = 2 * 1024**3
 _QUEUED = [1, b"queued"]
+# Of an idempotency key: see idempotency.lua. The last four are what `become` reads.
+_RECALLED = (b"fingerprint", b"pending", b"answer", b"id", b"us", b"request", b"status")
 T = TypeVar("T")
 
 
@@ -154,6 +161,33 @@ class Submitter:
             draft.recorded(from_us(now_us), status.decode())
         return None
 
+    async def recall(
+        self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
+    ) -> Replay | None:
+        """What became of the same request when it came first; None: it has not come yet.
+
+        For who must know before the files are looked at that it names: they may be gone by now.
+        A draft that is not of a batch is now the first job as it was then. Raises
+        IdempotencyMismatchError, IdempotencyPendingError and QueueUnavailableError.
+        """
+        name = keys.idempotency(by, idempotency.key)
+
+        async def look() -> Any:
+            return await self._batch_lane.call(b"HMGET", name, *_RECALLED)
+
+        found = await _within(self._give_up_seconds, self._give_up_seconds, look)
+        fingerprint, pending, kept, *job = found
+        if fingerprint is None:
+            return None
+        if fingerprint.decode() != idempotency.fingerprint:
+            raise IdempotencyMismatchError
+        first_id = job[0].decode()
+        if pending is not None and await self._is_under_way(first_id):
+            raise IdempotencyPendingError
+        if draft is not None:
+            become(draft, [2, *job])
+        return Replay(first_id, None if kept is None else unpack_answer(kept))
+
     async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
         """Let who repeats the request have the same answer; without a word when that cannot be."""
         packed = pack_answer(answer)
@@ -196,6 +230,12 @@ class Submitter:
             answers = [_QUEUED] * answers
         now_us = int(now_us)
         return [(now_us, answer) for answer in answers]
+
+    async def _is_under_way(self, batch_id: str) -> bool:
+        async def look() -> Any:
+            return await self._batch_lane.call(b"EXISTS", keys.batch_todo(batch_id))
+
+        return bool(await _within(self._give_up_seconds, self._give_up_seconds, look))
 
     async def _replay(self, group: _Group, answer: list[Any]) -> Replay:
         first_id, is_kept, key = answer[1].decode(), answer[5], group.idempotency

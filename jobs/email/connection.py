@@ -222,7 +222,9 @@ class Connection:
         if self.supports("size"):
             command += b" SIZE=%d" % email.size_bytes
         if email.needs_smtputf8:
-            command += b" BODY=8BITMIME SMTPUTF8"
+            # RFC 6531 section 3.1 has a server offer both; one that does not may refuse the word.
+            command += b" BODY=8BITMIME" if self.supports("8bitmime") else b""
+            command += b" SMTPUTF8"
         return command
 
 

@@ -34,6 +34,13 @@ class Delivery:
         pairs = zip(self.email.recipients, self.replies, strict=True)
         return [address for address, reply in pairs if reply is None]
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """Somebody has the mail, or nobody can tell: it is not to be handed over once more."""
+        return self.handed_over or any(
+            reply is not None and reply.is_success for reply in self.replies
+        )
+
     def settle(self, reply: Reply) -> None:
         """This reply is for every recipient that has none of its own."""
         self.replies = [own if own is not None else reply for own in self.replies]

@@ -13,6 +13,8 @@ from jobs.email.connection import Connection
 from jobs.email.mail_server import MailServer
 from jobs.email.replies import ConnectionLostError, SmtpTroubleError, as_stream_transport
 
+WRONG_PASSWORD = 535  # RFC 4954 section 6
+
 
 async def connect(
     server: MailServer, tls_context: ssl.SSLContext, timeout_seconds: float
@@ -114,7 +116,7 @@ async def _sign_in(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
     if server.username is None:
         return
     try:
-        await smtp.login(server.username, server.password)
+        await _authenticate(smtp, server.username, server.password)
     except aiosmtplib.SMTPAuthenticationError as error:
         raise SmtpTroubleError(
             "smtp_temporary" if 400 <= error.code < 500 else "smtp_auth",
@@ -123,8 +125,33 @@ async def _sign_in(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
         ) from None
     except aiosmtplib.SMTPServerDisconnected:
         raise ConnectionLostError(f"{server} closed the connection during sign-in") from None
-    except aiosmtplib.SMTPException:
+    except (aiosmtplib.SMTPException, ValueError):
         raise SmtpTroubleError("smtp_auth", f"{server} offers no sign-in that we know") from None
+
+
+async def _authenticate(smtp: aiosmtplib.SMTP, username: str, password: str) -> None:
+    """By one method after the other, until one works or the server has said that it is the
+    password: aiosmtplib's own `login` would say a wrong one three times, and providers count.
+
+    CRAM-MD5 first where nothing else hides the password; then its 535 may only mean that the
+    server cannot compute it from what it keeps.
+    """
+    methods = {"plain": smtp.auth_plain, "login": smtp.auth_login, "cram-md5": smtp.auth_crammd5}
+    order = ["plain", "login", "cram-md5"]
+    if smtp.get_transport_info("sslcontext") is None:
+        order = ["cram-md5", "plain", "login"]
+    refusal = aiosmtplib.SMTPException("no method that we know")
+    for name in order:
+        if name not in smtp.server_auth_methods:
+            continue
+        try:
+            await methods[name](username, password)
+            return
+        except aiosmtplib.SMTPAuthenticationError as error:
+            refusal = error
+            if error.code < 500 or (error.code == WRONG_PASSWORD and name != "cram-md5"):
+                break
+    raise refusal
 
 
 def _own_name() -> str:

@@ -17,7 +17,9 @@ AFTER_FAULT_SECONDS = 5.0
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\"']+@[^\s<>()\[\],;:\"']+")
 
 
-def conclude(delivery: Delivery, trouble: SmtpTroubleError | None, server: str) -> dict[str, Any]:
+def conclude(
+    delivery: Delivery, trouble: SmtpTroubleError | None, server: str | None
+) -> dict[str, Any]:
     """The result of `email.send`, or PermanentError or RetryLater with that result in it."""
     recipients = [
         _recipient(index, delivery, trouble) for index in range(len(delivery.email.recipients))

@@ -36,6 +36,9 @@ class ServerPool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._down_until = 0.0
+        self._lets_in = False
+        # Of the one that tries for all: what went wrong.
+        self._trying: asyncio.Future[SmtpTroubleError | None] | None = None
 
     def __str__(self) -> str:
         return str(self._server)
@@ -112,6 +115,32 @@ class ServerPool:
             part = more
 
     async def _connect(self) -> Connection:
+        """A new connection.
+
+        As long as the server has let nobody in, one tries for all who wait, and its failure is
+        theirs: with 64 wrong passwords at once a provider would shut us out.
+        """
+        while not (self._lets_in and self._open):
+            if self._trying is None:
+                return await self._try_for_all()
+            trouble = await asyncio.shield(self._trying)
+            if trouble is not None:
+                raise SmtpTroubleError(trouble.code, str(trouble))
+        return await self._open_another()
+
+    async def _try_for_all(self) -> Connection:
+        trouble = None
+        self._trying = trying = asyncio.get_running_loop().create_future()
+        try:
+            return await self._open_another()
+        except SmtpTroubleError as error:
+            trouble = error
+            raise
+        finally:
+            self._trying = None
+            trying.set_result(trouble)
+
+    async def _open_another(self) -> Connection:
         if self._is_closed:
             raise ConnectionLostError("the worker is stopping")
         if self._tls_context is None:
@@ -119,10 +148,12 @@ class ServerPool:
             self._tls_context = ssl.create_default_context()
         try:
             connection = await connect(self._server, self._tls_context, self._timeout_seconds)
-        except SmtpTroubleError:
+        except SmtpTroubleError as error:
             self._down_until = asyncio.get_running_loop().time() + DOWN_SECONDS
+            self._lets_in = self._lets_in and not error.is_ours
             raise
         self._down_until = 0.0
+        self._lets_in = True
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
         _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})

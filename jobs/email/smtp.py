@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -43,18 +44,27 @@ class SmtpPool:
         self,
         email: OutgoingEmail,
         before_handover: Callable[[list[str]], Awaitable[None]] | None = None,
+        within_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Hand over one e-mail; see MailSender. Every recipient's reply is in the result,
         and in the `result` of a PermanentError or RetryLater."""
         delivery = Delivery(email, before_handover)
-        async with self._turns.turn(map(domain_of, email.recipients)):
-            server, trouble = await self._deliver(delivery)
+        server: ServerPool | None = None
+        try:
+            async with (
+                asyncio.timeout(within_seconds),
+                self._turns.turn(map(domain_of, email.recipients)),
+            ):
+                server, trouble = await self._deliver(delivery)
+        except TimeoutError:
+            why = f"the mail was not through within {within_seconds:g} s"
+            trouble = SmtpTroubleError("smtp_timeout", why)
         for address, reply in zip(email.recipients, delivery.replies, strict=True):
             if reply is not None and reply.is_success:
                 self._turns.took(domain_of(address))
             elif reply is not None and 400 <= reply.code < 500:
                 self._turns.put_off(domain_of(address))
-        return conclude(delivery, trouble, str(server))
+        return conclude(delivery, trouble, None if server is None else str(server))
 
     async def probe(self) -> str | None:
         """What is wrong with the mail servers, in words; None when one of them lets us in."""
@@ -74,7 +84,7 @@ class SmtpPool:
     async def _deliver(self, delivery: Delivery) -> tuple[ServerPool, SmtpTroubleError | None]:
         """By the first server that takes it. Nothing is said twice: the next one is asked only
         while nobody can have got the mail."""
-        troubles: list[SmtpTroubleError] = []
+        troubles: list[tuple[ServerPool, SmtpTroubleError]] = []
         for server in sorted(self._servers, key=lambda each: each.is_down):
             if troubles:
                 delivery.start_again()
@@ -82,9 +92,9 @@ class SmtpPool:
                 await server.deliver(delivery)
                 return server, None
             except SmtpTroubleError as error:
-                troubles.append(error)
-                if error.permanent or delivery.handed_over:
+                # What one server cannot take, as it lacks an extension, another may.
+                if delivery.may_have_arrived or (error.permanent and delivery.begun):
                     return server, error
-        # When one of them might still let us in, it is no fault of ours alone.
-        outside = [error for error in troubles if not error.is_ours]
-        return server, (outside or troubles)[0]
+                troubles.append((server, error))
+        # When one of them might still take it, it is neither for good nor a fault of ours alone.
+        return min(troubles, key=lambda each: (each[1].is_ours, each[1].permanent))
