@@ -30,6 +30,13 @@ class Silence:
         return "silence"
 
 
+@dataclass(frozen=True)
+class Torn:
+    """The beginning of a reply, and the line goes dead."""
+
+    beginning: str
+
+
 @dataclass
 class Hold:
     """Reply only when `release` is set; until then the test knows where the client waits."""
@@ -38,7 +45,7 @@ class Hold:
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-Action = str | Cut | Silence | Hold
+Action = str | Cut | Silence | Torn | Hold
 
 
 @dataclass
@@ -64,7 +71,8 @@ class SmtpServer:
 
     What was not scripted is answered like a server that takes everything. Steps are named
     by the command (`EHLO`, `MAIL`, `RCPT`, `DATA`, `RSET`, `QUIT`, `STARTTLS`, `AUTH`),
-    `CONNECT` for the greeting and `.` for the end of a message.
+    `CONNECT` for the greeting and `.` for the end of a message. `BODY`, a Cut or a Silence, is
+    met before any of the message is read.
     """
 
     def __init__(
@@ -98,6 +106,7 @@ class SmtpServer:
         self._rules: list[_Rule] = []
         self._steps: Counter[str] = Counter()
         self._changed = asyncio.Condition()
+        self.gone = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._sessions: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -150,6 +159,7 @@ class SmtpServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop_listening()
+        self.gone.set()
         self.cut_all()
         for session in self._sessions:
             session.cancel()
@@ -183,6 +193,9 @@ class SmtpServer:
         self.commands.append(line)
         self._steps[step] += 1
         await self.tell()
+        return self.scripted(line)
+
+    def scripted(self, line: str) -> Action | None:
         for rule in self._rules:
             if line.upper().startswith(rule.prefix) and rule.times != 0:
                 if rule.times is not None:
@@ -243,6 +256,11 @@ class _Session:
             if effect is not None and self.server.takes_silently:
                 effect()
             await self.reader.read()
+            return False
+        if isinstance(action, Torn):
+            self.writer.write(action.beginning.encode())
+            await self.writer.drain()
+            self.writer.close()
             return False
         self.reply = usual if action is None else action
         if effect is not None and self.replied_well:
@@ -334,6 +352,14 @@ class _Session:
             return False
         if not self.reply.startswith("354"):
             return True
+        met = self.server.scripted("BODY")
+        if met is not None:
+            if isinstance(met, Cut):
+                self.writer.transport.abort()
+            else:
+                self.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                await self.server.gone.wait()
+            return False
         source = await self._read_source()
         mail = Mail(self.sender or "", self.recipients, source, self.number, self.mail_options)
         if not await self.answer(".", ".", "250 queued", lambda: self.server.mails.append(mail)):

@@ -19,6 +19,7 @@ from jobs.email.addresses import AddressError, parse_address
         ("John Q. Public <j@example.org>", "John Q. Public", "j@example.org"),
         ("Ação & Cia <acao@example.org>", "Ação & Cia", "acao@example.org"),
         ("山田 太郎 <taro@example.jp>", "山田 太郎", "taro@example.jp"),
+        ("\u05e9\u05dc\u05d5\u05dd\u200f <s@b.co>", "\u05e9\u05dc\u05d5\u05dd\u200f", "s@b.co"),
         ('"Doe, John" <j@example.org>', "Doe, John", "j@example.org"),
         (r'"the \"boss\" \\ <x>" <j@example.org>', r'the "boss" \ <x>', "j@example.org"),
         ("o'hara+tag=1.x_y~z@sub.example.co.uk", "", "o'hara+tag=1.x_y~z@sub.example.co.uk"),
@@ -96,6 +97,8 @@ def test_local_part_beyond_ascii_needs_smtputf8(local: str) -> None:
         "a@b.co\n", "a@b.co\r\n", "a\n@b.co", "a@b.co\r\nRCPT TO:<evil@b.co>", "a@b.co\x00",
         "A\r\nBcc: evil@b.co <a@b.co>", "A\n <a@b.co>", "A\t<a@b.co>", "\x7f <a@b.co>",
         "A\u2028B <a@b.co>", "A\x85 <a@b.co>", '"A\r\nX" <a@b.co>', "\tana@b.co", "a@b.co\x0b",
+        # A name that shows something else than it says.
+        "\u202emoc.knab@ofni <a@b.co>", "a\u2066b\u2069 <a@b.co>", '"\u202dx" <a@b.co>',
         # Half a character; characters that would vanish.
         "\ud800 <a@b.co>", "a\udc00@b.co", "a@b\ud800.co", "a@exa\u00admple.org", "a@b\u200b.co",
     ],

@@ -15,7 +15,7 @@ from jobs.email.meaning import asked_wait, enhanced_code
 from jobs.email.replies import Reply
 from jobs.errors import PermanentError, RetryLater
 from tests.email_pool import outgoing, pool_for, statuses
-from tests.smtp_server import EXTENSIONS, Action, Cut, Hold, Silence, SmtpServer
+from tests.smtp_server import EXTENSIONS, Action, Cut, Hold, Silence, SmtpServer, Torn
 
 PLAIN = tuple(each for each in EXTENSIONS if each != "PIPELINING")
 ANA, BIA = "ana@b.co", "bia@c.co"
@@ -51,6 +51,7 @@ CASES = [
     Case("MAIL", "530 5.7.0 Must issue a STARTTLS command first", PENDING, PENDING, "smtp_tls"),
     Case("MAIL", "999 what", PENDING, PENDING, LATER),
     Case("MAIL", Cut(), PENDING, PENDING, "smtp_unreachable"),
+    Case("MAIL", Torn("25"), PENDING, PENDING, "smtp_unreachable"),
     at_rcpt("251 will forward", ACCEPTED),
     at_rcpt("450 4.2.1 mailbox busy", PENDING, LATER),
     at_rcpt("450 4.7.1 greylisted, try again in 5 minutes", PENDING, LATER, 300),
@@ -63,11 +64,16 @@ CASES = [
     at_rcpt("553 5.1.3 no address", REFUSED),
     Case(f"RCPT TO:<{BIA}", "421 4.7.0 too many errors", PENDING, PENDING, LATER),
     Case("RCPT", Cut(), PENDING, PENDING, "smtp_unreachable"),
+    Case(f"RCPT TO:<{BIA}", Cut(), PENDING, PENDING, "smtp_unreachable"),
+    Case(f"RCPT TO:<{BIA}", Torn("250-ok\r\n"), PENDING, PENDING, "smtp_unreachable"),
     Case("DATA", "451 4.3.0 later", PENDING, PENDING, LATER),
     Case("DATA", "554 5.5.1 no", REFUSED, REFUSED, NEVER),
     Case("DATA", "421 4.3.2 bye", PENDING, PENDING, LATER),
     Case("DATA", "250 what", PENDING, PENDING, "smtp_unreachable"),
     Case("DATA", Cut(), PENDING, PENDING, "smtp_unreachable"),
+    Case("DATA", Torn("354 go"), PENDING, PENDING, "smtp_unreachable"),
+    # So little is sent in one piece: it may have arrived.
+    Case("BODY", Cut(), UNKNOWN, UNKNOWN, "smtp_unreachable"),
     Case(".", "250 2.0.0 queued as 7", ACCEPTED, ACCEPTED),
     Case(".", "451 4.7.1 try again in 00:10:00", PENDING, PENDING, LATER, 600),
     Case(".", "452 4.3.1 disk full", PENDING, PENDING, LATER),
@@ -76,6 +82,7 @@ CASES = [
     Case(".", "550 5.1.1 no such user", REFUSED, REFUSED, NEVER),
     Case(".", "421 4.3.2 bye", PENDING, PENDING, LATER),
     Case(".", Cut(), UNKNOWN, UNKNOWN, "smtp_unreachable"),
+    Case(".", Torn("250 2.0.0 queu"), UNKNOWN, UNKNOWN, "smtp_unreachable"),
     Case(".", "hm", UNKNOWN, UNKNOWN, "smtp_unreachable"),
 ]
 
@@ -101,7 +108,7 @@ async def test_each_reply_does_the_right_thing_for_each_recipient(
         after = await outcome(pool.send(outgoing("after@b.co")))
         got = [address for mail in server.mails for address in mail.recipients]
 
-    goes_away = isinstance(case.action, Cut) or str(case.action).startswith("421")
+    goes_away = isinstance(case.action, Cut | Torn) or str(case.action).startswith("421")
     if mails_before and case.step == "MAIL" and goes_away:
         # A kept connection may have ended meanwhile: another one is tried at once.
         assert (found, code) == ({ANA: ACCEPTED, BIA: ACCEPTED}, None)
@@ -117,7 +124,10 @@ async def test_each_reply_does_the_right_thing_for_each_recipient(
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pipelined", "plain"])
-@pytest.mark.parametrize("step", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "RSET"])
+@pytest.mark.parametrize(
+    "step",
+    ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "RSET", "later MAIL", "later RCPT", "later ."],
+)
 async def test_server_that_stalls_is_given_up_in_time(
     step: str, extensions: tuple[str, ...]
 ) -> None:
@@ -128,6 +138,9 @@ async def test_server_that_stalls_is_given_up_in_time(
         if step == "RSET":
             server.on("MAIL", "451 later")
             await outcome(pool.send(outgoing("first@b.co")))
+        if step.startswith("later "):
+            step = step.removeprefix("later ")
+            await pool.send(outgoing("first@b.co"))
         server.on(step, Silence())
         found, code, _ = await outcome(pool.send(outgoing(ANA)))
         server.forget_rules()
@@ -135,6 +148,91 @@ async def test_server_that_stalls_is_given_up_in_time(
 
     assert (found[ANA], code) == (UNKNOWN if step == "." else PENDING, "smtp_timeout")
     assert after[0] == {"after@b.co": ACCEPTED}
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pipelined", "plain"])
+@pytest.mark.parametrize(
+    ("action", "code"), [(Cut(), "smtp_unreachable"), (Silence(), "smtp_timeout")], ids=str
+)
+async def test_nobody_has_a_mail_whose_end_was_not_sent(
+    action: Action, code: str, extensions: tuple[str, ...]
+) -> None:
+    large = b"Subject: large\r\n\r\n" + b"0123456789abcdef\r\n" * 1_000_000
+    async with (
+        SmtpServer(extensions=extensions) as server,
+        pool_for(server, timeout_seconds=0.5) as pool,
+    ):
+        server.on("BODY", action)
+        found = await outcome(pool.send(outgoing(ANA, source=large)))
+        after = await outcome(pool.send(outgoing("after@b.co")))
+
+    assert found[:2] == ({ANA: PENDING}, code)
+    assert after[0] == {"after@b.co": ACCEPTED}
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pipelined", "plain"])
+@pytest.mark.parametrize("action", ["451 no", "500 what", "421 bye", "hm", Cut()], ids=str)
+async def test_connection_that_cannot_be_reset_is_replaced(
+    action: Action, extensions: tuple[str, ...]
+) -> None:
+    async with SmtpServer(extensions=extensions) as server, pool_for(server) as pool:
+        server.on("RCPT", "550 no")
+        await outcome(pool.send(outgoing("first@b.co")))
+        server.on("RSET", action)
+        found = await outcome(pool.send(outgoing(ANA)))
+
+    assert found[0] == {ANA: ACCEPTED}
+    assert [(each.recipients, each.connection) for each in server.mails] == [([ANA], 2)]
+
+
+@pytest.mark.parametrize(
+    ("step", "action", "code"),
+    [
+        ("CONNECT", Torn("220"), "smtp_unreachable"),
+        ("CONNECT", "hello", "smtp_unreachable"),
+        ("EHLO", "421 busy", "smtp_temporary"),
+        ("EHLO", "451 later", "smtp_temporary"),
+        ("EHLO", Torn("250-me\r\n"), "smtp_unreachable"),
+        ("EHLO", "550 what", None),
+        ("AUTH", "421 busy", "smtp_temporary"),
+        ("AUTH", "454 4.7.0 later", "smtp_temporary"),
+        ("AUTH", "530 5.7.0 TLS first", "smtp_auth"),
+        ("AUTH", "334 more", "smtp_auth"),
+        ("AUTH", Cut(), "smtp_unreachable"),
+        ("AUTH", Torn("2"), "smtp_unreachable"),
+        ("AUTH", Silence(), "smtp_timeout"),
+    ],
+    ids=str,
+)
+async def test_each_reply_before_the_first_mail_does_the_right_thing(
+    step: str, action: Action, code: str | None
+) -> None:
+    async with (
+        SmtpServer(users={"us": "x"}) as server,
+        pool_for(server.url("us:x"), timeout_seconds=0.3) as pool,
+    ):
+        server.on(step, action)
+        found = await outcome(pool.send(outgoing(ANA)))
+        server.forget_rules()
+        after = await outcome(pool.send(outgoing("after@b.co")))
+
+    if code is None:  # HELO knows no sign-in
+        assert found[1] == "smtp_auth"
+    else:
+        assert found[:2] == ({ANA: PENDING}, code)
+    assert after[0] == {"after@b.co": ACCEPTED}
+
+
+@pytest.mark.parametrize(
+    "extensions", [["SIZE"], ["SIZE 0"], ["size 5000", "pipelining"], ["X-NEW 1 2"], []], ids=str
+)
+async def test_extensions_may_be_written_in_any_way(extensions: list[str]) -> None:
+    async with SmtpServer(extensions=extensions) as server, pool_for(server) as pool:
+        found = await outcome(pool.send(outgoing(ANA)))
+        mail = server.mails[0]
+
+    assert found[0] == {ANA: ACCEPTED}
+    assert mail.mail_options.startswith("SIZE=") == any("size" in e.lower() for e in extensions)
 
 
 @pytest.mark.parametrize("withheld", EXTENSIONS)

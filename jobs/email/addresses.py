@@ -26,6 +26,8 @@ _NAMED = re.compile(r"(.*?) *<([^<>]*)>", re.DOTALL)
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 # Unquoted, these would make a list, a group, a comment or another address of the name.
 _NAME_SPECIALS = re.compile(r'[<>@,;:"()\[\]\\]')
+# A name could be read backwards, and so could the address behind it.
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _JOINERS = "\u200c\u200d"  # part of some scripts' spelling; IDNA allows them in context
 
 
@@ -87,6 +89,8 @@ def _refuse_controls(text: str) -> None:
 def _parse_name(name: str) -> str:
     if len(name) > MAX_NAME:
         raise AddressError(f"has a name of more than {MAX_NAME} characters")
+    if _DIRECTIONS.search(name) is not None:
+        raise AddressError("has a name that turns the direction of writing around")
     quoted = _QUOTED_NAME.fullmatch(name)
     if quoted is not None:
         return re.sub(r"\\(.)", r"\1", quoted[1]).strip()

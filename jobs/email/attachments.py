@@ -127,7 +127,7 @@ class Attachment(BaseModel):
         str,
         Field(
             strict=True, pattern=_ID_PATTERN, description="The first artifact of that job, when"
-            " it has finished."
+            " it has finished; there as long as that job is kept."
         ),
     ] | None = None  # fmt: skip
     filename: (
