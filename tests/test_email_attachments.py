@@ -101,6 +101,7 @@ NAMES = [
     "x" * 240 + ".pdf",
     "🎉.png",
     "100% ; a=b.csv",
+    "=?utf-8?q?evil=2Eexe?=.txt",
 ]
 
 

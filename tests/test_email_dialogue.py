@@ -370,13 +370,14 @@ async def test_who_has_the_mail_gets_no_second_one_from_the_next_server(action: 
 async def test_next_server_may_have_the_extension_that_one_lacks() -> None:
     without = ["8BITMIME", "SIZE 1000"]
     async with SmtpServer(extensions=without) as first, SmtpServer() as second:
-        async with pool_for(f"{first.url()},{second.url()}") as pool:
+        both = f"{first.url()},{second.url()}"
+        async with pool_for(both) as pool:
             wide = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
             large = await outcome(pool.send(outgoing(ANA, source=b"x" * 999 + b"\r\n")))
         async with pool_for(first) as pool:
             alone = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
         await second.stop_listening()
-        async with pool_for(f"{first.url()},{second.url()}") as pool:
+        async with pool_for(both) as pool:
             away = await outcome(pool.send(outgoing("josé@b.co", utf8=True)))
 
     assert (wide[0], large[0]) == ({"josé@b.co": ACCEPTED}, {ANA: ACCEPTED})

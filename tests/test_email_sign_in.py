@@ -129,17 +129,13 @@ async def test_wrong_password_is_not_said_in_every_way_that_there_is(
 
 async def test_method_that_a_server_only_claims_to_know_is_passed_over() -> None:
     async with (
-        SmtpServer(extensions=["AUTH LOGIN"], users={"me": "secret"}) as server,
+        SmtpServer(extensions=["AUTH CRAM-MD5"], users={"me": "secret"}) as server,
         pool_for(server.url("me:secret")) as pool,
     ):
         server.on("AUTH", "504 5.5.4 unrecognized")
-        with pytest.raises(RetryLater):
-            await pool.send(outgoing())
-        server.extensions = ["AUTH CRAM-MD5"]
-        server.on("AUTH", "504 5.5.4 unrecognized")
         await pool.send(outgoing())
 
-        assert server.methods == ["LOGIN", "CRAM-MD5", "PLAIN"]
+        assert server.methods == ["CRAM-MD5", "PLAIN"]
         assert len(server.mails) == 1
 
 

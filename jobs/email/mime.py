@@ -21,7 +21,8 @@ _SEVEN_BIT = re.compile(rb"(?:[\t -~]{0,998}+\n)*+[\t -~]{0,998}+")
 _FOREIGN = bytes(octet for octet in range(256) if not 32 <= octet <= 126 and octet not in b"\t\n")
 _BASE64_LINE = 76  # RFC 2045 section 6.8
 _LINE_OCTETS = 57  # what such a line encodes
-_PLAIN_NAME = re.compile(r"[ !#-\[\]-~]{1,60}")
+# Without what a reader would take for an encoded word, or take away.
+_PLAIN_NAME = re.compile(r"(?!.*=\?)(?! )[ !#-\[\]-~]{1,60}(?<! )")
 # With its name and number, under the 78 of RFC 5322 section 2.1.1.
 _SEGMENT = 50
 
