@@ -70,6 +70,7 @@ async def test_wrong_password_is_said_once_whoever_waits() -> None:
         refused = await asyncio.gather(*sending, return_exceptions=True)
         tried = server.commands.count("AUTH")
         server.users = {"me": "old"}
+        assert await pool.probe() is None
         await asyncio.gather(*(pool.send(outgoing(f"u{n}@b{n}.co")) for n in range(64)))
         server.users = {"me": "newer"}
         server.cut_all()
@@ -79,10 +80,16 @@ async def test_wrong_password_is_said_once_whoever_waits() -> None:
         again = await asyncio.gather(*sending, return_exceptions=True)
         tried_again = server.commands.count("AUTH") - before
 
+        # Nor by probes, which come back and back while the queue is paused.
+        probed = {await pool.probe() for _ in range(5)}
+        by_probes = server.commands.count("AUTH") - before - tried_again
+
     codes = {each.code for each in refused + again if isinstance(each, RetryLater)}
     assert (codes, len(refused), len(again)) == ({"smtp_auth"}, 64, 64)
     assert all(isinstance(each, RetryLater) and each.pauses_queue for each in refused + again)
-    assert (tried, tried_again) == (1, 1)
+    assert (tried, tried_again, by_probes) == (1, 1, 1)
+    assert len(probed) == 1
+    assert "535" in str(probed.pop())
     assert len(server.mails) == 64
 
 

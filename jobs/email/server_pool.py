@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 
+from jobs.email.admission import Admission
 from jobs.email.connection import Connection
 from jobs.email.delivery import Delivery
 from jobs.email.mail_server import MailServer
@@ -36,9 +37,7 @@ class ServerPool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._down_until = 0.0
-        self._lets_in = False
-        # Of the one that tries for all: what went wrong.
-        self._trying: asyncio.Future[SmtpTroubleError | None] | None = None
+        self._admission = Admission(self._open_one, lambda: bool(self._open))
 
     def __str__(self) -> str:
         return str(self._server)
@@ -46,7 +45,8 @@ class ServerPool:
     @property
     def is_down(self) -> bool:
         """It has just let nobody in."""
-        return asyncio.get_running_loop().time() < self._down_until
+        is_down = asyncio.get_running_loop().time() < self._down_until
+        return is_down or self._admission.is_refused
 
     async def deliver(self, delivery: Delivery) -> None:
         """Hand over one e-mail; every reply is in `delivery`. Raises SmtpTroubleError."""
@@ -57,7 +57,7 @@ class ServerPool:
                 connection = None
                 delivery.start_again()
             if connection is None:
-                await self._use(await self._connect(), delivery, is_fresh=True)
+                await self._use(await self._admission.enter(), delivery, is_fresh=True)
 
     async def probe(self) -> SmtpTroubleError | None:
         """What is wrong with the server; None when it lets us in.
@@ -67,10 +67,10 @@ class ServerPool:
         if self._slots.locked():
             return None
         async with self._slots:
-            try:
-                self._give_back(await self._connect())
-            except SmtpTroubleError as error:
-                return error
+            found = await self._admission.probe()
+            if isinstance(found, SmtpTroubleError):
+                return found
+            self._give_back(found)
         return None
 
     async def aclose(self) -> None:
@@ -114,33 +114,7 @@ class ServerPool:
                 delivery.adopt(more)
             part = more
 
-    async def _connect(self) -> Connection:
-        """A new connection.
-
-        As long as the server has let nobody in, one tries for all who wait, and its failure is
-        theirs: with 64 wrong passwords at once a provider would shut us out.
-        """
-        while not (self._lets_in and self._open):
-            if self._trying is None:
-                return await self._try_for_all()
-            trouble = await asyncio.shield(self._trying)
-            if trouble is not None:
-                raise SmtpTroubleError(trouble.code, str(trouble))
-        return await self._open_another()
-
-    async def _try_for_all(self) -> Connection:
-        trouble = None
-        self._trying = trying = asyncio.get_running_loop().create_future()
-        try:
-            return await self._open_another()
-        except SmtpTroubleError as error:
-            trouble = error
-            raise
-        finally:
-            self._trying = None
-            trying.set_result(trouble)
-
-    async def _open_another(self) -> Connection:
+    async def _open_one(self) -> Connection:
         if self._is_closed:
             raise ConnectionLostError("the worker is stopping")
         if self._tls_context is None:
@@ -148,12 +122,10 @@ class ServerPool:
             self._tls_context = ssl.create_default_context()
         try:
             connection = await connect(self._server, self._tls_context, self._timeout_seconds)
-        except SmtpTroubleError as error:
+        except SmtpTroubleError:
             self._down_until = asyncio.get_running_loop().time() + DOWN_SECONDS
-            self._lets_in = self._lets_in and not error.is_ours
             raise
         self._down_until = 0.0
-        self._lets_in = True
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
         _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})
