@@ -98,10 +98,11 @@ def test_upload_and_artifact_of_another_job_are_attached(post: Post, folder: Pat
     )
     with redis.Redis.from_url(post.url) as client:
         client.hset(f"rq:job:{parent_id}", "x_artifacts", record)
-    files = [{"upload_id": "u" * 20}, {"job_id": parent_id}, {"upload_id": "g" * 20}]
-    sent, lost = post.run(
-        post.send("files@b.co", attachments=files[:2]),
-        post.send("files@b.co", attachments=files[2:]),
+    files = [{"upload_id": "u" * 20}, {"job_id": parent_id}]
+    sent, *lost = post.run(
+        post.send("files@b.co", attachments=files),
+        post.send("files@b.co", attachments=[{"upload_id": "g" * 20}]),
+        post.send("files@b.co", attachments=[{"job_id": "g" * 20}]),
     )
 
     assert sent.status == "finished"
@@ -109,7 +110,10 @@ def test_upload_and_artifact_of_another_job_are_attached(post: Post, folder: Pat
     assert b"filename*=utf-8''n%C3%BAmero.csv" in source
     assert b"Zmlyc3Qsc2Vjb25kCg==" in source
     assert b"Content-Type: text/html\r\nContent-Transfer-Encoding: base64" in source
-    assert (lost.status, lost.error.code) == ("failed", "file_missing")
+    for job in lost:
+        assert (job.status, job.error.code) == ("failed", "file_missing")
+        assert statuses(job) == {"files@b.co": "refused"}
+    assert "no longer kept: its retention is over" in lost[1].error.message
 
 
 def test_address_without_mailbox_is_suppressed_until_it_is_deleted(post: Post) -> None:
