@@ -84,7 +84,9 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
     children = Children(
         {
             "job_modules": settings.job_modules,
+            "queues": list(options.queues),
             "memory_bytes": settings.child_memory_bytes,
+            "artifact_bytes": settings.max_artifact_bytes,
             "log_style": settings.log_style,
             "log_level": settings.log_level,
             "defaults": options.params_defaults,

@@ -40,6 +40,7 @@ class JobType:
     """One kind of work: its function, the model of its params and its defaults.
 
     `is_async`: a coroutine in the worker's loop; else it runs in a child process of its own.
+    `preload`: modules that are imported before such a process starts.
     """
 
     name: str
@@ -53,6 +54,7 @@ class JobType:
     is_async: bool
     # Made by the service itself, and by nobody else.
     is_internal: bool = False
+    preload: tuple[str, ...] = ()
 
 
 class UnknownJobTypeError(LookupError):
@@ -107,13 +109,16 @@ def job(
     timeout: float = 180.0,
     backoff: Backoff | None = None,
     internal: bool = False,
+    preload: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Register a function as a job type.
 
     The function takes `(params, context)`; the annotation of its first argument, a
     pydantic model, validates submissions and documents them. It returns JSON. `async def`
     runs beside others in the worker's loop and must not block; `def` runs in a child
-    process. `timeout` is in seconds for one run. `internal`: no client can submit it.
+    process. `timeout` is in seconds for one run. `internal`: no client can submit it. `preload`
+    names modules that only runs need and that are slow to import: they are there when a child
+    process starts, and never in the web process.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")
@@ -133,6 +138,7 @@ def job(
                 description=inspect.getdoc(function) or "",
                 is_async=inspect.iscoroutinefunction(function),
                 is_internal=internal,
+                preload=preload,
             )
         )
         return function

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobs.files import Files, NoFiles
+from jobs.files import Files, LocalFile, NoFiles, no_local_file
 
 if TYPE_CHECKING:
     from jobs.email.message import OutgoingEmail
@@ -96,7 +96,8 @@ class JobContext:
     `attempt` counts runs from 1. `recovered` is true when an earlier run was interrupted
     or its worker died, so that part of the work may have been done already.
     `timeout_seconds` is what this run may take; `previous_result` is the `result` that an
-    earlier run left with its JobError or by `save`. Every field has a default: a job function
+    earlier run left with its JobError or by `save`. `max_artifact_bytes` is what the service
+    stores of one file, at most. Every field has a default: a job function
     is tested by calling it with `JobContext()`.
     """
 
@@ -112,8 +113,10 @@ class JobContext:
     files: Files = field(default_factory=NoFiles)
     suppressions: Suppressions = field(default_factory=NoSuppressions)
     save_result: Callable[[Any], Awaitable[None]] = _keep_nothing
+    fetch_file: Callable[[str | None, str | None], LocalFile] = no_local_file
     report_progress: Callable[[float, float | None, str, str], None] = _ignore_progress
     artifacts_folder: str | None = None
+    max_artifact_bytes: int = 512 * 1024 * 1024
     artifacts: list[Artifact] = field(default_factory=list)
 
     @property
@@ -131,6 +134,15 @@ class JobContext:
         cut short. Returns when Redis has it; raises when the job is another worker's by now.
         Only in `async def` jobs; elsewhere nothing is kept."""
         await self.save_result(result)
+
+    def local_file(self, *, upload_id: str | None = None, job_id: str | None = None) -> LocalFile:
+        """An upload, or the first artifact of another job, on this machine's disk: in `def` jobs.
+
+        The params must be a `NamesFiles` that has named it: so it was there, and the client's to
+        read, when the job was submitted. Raises PermanentError, code `file_missing`, for what is
+        not there any more, and RetryLater when that cannot be known now.
+        """
+        return self.fetch_file(upload_id, job_id)
 
     def new_artifact(self, name: str, content_type: str = "application/octet-stream") -> Path:
         """Where to write a file that is to stay with the job, for clients to download.

@@ -33,6 +33,15 @@ CODES = {
     "run_lost": "another run has taken over",
     "attachments_too_large": "the attachments are larger together than a mail may be",
     "bad_text": "a text of the mail cannot be encoded",
+    "bad_source": "the data file is broken, or not of the format that was told or found out",
+    "empty_source": "the data file has no column",
+    "unknown_column": "the data has no column of that name",
+    "sql_error": "the SQL is wrong, or does not fit the data",
+    "sql_forbidden": "the SQL is more than one SELECT over `input`",
+    "bad_schema": "the schema is no JSON Schema",
+    "result_too_large": "the answer is larger than an artifact may be",
+    "memory": "the data or the SQL need more memory than a job has",
+    "temp_disk": "the data or the SQL need more temporary disk than a job has",
 }
 
 

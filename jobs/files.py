@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
 from jobs.errors import PermanentError
 
@@ -16,14 +17,15 @@ MOST_CARRIED_BYTES = 64 * 1024
 class NamedFile(NamedTuple):
     """Where in the params an object names a file, and which: one of the last three.
 
-    `carried_bytes` not 0: the object's `content`, base64, is to be stored as an upload, whose id
-    takes its place.
+    `carried_bytes` not 0: what the object carries is to be stored as an upload, whose id takes
+    its place: `content`, in base64, or `rows`, which are stored as JSON.
     """
 
     place: tuple[str | int, ...]
     upload_id: str | None = None
     job_id: str | None = None
     carried_bytes: int = 0
+    carried_field: Literal["content", "rows"] = "content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,30 @@ class NamesFiles:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as a run finds it. `open` gives its bytes from the start, in pieces, each time."""
+    """A file as a run finds it. `open` gives its bytes from the start, in pieces, each time.
+
+    `path` is where it is on this machine's disk, if it is there.
+    """
 
     filename: str | None
     content_type: str
     size_bytes: int
     open: Callable[[], Awaitable[AsyncGenerator[bytes, None]]]
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file on this machine's disk, for a `def` job: to be read, never written."""
+
+    path: Path
+    filename: str | None
+    content_type: str
+
+
+def no_local_file(upload_id: str | None, job_id: str | None) -> LocalFile:
+    """Stands in where there is no storage: a stock worker, a test."""
+    raise PermanentError("this context has no files", code="file_missing")
 
 
 class Files(Protocol):

@@ -14,6 +14,9 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies
 
+# Where the rows of a data job come from, and how a file of them is read.
+_SOURCE = ("upload_id", "job_id", "rows", "format", "delimiter", "quote", "decimal", "encoding",
+           "header", "ragged")  # fmt: skip
 _WORD = strategies.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 _ADDRESS = strategies.builds("{}@{}.example".format, _WORD, _WORD)
 schemathesis.openapi.format(
@@ -33,7 +36,13 @@ def before_call(
         return
     for options in _options(case.body):
         _make_possible(options)
-    for email in _emails(case.body):
+    for source in _params(case.body):
+        if "upload_id" in source or "job_id" in source or "rows" in source:
+            # What is named has to be there.
+            for name in _SOURCE:
+                source.pop(name, None)
+            source["rows"] = [{"a": 1}]
+    for email in _params(case.body):
         if email.get("attachments"):
             # An upload has to be there, and base64 to be whole.
             email["attachments"] = [{"filename": "a.txt", "content": "aGVsbG8="}]
@@ -61,8 +70,8 @@ def _make_preview_possible(case: schemathesis.Case[Any]) -> None:
             case.body["locale"] = "pt"
 
 
-def _emails(body: Any) -> list[dict[str, Any]]:
-    """The params of an e-mail, or of each in a batch; of other jobs too, which have none of it."""
+def _params(body: Any) -> list[dict[str, Any]]:
+    """The params of a job, or of each in a batch; bodies that are params, too."""
     if not isinstance(body, dict):
         return []
     jobs = body.get("jobs")

@@ -153,6 +153,29 @@ def test_locales_of_templates(locale: str) -> None:
     assert is_accepted(draft_job, body) == is_described("JobSubmission", body)
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("Query", {"upload_id": "u" * 20, "sql": "SELECT 1"}),
+        ("Query", {"rows": [{"a": 1}], "sql": "SELECT 1"}),
+        ("Convert", {"job_id": "j" * 20, "output_format": "csv"}),
+        ("Validate", {"upload_id": "u" * 20, "schema": {}}),
+        ("Dedupe", {"upload_id": "u" * 20, "keys": ["a"]}),
+    ],
+)
+def test_data(name: str, params: dict[str, Any]) -> None:
+    odd = ["csv", "csv.gz", "csv.bz2", ";", "\t", "a", "'", ",", ".", "utf-8", "latin-1", "pad",
+           "first", "x" * 20, "x" * 41, [{"a": None}], [{}], [[]], ["a", "b"]]  # fmt: skip
+    found = []
+    for field in [*SCHEMAS[f"{name}Params"]["properties"], "typo"]:
+        for value in [*ODD, *odd]:
+            body = {"type": f"data.{name.lower()}", "params": params | {field: value}}
+            if is_accepted(draft_job, body) != is_described("JobSubmission", body):
+                found.append((field, value))
+
+    assert found == []
+
+
 def test_envelopes() -> None:
     def build(name: str, value: Any) -> Any:
         return {"type": "log.write", "params": LOG, name: value}

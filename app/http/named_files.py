@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic_core import to_json
+
 from app.http.auth import may_see
 from app.http.faults import Fault
 from app.http.filenames import DEFAULT_CONTENT_TYPE
@@ -19,6 +21,10 @@ from app.storage import Storage, upload_key
 NO_SUCH_UPLOAD = "there is no such upload"
 # A multiple of four, and of what base64 is decoded by.
 _PIECE_CHARACTERS = 256 * 1024
+# The body that brought it has a limit.
+_ANY_SIZE = 1 << 62
+# What an upload that was `rows` is called.
+_ROWS_FILE = {"content_type": "application/json", "filename": "rows.json"}
 
 
 class NamedFiles:
@@ -47,29 +53,31 @@ class NamedFiles:
             upload_ids = _upload_ids(draft)
             for each in draft.files.named if draft.files is not None else ():
                 if each.carried_bytes:
-                    upload_ids.append(await self._store(_at(draft.params, each.place), key))
+                    holder = _at(draft.params, each.place)
+                    upload_ids.append(await self._store(holder, each.carried_field, key))
             holds += [(upload_id, draft.id) for upload_id in upload_ids]
         if holds:
             await self._records.hold(holds, datetime.now(UTC))
 
-    async def _store(self, holder: dict[str, Any], key: ApiKey) -> str:
-        """`content` becomes an upload of the key's, and `upload_id` says which."""
-        content: str = holder["content"]
+    async def _store(self, holder: dict[str, Any], field: str, key: ApiKey) -> str:
+        """What the field has becomes an upload of the key's, and `upload_id` says which."""
         upload_id, now = new_job_id(), datetime.now(UTC)
-        stored = await self._storage.put(upload_key(upload_id), _decoded(content), len(content))
+        pieces = _decoded(holder[field]) if field == "content" else _rows(holder[field])
+        stored = await self._storage.put(upload_key(upload_id), pieces, _ANY_SIZE)
+        defaults = _ROWS_FILE if field == "rows" else {}
         await self._records.add(
             Upload(
                 id=upload_id,
                 size_bytes=stored.size_bytes,
                 sha256=stored.sha256,
-                content_type=holder.get("content_type", DEFAULT_CONTENT_TYPE),
-                filename=holder.get("filename"),
+                content_type=(defaults | holder).get("content_type", DEFAULT_CONTENT_TYPE),
+                filename=(defaults | holder).get("filename"),
                 owner=key.name,
                 created_at=now,
                 expires_at=now + self._retention,
             )
         )
-        del holder["content"]
+        del holder[field]
         holder["upload_id"] = upload_id
         return upload_id
 
@@ -106,3 +114,7 @@ def _at(params: Any, place: Sequence[str | int]) -> dict[str, Any]:
 async def _decoded(content: str) -> AsyncIterator[bytes]:
     for at in range(0, len(content), _PIECE_CHARACTERS):
         yield binascii.a2b_base64(content[at : at + _PIECE_CHARACTERS])
+
+
+async def _rows(rows: list[Any]) -> AsyncIterator[bytes]:
+    yield to_json(rows)

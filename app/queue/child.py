@@ -11,6 +11,7 @@ the moment that it takes to end its children and whatever programs they have sta
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -23,6 +24,8 @@ import struct
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from app import logs
@@ -30,6 +33,8 @@ from app.queue import strays
 from app.queue.perform import check_result, describe_error, validate
 from jobs import catalog
 from jobs.context import JobContext
+from jobs.errors import PermanentError, RetryLater
+from jobs.files import LocalFile
 
 LENGTH = struct.Struct("!I")
 TOKEN = struct.Struct("!cQ")
@@ -55,11 +60,19 @@ def main() -> NoReturn:
     if options is None:
         raise SystemExit(0)
     logs.configure(options["log_style"], options["log_level"])
-    catalog.load(options["job_modules"])
+    _preload(catalog.load(options["job_modules"]), options["queues"])
     strays.adopt_orphans()
     strays.outlive_parent()
     Nursery(control, options).run()
     raise SystemExit(0)
+
+
+def _preload(job_types: catalog.Catalog, queues: list[str]) -> None:
+    """Import what runs will need, so that none of them waits for it."""
+    for job_type in job_types:
+        if job_type.queue in queues:
+            for module in job_type.preload:
+                importlib.import_module(module)
 
 
 def write_frame(target: socket.socket, value: Any) -> None:
@@ -221,7 +234,12 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
         job_type = catalog.CATALOG.get(order["type"])
         params = validate(job_type, order["params"], options["defaults"])
         progress = _Progress(worker)
-        context = JobContext(**order["context"], report_progress=progress)
+        context = JobContext(
+            **order["context"],
+            max_artifact_bytes=int(options["artifact_bytes"]),
+            report_progress=progress,
+            fetch_file=partial(_fetch, worker),
+        )
         try:
             result = job_type.function(params, context)
         finally:
@@ -243,6 +261,18 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
     except BaseException as error:  # noqa: BLE001
         # Whatever a job raises is its outcome, a library's sys.exit among it.
         return describe_error(error, job_type)
+
+
+def _fetch(worker: socket.socket, upload_id: str | None, job_id: str | None) -> LocalFile:
+    """Ask the worker, which has the storage, for a file."""
+    write_frame(worker, {"kind": "file", "upload_id": upload_id, "job_id": job_id})
+    reply = read_frame(worker)
+    if reply is None:
+        raise RetryLater("the worker has gone")
+    if "path" not in reply:
+        kind = PermanentError if reply["permanent"] else RetryLater
+        raise kind(reply["message"], code=reply["code"])
+    return LocalFile(Path(reply["path"]), reply["filename"], reply["content_type"])
 
 
 @dataclass

@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from app.logs import event
@@ -92,9 +92,14 @@ class Children:
         asyncio.get_running_loop().add_reader(ours, self._hear_exits)
 
     async def run(
-        self, order: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]
+        self,
+        order: dict[str, Any],
+        on_progress: Callable[[dict[str, Any]], None],
+        lend: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
     ) -> dict[str, Any]:
         """Run one job to its end and return its outcome's frame (`result` or `error`).
+
+        `lend` answers the child's requests for files.
 
         Raises ChildKilledError, ChildOutOfMemoryError or ChildDiedError when the child ended
         without one.
@@ -104,7 +109,7 @@ class Children:
         ours = self._fork(token)
         ended = self._exits[token]
         try:
-            outcome = await _hear_out(ours, order, on_progress)
+            outcome = await _hear_out(ours, order, on_progress, lend)
             if outcome is not None:
                 # It ends by itself now; what it printed last must not be cut off.
                 await asyncio.wait({ended}, timeout=LEAVE_SECONDS)
@@ -208,13 +213,15 @@ def _how_it_ended(exit_code: int) -> str:
 
 
 async def _hear_out(
-    ours: socket.socket, order: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]
+    ours: socket.socket,
+    order: dict[str, Any],
+    on_progress: Callable[[dict[str, Any]], None],
+    lend: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
 ) -> dict[str, Any] | None:
     """Give the order and read frames up to the outcome; None when there is none."""
     loop = asyncio.get_running_loop()
-    data = json.dumps(order, ensure_ascii=False, separators=(",", ":")).encode()
     try:
-        await loop.sock_sendall(ours, LENGTH.pack(len(data)) + data)
+        await loop.sock_sendall(ours, _frame(order))
         while True:
             head = await _exactly(loop, ours, LENGTH.size)
             if head is None:
@@ -226,11 +233,20 @@ async def _hear_out(
             if body is None:
                 return None
             frame: dict[str, Any] = json.loads(body)
-            if frame["kind"] != "progress":
-                return frame
-            on_progress(frame)
+            match frame["kind"]:
+                case "progress":
+                    on_progress(frame)
+                case "file":
+                    await loop.sock_sendall(ours, _frame(await lend(frame)))
+                case _:
+                    return frame
     except (OSError, ValueError):
         return None
+
+
+def _frame(value: dict[str, Any]) -> bytes:
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return LENGTH.pack(len(data)) + data
 
 
 async def _exactly(

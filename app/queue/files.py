@@ -66,7 +66,8 @@ class RunFiles:
             raise PermanentError("a file that the job names is gone", code=MISSING) from None
         except StorageError as error:
             raise RetryLater(str(error), code=UNAVAILABLE) from None
-        return StoredFile(filename, content_type, size_bytes, partial(self._open, key))
+        opener, path = partial(self._open, key), self._storage.local_path(key)
+        return StoredFile(filename, content_type, size_bytes, opener, path)
 
     async def _open(self, key: str) -> AsyncGenerator[bytes, None]:
         try:

@@ -21,6 +21,7 @@ from app.queue.children import (
     Children,
 )
 from app.queue.claimed import Call
+from app.queue.lending import lend
 from app.queue.outcomes import Ended
 from app.queue.perform import check_result, validate
 from app.queue.progress import ProgressReporter
@@ -159,7 +160,9 @@ class Runner:
         }
         began = time.monotonic()
         try:
-            frame = await self._children.run(order, partial(self._hear_progress, claimed))
+            frame = await self._children.run(
+                order, partial(self._hear_progress, claimed), partial(lend, self._files, folder)
+            )
         except ChildKilledError:
             return Ended("abandoned", call=call)
         except ChildOutOfMemoryError:

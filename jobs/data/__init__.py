@@ -1,0 +1,65 @@
+"""`data.*`: a file goes in, and a profile, an answer or another file comes out.
+
+What works on the data is imported when a job runs, or by the nursery of its worker: the web
+process, which needs the params only, does without DuckDB.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from jobs.catalog import job
+from jobs.context import JobContext
+from jobs.data.params import (
+    ConvertParams,
+    DedupeParams,
+    QueryParams,
+    SourceParams,
+    ValidateParams,
+)
+
+_ATTEMPTS = 3
+_TIMEOUT_SECONDS = 600.0
+
+
+def _module(name: str) -> dict[str, Any]:
+    """How each of these types is declared."""
+    return {
+        "queue": "data",
+        "max_attempts": _ATTEMPTS,
+        "timeout": _TIMEOUT_SECONDS,
+        "preload": (f"jobs.data.{name}",),
+    }
+
+
+def _run(name: str, params: SourceParams, context: JobContext) -> dict[str, Any]:
+    result: dict[str, Any] = importlib.import_module(f"jobs.data.{name}").run(params, context)
+    return result
+
+
+@job("data.query", **_module("querying"))
+def query(params: QueryParams, context: JobContext) -> dict[str, Any]:
+    """Answer one SELECT over the table `input`. The result has the first 100 rows, the artifact
+    all of them."""
+    return _run("querying", params, context)
+
+
+@job("data.convert", **_module("converting"))
+def convert(params: ConvertParams, context: JobContext) -> dict[str, Any]:
+    """Write the rows in another format, as the artifact."""
+    return _run("converting", params, context)
+
+
+@job("data.validate", **_module("validating"))
+def validate(params: ValidateParams, context: JobContext) -> dict[str, Any]:
+    """Hold each row against a JSON Schema. The artifact has those that do not fit, with line and
+    reason."""
+    return _run("validating", params, context)
+
+
+@job("data.dedupe", **_module("deduping"))
+def dedupe(params: DedupeParams, context: JobContext) -> dict[str, Any]:
+    """Keep one row, the first or the last, of those with the same keys. The artifact has what is
+    kept."""
+    return _run("deduping", params, context)

@@ -1,0 +1,67 @@
+"""`data.dedupe`: one row of those with the same keys, the first or the last in the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.context import JobContext
+from jobs.data import reading, sql, writing
+from jobs.data.engine import Engine, with_input
+from jobs.data.params import DedupeParams
+from jobs.errors import PermanentError
+
+# A column that the source has not, for the order of its rows.
+_PLACE = "recado place"
+
+
+def run(params: DedupeParams, context: JobContext) -> dict[str, Any]:
+    """See `jobs.data.dedupe`."""
+    target = writing.new_artifact(context, "deduplicated", params.output_format)
+
+    def dedupe(engine: Engine) -> dict[str, Any]:
+        columns = reading.columns_of(engine.connection, "SELECT * FROM input")
+        keys = [sql.name(_known(key, columns)) for key in params.keys]
+        engine.rows(f"CREATE TEMP TABLE kept AS {_places(keys, params.keep)}")
+        row_count, kept = engine.rows("SELECT coalesce(sum(alike), 0)::BIGINT, count(*) FROM kept")[
+            0
+        ]
+        select = writing.safe(_kept(columns), columns, params.output_format)
+        engine.write(select, target, writing.options(params.output_format, len(columns)))
+        return {"row_count": row_count, "kept": kept, "removed": row_count - kept}
+
+    return with_input(params, context, dedupe, target)
+
+
+def _known(key: str, columns: writing.Columns) -> str:
+    """The column of that name; in another case too, as SQL has it, where that is plain."""
+    names = [name for name, _ in columns]
+    if key in names:
+        return key
+    alike = [name for name in names if name.lower() == key.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    shown = ", ".join(names[:20])
+    raise PermanentError(f"there is no column {key!r}: {shown}"[:500], code="unknown_column")
+
+
+def _numbered() -> str:
+    return f"SELECT *, row_number() OVER () AS {sql.name(_PLACE)} FROM input"
+
+
+def _places(keys: list[str], keep: str) -> str:
+    """Where the rows stand that stay: the keys and a number a row are all that this holds."""
+    chosen = "min" if keep == "first" else "max"
+    place = sql.name(_PLACE)
+    return (
+        f"SELECT {chosen}({place}) AS place, count(*) AS alike FROM ({_numbered()})"
+        f" GROUP BY {', '.join(keys)}"
+    )
+
+
+def _kept(columns: writing.Columns) -> str:
+    names = ", ".join(sql.name(name) for name, _ in columns)
+    place = sql.name(_PLACE)
+    return (
+        f"SELECT {names} FROM ({_numbered()}) WHERE {place} IN (SELECT place FROM kept)"
+        f" ORDER BY {place}"
+    )

@@ -1,0 +1,230 @@
+"""One DuckDB for one run: bounded in memory, disk and time, and locked before the client's SQL.
+
+What it may not do is refused four times over: by its parse (guard.py), by the locked connection,
+by the limits of the process that it runs in, and by the worker that ends that process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from jobs.context import JobContext
+from jobs.data import faults, reading, source, sql
+from jobs.data.faults import LimitError, UnreadableError
+from jobs.data.params import SourceParams
+from jobs.data.reading import Manner
+from jobs.errors import PermanentError
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+MAX_THREADS = 4
+# Of what the process may still take: the rest is for what DuckDB does not count, such as
+# buffers of its readers and fragments.
+MEMORY_SHARE = 0.65
+# Where the process has no limit: as much as a worker on a small host gives.
+DEFAULT_MEMORY_BYTES = 256 * MIB
+MAX_TEMP_BYTES = 8 * 1024 * MIB
+# Of the disk that is free, so that others find some too.
+TEMP_SHARE = 0.5
+WATCH_SECONDS = 0.1
+# Ends it by itself shortly before the worker would, to say why.
+SPARE_SHARE, SPARE_SECONDS = 0.05, 2.0
+_ARENA_MAX = -8  # glibc's malloc.h
+
+
+class Engine:
+    """A connection for the time of a `with`. `folder` is the run's, for what it leaves on disk."""
+
+    def __init__(self, context: JobContext, folder: Path, ends_at: float) -> None:
+        self._context = context
+        self._folder = folder
+        self._ends_at = ends_at
+        _keep_to_one_arena()
+        temporary = folder / "temp"
+        self.connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": str(min(MAX_THREADS, len(os.sched_getaffinity(0)))),
+                "memory_limit": f"{_memory_bytes() // 1024}KiB",
+                "temp_directory": str(temporary),
+                "max_temp_directory_size": f"{_temp_bytes(folder) // 1024}KiB",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "allow_community_extensions": "false",
+                "python_enable_replacements": "false",
+            },
+        )
+        for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false",
+                        "TimeZone = 'UTC'"):  # fmt: skip
+            self.connection.execute(f"SET {setting}")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def lock(self, *paths: Path) -> None:
+        """From now on only these files, and no change of a setting."""
+        names = sql.literal([str(path) for path in paths])
+        self.connection.execute(f"SET allowed_paths = {names}")
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET lock_configuration = true")
+
+    def rows(self, statement: str) -> list[Any]:
+        """Run to the end, watched."""
+        with self._watched(None):
+            return self.connection.execute(statement).fetchall()
+
+    def write(self, select: str, target: Path, options: str) -> int:
+        """Write what a SELECT gives into a file, and say how many rows that were. Raises
+        LimitError when it is larger than an artifact may be."""
+        statement = f"COPY (\n{select}\n) TO {sql.text(str(target))} ({options})"
+        with self._watched(target):
+            row = self.connection.execute(statement).fetchone()
+        assert row is not None
+        if target.stat().st_size > self._context.max_artifact_bytes:
+            raise LimitError(self._too_large())
+        return int(row[0])
+
+    @contextlib.contextmanager
+    def _watched(self, target: Path | None) -> Iterator[None]:
+        """Tell how far it is, and cut it short at a limit."""
+        ended = threading.Event()
+        cut: list[PermanentError] = []
+
+        def watch() -> None:
+            while not ended.wait(WATCH_SECONDS):
+                self._tell_progress()
+                error = self._limit_met(target)
+                if error is not None:
+                    cut.append(error)
+                    # Again and again: what is just beginning may not hear of it.
+                    self.connection.interrupt()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        except duckdb.InterruptException:
+            if cut:
+                raise LimitError(cut[0]) from None
+            raise
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _tell_progress(self) -> None:
+        percent = self.connection.query_progress()
+        if percent > 0:
+            self._context.progress(round(min(percent, 100.0), 1), 100, "percent")
+
+    def _limit_met(self, target: Path | None) -> PermanentError | None:
+        if time.monotonic() > self._ends_at:
+            seconds = self._context.timeout_seconds
+            return PermanentError(f"it did not end within {seconds:g} s", code="timeout")
+        if target is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if target.stat().st_size > self._context.max_artifact_bytes:
+                    return self._too_large()
+        return None
+
+    def _too_large(self) -> PermanentError:
+        limit = self._context.max_artifact_bytes
+        return PermanentError(f"the answer has more than {limit} bytes", code="result_too_large")
+
+
+def with_input(
+    params: SourceParams, context: JobContext, work: Callable[[Engine], T], *outputs: Path
+) -> T:
+    """Call `work` with an engine that has the rows as the view `input`, and is locked but for
+    the outputs. Again, should the file prove to be other than its beginning said.
+
+    Raises PermanentError and RetryLater; nothing of DuckDB's.
+    """
+    began = time.monotonic()
+    spare = min(SPARE_SECONDS, context.timeout_seconds * SPARE_SHARE)
+    ends_at = began + context.timeout_seconds - spare
+    with scratch(context) as folder:
+        attempts = _Attempts(params, context, outputs, folder, ends_at)
+        found = source.find(params, context, folder)
+        manner = Manner()
+        while True:
+            try:
+                return attempts.run(work, source.readable(found, folder), manner)
+            except UnreadableError as error:
+                if error.encoding and found.encoding == "utf-8" and params.encoding is None:
+                    found = source.guess_single_byte(found)
+                elif error.types and not manner.whole:
+                    manner = Manner(whole=True)
+                elif error.types:
+                    # Its types fit each row by now: it is the SQL that wants others.
+                    raise PermanentError(str(error), code="sql_error") from None
+                else:
+                    raise error.error from None
+                for output in outputs:
+                    output.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """What all attempts to read one file have in common."""
+
+    params: SourceParams
+    context: JobContext
+    outputs: Sequence[Path]
+    folder: Path
+    ends_at: float
+
+    def run(self, work: Callable[[Engine], T], file: source.Source, manner: Manner) -> T:
+        engine = Engine(self.context, self.folder, self.ends_at)
+        try:
+            with contextlib.closing(engine):
+                call = reading.table(engine.connection, file, self.params, manner)
+                engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {call}")
+                engine.lock(file.path, *self.outputs)
+                return work(engine)
+        except LimitError as error:
+            raise error.error from None
+        except (duckdb.Error, MemoryError) as error:
+            raise faults.of_duckdb(error) from None
+
+
+@contextlib.contextmanager
+def scratch(context: JobContext) -> Iterator[Path]:
+    """A folder on the run's disk, gone afterwards: the worker sees to it if this process dies."""
+    if context.artifacts_folder is not None:
+        Path(context.artifacts_folder).mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".data-", dir=context.artifacts_folder) as folder:
+        yield Path(folder)
+
+
+def _memory_bytes() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return DEFAULT_MEMORY_BYTES
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    left = limit - pages * resource.getpagesize() - 80 * MIB
+    return max(int(left * MEMORY_SHARE), 32 * MIB)
+
+
+def _temp_bytes(folder: Path) -> int:
+    return min(MAX_TEMP_BYTES, int(shutil.disk_usage(folder).free * TEMP_SHARE))
+
+
+def _keep_to_one_arena() -> None:
+    """glibc reserves 64 MiB of addresses for each thread that allocates, which RLIMIT_AS counts:
+    twelve threads of DuckDB took 650 MiB before the first row (glibc 2.36)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)

@@ -1,0 +1,101 @@
+"""What DuckDB and the file complain of, as errors of ours: for good, with a code, and without
+what is not the client's to know."""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+
+from jobs.errors import JobError, PermanentError, RetryLater
+
+MAX_MESSAGE = 1_000
+_ENCODING = re.compile(r"not utf-8 encoded|invalid unicode|Invalid UTF-?8|Malformed JSON.*invalid")
+_MISFIT = re.compile(r"Error when converting column|JSON transform error")
+_OF_SOURCE = re.compile(
+    r"CSV Error|Malformed JSON|JSON transform error|magic bytes|[Pp]arquet|Thrift|TProtocol"
+    r"|not utf-8 encoded|[Ss]nappy|ZSTD|zstd|[Gg]zip|GZIP|maximum_object_size|sniff|Invalid Input"
+    r" Error: Error when|Maximum line size"
+)
+_LINE = re.compile(r"CSV Error on Line: (\d+)")
+_COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
+_CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_QUOTED_PATH = re.compile(r"[\"']?(?<![\w.])/[^\s\"',;)]+[\"']?")
+_DISK = re.compile(r"max_temp_directory_size|temp(orary)? (directory|file|storage)|offload")
+
+
+class UnreadableError(Exception):
+    """The file cannot be read so; it may be in another way.
+
+    `encoding`: it is not in UTF-8. `types`: what comes later does not fit the types of what came
+    first. `error` is what the job fails with.
+    """
+
+    def __init__(self, error: JobError, *, encoding: bool, types: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.encoding = encoding
+        self.types = types
+
+
+class LimitError(Exception):
+    """A run was cut short by its watch; `error` says which limit it met."""
+
+    def __init__(self, error: JobError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def of_duckdb(error: BaseException) -> JobError | UnreadableError:
+    """What an error of DuckDB's means for the job."""
+    message = str(error)
+    if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+        if _DISK.search(message) is not None and "max_temp_directory_size" in message:
+            return PermanentError("it needs more temporary disk than a job has", code="temp_disk")
+        return PermanentError("it needs more memory than a job has", code="memory")
+    if "bad_alloc" in message or "failed to allocate" in message.lower():
+        return PermanentError("it needs more memory than a job has", code="memory")
+    if "No space left on device" in message:
+        return RetryLater("the disk of the worker is full", code="temp_disk")
+    if isinstance(error, duckdb.PermissionException):
+        return PermanentError(
+            "the SQL may not reach files, the network or settings", code="sql_forbidden"
+        )
+    if _OF_SOURCE.search(message) is not None:
+        return UnreadableError(
+            PermanentError(describe_source(message), code="bad_source"),
+            encoding=_ENCODING.search(message) is not None,
+            types=_MISFIT.search(message) is not None,
+        )
+    return PermanentError(tidy(message), code="sql_error")
+
+
+def describe_source(message: str) -> str:
+    """Line and column first, where they are known; nothing of how it was read."""
+    message = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", message)
+    line = _LINE.search(message)
+    place = f"line {line[1]}" if line is not None else ""
+    column = _COLUMN.search(message)
+    if column is not None:
+        place += f", column {column[1]}"
+    cells = _CELLS.search(message)
+    if cells is not None:
+        return f"{place}: {cells[2]} cells, {cells[1]} were expected"
+    if "not utf-8 encoded" in message:
+        return f"{place}: the file is not UTF-8; tell its `encoding`"
+    if line is not None:
+        lines = [
+            each for each in message.splitlines() if not each.startswith(("CSV Error", "Orig"))
+        ]
+        reason = (lines[0] if lines else message).strip()
+        reason = re.sub(r'^Error when converting column "[^"]*"\. ', "", reason)
+        return tidy(f"{place}: {reason}")
+    if "magic bytes" in message:
+        return "the file is no Parquet file, or cut short"
+    return tidy(message.partition("\n\nLINE ")[0]).replace(" in file the file,", "")
+
+
+def tidy(message: str) -> str:
+    """Without paths of this machine, and of a bounded length."""
+    message = _QUOTED_PATH.sub("the file", message).strip()
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"

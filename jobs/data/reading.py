@@ -1,0 +1,238 @@
+"""How a file is read: the call of a table function that gives its rows, all told beforehand.
+
+What a file is like is found out once and written into the call, so that two looks at it see the
+same table, and a look costs no more than the reading.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from jobs.data import sql
+from jobs.data.params import SourceParams
+from jobs.data.source import Source
+from jobs.errors import PermanentError
+
+SNIFFED_ROWS = 20_480  # DuckDB's own
+# Rows that are looked at for decimal commas.
+SAMPLE_ROWS = 2_000
+_DELIMITERS = (",", ";", "\t", "|")
+_COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
+_QUOTED = re.compile(r'"[^"]*"')
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
+    `as_text`: every column of a CSV file is VARCHAR."""
+
+    whole: bool = False
+    as_text: bool = False
+
+
+def table(
+    connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
+) -> str:
+    """The table function's call. Raises PermanentError for a file without columns, and what
+    DuckDB raises for one that it cannot read."""
+    path = str(source.path)
+    if source.kind == "parquet":
+        return sql.call("read_parquet", path, {})
+    if source.kind in {"json", "ndjson"}:
+        return _json(connection, source, manner)
+    options = csv_options(connection, source, params, manner)
+    return sql.call("read_csv", path, options)
+
+
+def objects(source: Source) -> str:
+    """The call that gives each object of a JSON file as text. Raises PermanentError."""
+    return sql.call("read_json_objects", str(source.path), _json_options(source))
+
+
+def _json(connection: duckdb.DuckDBPyConnection, source: Source, manner: Manner) -> str:
+    options = _json_options(source) | ({"sample_size": -1} if manner.whole else {})
+    call = sql.call("read_json", str(source.path), options)
+    columns = columns_of(connection, f"FROM {call}")
+    if not columns:
+        raise PermanentError("the objects have no field", code="empty_source")
+    return sql.call("read_json", str(source.path), options | {"columns": dict(columns)})
+
+
+def _json_options(source: Source) -> Options:
+    first = inner = source.sample.lstrip()[:1]
+    if first == b"[":
+        inner = source.sample.lstrip()[1:].lstrip()[:1]
+        if inner == b"]":
+            raise PermanentError("the array has no object in it", code="empty_source")
+        shape = "array"
+    else:
+        shape = "newline_delimited" if source.kind == "ndjson" else "unstructured"
+    if inner != b"{":
+        raise PermanentError(
+            "line 1: JSON must be an array of objects, or an object a line", code="bad_source"
+        )
+    options: Options = {"format": shape}
+    if source.compression != "none":
+        options["compression"] = source.compression
+    return options
+
+
+def csv_options(
+    connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
+) -> Options:
+    """All options of `read_csv` for this file, `columns` among them."""
+    told = _told(source, params)
+    sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
+    found = _sniff(connection, source, told | sampled)
+    if len(found["columns"]) == 1 and "delim" not in told:
+        # Lines of different lengths look to it like lines of one cell.
+        delimiter = _most_frequent(source)
+        if delimiter is not None:
+            told["delim"] = delimiter
+            found = _sniff(connection, source, told | sampled)
+    if not found["quote"] and b'"' not in source.sample:
+        # None so far: that says nothing about the rest.
+        found |= {"quote": '"', "escape": '"'}
+    options: Options = {"auto_detect": False} | found | told
+    if manner.as_text:
+        options["columns"] = dict.fromkeys(options["columns"], "VARCHAR")
+    elif params.decimal is None and options["delim"] != ",":
+        options |= _comma_decimals(connection, source, options)
+    return options
+
+
+def _told(source: Source, params: SourceParams) -> Options:
+    told: Options = {}
+    if params.delimiter is not None:
+        told["delim"] = params.delimiter
+    elif source.kind == "tsv":
+        told["delim"] = "\t"
+    if params.quote is not None:
+        told |= {"quote": params.quote, "escape": params.quote}
+    if params.header is not None:
+        told["header"] = params.header
+    if params.decimal is not None:
+        told["decimal_separator"] = params.decimal
+    if params.ragged == "pad":
+        told |= {"null_padding": True, "strict_mode": False}
+    if source.compression != "none":
+        told["compression"] = source.compression
+    return told
+
+
+def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
+    call = sql.call("sniff_csv", str(source.path), options)
+    try:
+        row = connection.execute(
+            "SELECT Delimiter, Quote, Escape, Comment, SkipRows, HasHeader, Columns, DateFormat,"
+            f" TimestampFormat FROM {call}"
+        ).fetchone()
+    except duckdb.InvalidInputException as error:
+        if "sniffing" not in str(error):
+            raise
+        return _by_first_line(source, options)
+    assert row is not None
+    delimiter, quote, escape, comment, skip, header, columns, dates, times = row
+    found: Options = {
+        "delim": _character(delimiter),
+        "quote": _character(quote),
+        "escape": _character(escape),
+        "comment": _character(comment),
+        "skip": skip,
+        "header": header,
+        "columns": _unlike([(each["name"], each["type"]) for each in columns]),
+    }
+    if dates is not None:
+        found["dateformat"] = dates
+    if times is not None:
+        found["timestampformat"] = times
+    return found
+
+
+def _by_first_line(source: Source, told: Options) -> Options:
+    """What cannot be made out: as its first line has it, so that reading names the bad one."""
+    delimiter = told.get("delim") or _most_frequent(source) or ","
+    line = _first_line(source)
+    names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
+    has_header = told.get("header", True)
+    names = [
+        name if name and has_header else f"column{number}" for number, name in enumerate(names)
+    ]
+    return {
+        "delim": delimiter,
+        "quote": '"',
+        "escape": '"',
+        "header": has_header,
+        "columns": _unlike([(name, "VARCHAR") for name in names]),
+    }
+
+
+def _character(text: str) -> str:
+    return "" if text == "(empty)" else text.replace("\\t", "\t")
+
+
+def _unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
+    """By name; names that are alike but for their case get a number."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, kind in columns:
+        unlike, number = name, 0
+        while unlike.lower() in taken:
+            number += 1
+            unlike = f"{name}_{number}"
+        taken.add(unlike.lower())
+        found[unlike] = kind
+    return found
+
+
+def _most_frequent(source: Source) -> str | None:
+    """The delimiter that the first line has most of, outside quotes."""
+    line = _QUOTED.sub("", _first_line(source))
+    best = max(_DELIMITERS, key=line.count)
+    return best if best in line else None
+
+
+def _first_line(source: Source) -> str:
+    return source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()[0]
+
+
+def _comma_decimals(
+    connection: duckdb.DuckDBPyConnection, source: Source, options: Options
+) -> Options:
+    """What to change where columns of text are numbers with a decimal comma, as in 1.234,50."""
+    columns: dict[str, str] = options["columns"]
+    texts = [name for name, kind in columns.items() if kind == "VARCHAR"]
+    if not texts or "DOUBLE" in columns.values():
+        return {}
+    call = sql.call(
+        "read_csv",
+        str(source.path),
+        options | {"columns": dict.fromkeys(columns, "VARCHAR"), "ignore_errors": True},
+    )
+    names = ", ".join(map(sql.name, texts))
+    rows = connection.execute(f"SELECT {names} FROM {call} LIMIT {SAMPLE_ROWS}").fetchall()
+    numbers, grouped = [], False
+    for name, cells in zip(texts, zip(*rows, strict=True), strict=False):
+        values = [cell.strip() for cell in cells if cell is not None]
+        if any("," in value for value in values) and all(map(_COMMA_DECIMAL.fullmatch, values)):
+            numbers.append(name)
+            grouped |= any("." in value for value in values)
+    if not numbers:
+        return {}
+    changed: Options = {
+        "columns": columns | dict.fromkeys(numbers, "DOUBLE"),
+        "decimal_separator": ",",
+    }
+    return changed | ({"thousands": "."} if grouped else {})
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, select: str) -> list[tuple[str, str]]:
+    """Names and types of what a SELECT gives."""
+    rows = connection.execute(f"DESCRIBE {select}").fetchall()
+    return [(row[0], row[1]) for row in rows]
