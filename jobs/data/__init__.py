@@ -14,6 +14,7 @@ from jobs.context import JobContext
 from jobs.data.params import (
     ConvertParams,
     DedupeParams,
+    ProfileParams,
     QueryParams,
     SourceParams,
     ValidateParams,
@@ -36,6 +37,13 @@ def _module(name: str) -> dict[str, Any]:
 def _run(name: str, params: SourceParams, context: JobContext) -> dict[str, Any]:
     result: dict[str, Any] = importlib.import_module(f"jobs.data.{name}").run(params, context)
     return result
+
+
+@job("data.profile", **_module("profiling"))
+def profile(params: ProfileParams, context: JobContext) -> dict[str, Any]:
+    """What is in each column: type, nulls, distinct and extreme values, mean, quartiles, the
+    most frequent. The artifact is a report with plots, a page of HTML."""
+    return _run("profiling", params, context)
 
 
 @job("data.query", **_module("querying"))

@@ -1,0 +1,259 @@
+"""`data.profile`: what is in each column, exactly for small tables; a large one is passed over
+once, and what would need all of its values at a time is estimated."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.context import JobContext
+from jobs.data import reading, report, sql, values
+from jobs.data.engine import Engine, with_input
+from jobs.data.params import ProfileParams
+
+# Up to so many rows are held, and looked at as often as need be.
+SMALL_ROWS = 200_000
+TOP = 10
+# Values that are counted in a large table: the most frequent of its beginning.
+CANDIDATES = 50
+BINS = 20
+# Between them the bins of a large table's histogram are filled evenly.
+QUANTILES = 101
+# In one SELECT: each has some ten aggregates.
+COLUMNS_AT_ONCE = 50
+MAX_TEXT = 200
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
+            "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+_NUMERAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+_TIMES = ("DATE", "TIMESTAMP")
+_ORDERED = (*_NUMBERS, *_TIMES, "VARCHAR", "BOOLEAN", "TIME", "UUID")
+
+
+@dataclass(slots=True)
+class Column:
+    """One column: what the result says of it, and what the report draws besides."""
+
+    name: str
+    kind: str
+    stats: dict[str, Any] = field(default_factory=dict)
+    bins: list[tuple[float, float, float]] = field(default_factory=list)  # from, to, count
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind.startswith(_NUMBERS) and "[" not in self.kind
+
+    @property
+    def is_time(self) -> bool:
+        return self.kind.startswith(_TIMES) and "[" not in self.kind
+
+    @property
+    def is_ordered(self) -> bool:
+        return self.kind.startswith(_ORDERED) and "[" not in self.kind
+
+
+def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
+    """See `jobs.data.profile`."""
+    target = context.new_artifact("report.html", "text/html; charset=utf-8")
+
+    def profile(engine: Engine) -> tuple[int, bool, list[Column]]:
+        found = reading.columns_of(engine.connection, "SELECT * FROM input")
+        columns = [Column(name, kind) for name, kind in found]
+        engine.rows(f"CREATE TEMP TABLE beginning AS SELECT * FROM input LIMIT {SMALL_ROWS + 1}")
+        row_count = engine.rows("SELECT count(*) FROM beginning")[0][0]
+        is_exact = row_count <= SMALL_ROWS
+        source = "beginning" if is_exact else "input"
+        for some in _parts(columns):
+            row_count = _summarize(engine, source, some, exact=is_exact)
+        _warn(columns, row_count)
+        return row_count, is_exact, columns
+
+    row_count, is_exact, columns = with_input(params, context, profile)
+    with target.open("w", encoding="utf-8") as file:
+        file.writelines(report.page(row_count, columns, is_exact=is_exact))
+    shown = [
+        {"name": column.name[:MAX_TEXT], "type": column.kind[:MAX_TEXT], **column.stats}
+        for column in columns
+    ]
+    result = {"row_count": row_count, "columns": values.that_fit(shown)}
+    return result if is_exact else result | {"estimated": ["distinct", "q25", "q50", "q75"]}
+
+
+def _parts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
+    for at in range(0, len(columns), COLUMNS_AT_ONCE):
+        yield columns[at : at + COLUMNS_AT_ONCE]
+
+
+def _summarize(engine: Engine, source: str, columns: Sequence[Column], *, exact: bool) -> int:
+    """Fill in what is known of these columns, and say how many rows there are."""
+    candidates = [_most_frequent(engine, column) for column in columns]
+    selected = ["{'row_count': count(*)}"]
+    for column, tops in zip(columns, candidates, strict=True):
+        selected.append(_aggregates(column, tops, exact=exact))
+    texts = engine.rows(f"SELECT {', '.join(f'to_json({each})::VARCHAR' for each in selected)}"
+                        f" FROM {source}")[0]  # fmt: skip
+    row_count: int = values.parse(texts[0])["row_count"]
+    for column, tops, text in zip(columns, candidates, texts[1:], strict=True):
+        _note(column, values.parse(text), row_count, tops)
+        if exact and column.bins:
+            column.bins = _exact_bins(engine, column)
+    return row_count
+
+
+def _most_frequent(engine: Engine, column: Column) -> list[tuple[str, int]]:
+    """Texts of values and how often they stand in the beginning."""
+    name = sql.name(column.name)
+    return [
+        (text, count)
+        for text, count in engine.rows(
+            f"SELECT {name}::VARCHAR AS value, count(*) AS n FROM beginning"
+            f" WHERE {name} IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {CANDIDATES}"
+        )
+    ]
+
+
+def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> str:
+    name = sql.name(column.name)
+    found = {
+        "count": f"count({name})",
+        "distinct": f"count(DISTINCT {name})" if exact else f"approx_count_distinct({name})",
+    }
+    if column.is_ordered:
+        found |= {"min": f"min({name})", "max": f"max({name})"}
+    if column.is_number:
+        number = _finite(name)
+        found |= {"mean": f"avg({number})", "sd": f"stddev_samp({number})"}
+        found["low"], found["high"] = f"min({number})", f"max({number})"
+        found["skew"] = f"skewness({number})"
+    if column.is_number or column.is_time:
+        number = _finite(name) if column.is_number else f"epoch({name})"
+        if exact and column.is_time:
+            found["quartiles"] = f"quantile_disc({name}, [0.25, 0.5, 0.75])"
+            found["low"], found["high"] = f"min({number})", f"max({number})"
+        elif exact:
+            found["quartiles"] = f"quantile_cont({number}, [0.25, 0.5, 0.75])"
+        else:
+            shares = [round(n / (QUANTILES - 1), 4) for n in range(QUANTILES)]
+            found["quantiles"] = f"approx_quantile({number}, {sql.literal(shares)})"
+    if column.kind == "VARCHAR":
+        found["numeric"] = f"count(TRY_CAST({name} AS DOUBLE))"
+        found["longest"] = f"max(length({name}))"
+    if not exact:
+        texts = sql.literal([text for text, _ in tops] or [""])
+        found["counts"] = f"histogram_exact({name}::VARCHAR, {texts})"
+    return "{" + ", ".join(f"{sql.text(key)}: {each}" for key, each in found.items()) + "}"
+
+
+def _finite(name: str) -> str:
+    """As a double; NaN and infinity would make all else NaN."""
+    return f"CASE WHEN isfinite({name}::DOUBLE) THEN {name}::DOUBLE END"
+
+
+def _note(column: Column, found: Any, row_count: int, tops: list[tuple[str, int]]) -> None:
+    if "counts" in found:
+        counted = found["counts"]
+        tops = sorted(((t, counted.get(t, 0)) for t, _ in tops), key=lambda top: (-top[1], top[0]))
+    quartiles = found.get("quartiles")
+    quantiles = found.get("quantiles")
+    if quantiles is not None and column.is_number:
+        quartiles = [quantiles[(QUANTILES - 1) * n // 4] for n in (1, 2, 3)]
+    q25, q50, q75 = quartiles if quartiles is not None else (None, None, None)
+    column.stats = {
+        "count": found["count"],
+        "nulls": row_count - found["count"],
+        "distinct": found["distinct"],
+        "min": _short(found.get("min")),
+        "max": _short(found.get("max")),
+        "mean": _double(found.get("mean")),
+        "sd": _double(found.get("sd")),
+        "q25": _double(q25),
+        "q50": _double(q50),
+        "q75": _double(q75),
+        "top": [{"value": _typed(column, text), "count": count} for text, count in tops[:TOP]],
+    }
+    if quantiles is not None:
+        column.bins = _bins_of_quantiles(quantiles, found["count"])
+    elif found.get("low") is not None:
+        column.bins = [(float(found["low"]), float(found["high"]), found["count"])]
+    _warn_of_values(column, found)
+
+
+def _typed(column: Column, text: str) -> Any:
+    """A value that was counted as text."""
+    if column.kind == "BOOLEAN":
+        return text == "true"
+    if column.is_number and _NUMERAL.fullmatch(text) is not None:
+        return values.parse(text)
+    return _short(text)
+
+
+def _double(value: Any) -> Any:
+    """Doubles of many digits are texts elsewhere; here nothing is lost. Times stay texts."""
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return value
+
+
+def _short(value: Any) -> Any:
+    return value[:MAX_TEXT] + "…" if isinstance(value, str) and len(value) > MAX_TEXT else value
+
+
+def _bins_of_quantiles(quantiles: list[Any], count: int) -> list[tuple[float, float, float]]:
+    """Bins of the same width, from the shares that are below each quantile."""
+    points = [float(each) for each in quantiles if each is not None]
+    if len(points) < 2:
+        return []
+    low, high, each = points[0], points[-1], count / (len(points) - 1)
+    if low == high:
+        return [(low, high, float(count))]
+    width = (high - low) / BINS
+    counts = [0.0] * BINS
+    for start, end in itertools.pairwise(points):
+        first = min(int((start - low) / width), BINS - 1)
+        last = min(int((end - low) / width), BINS - 1)
+        for at in range(first, last + 1):
+            inner = min(end, low + (at + 1) * width) - max(start, low + at * width)
+            counts[at] += each * (inner / (end - start) if end > start else 1 / (last - first + 1))
+    return [(low + n * width, low + (n + 1) * width, counts[n]) for n in range(BINS)]
+
+
+def _exact_bins(engine: Engine, column: Column) -> list[tuple[float, float, float]]:
+    low, high, _ = column.bins[0]
+    if low == high or not math.isfinite(high - low):
+        return column.bins[:1]
+    name = sql.name(column.name)
+    number = _finite(name) if column.is_number else f"epoch({name})"
+    width = (high - low) / BINS
+    rows = engine.rows(
+        f"SELECT least(floor(({number} - {low!r}) / {width!r}), {BINS - 1})::INT AS bin, count(*)"
+        f" FROM beginning WHERE {number} IS NOT NULL GROUP BY bin"
+    )
+    counts = dict(rows)
+    return [(low + n * width, low + (n + 1) * width, float(counts.get(n, 0))) for n in range(BINS)]
+
+
+def _warn_of_values(column: Column, found: Any) -> None:
+    count = found["count"]
+    if found.get("skew") is not None and abs(found["skew"]) > 2:
+        column.warnings.append("skewed")
+    numeric = found.get("numeric", 0)
+    if count and 0 < numeric < count:
+        column.warnings.append("mixed types")
+
+
+def _warn(columns: Sequence[Column], row_count: int) -> None:
+    for column in columns:
+        count, distinct = column.stats["count"], column.stats["distinct"]
+        if row_count and count == 0:
+            column.warnings.append("empty")
+        elif row_count > 1 and distinct == 1 and count == row_count:
+            column.warnings.append("constant")
+        elif row_count > 1 and distinct == count == row_count:
+            column.warnings.append("unique")
+        if count and column.stats["nulls"] > row_count / 2:
+            column.warnings.append("mostly missing")
