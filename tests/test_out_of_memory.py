@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.queue.children import ChildKilledError, ChildOutOfMemoryError, Children
+from app.queue.lending import lend
 from app.queue.oom import KernelKills, kill_counter
+from jobs.files import NoFiles
 from tests.harness import JOB_MODULES, wait_for_journal
 
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
@@ -90,11 +93,13 @@ async def test_child_says_who_killed_it(
 ) -> None:
     options = {
         "log_style": "text", "log_level": "INFO", "job_modules": [JOB_MODULES],
-        "memory_bytes": 512 * 1024 * 1024, "defaults": {},
+        "memory_bytes": 512 * 1024 * 1024, "artifact_bytes": 0, "queues": [], "defaults": {},
     }  # fmt: skip
     children = Children(options, dict(os.environ), KernelKills(counter))
     try:
-        running = asyncio.create_task(children.run(order, lambda _: None))
+        running = asyncio.create_task(
+            children.run(order, lambda _: None, partial(lend, NoFiles(), tmp_path))
+        )
         (pid,) = await asyncio.to_thread(wait_for_journal, tmp_path / "journal", "began")
         counter.write_text(V2.format(kills))
         os.kill(pid, signal.SIGKILL)

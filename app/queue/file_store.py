@@ -79,9 +79,6 @@ class RedisStorage:
     def local_path(self, key: str) -> None:
         """It is on no disk of ours."""
 
-    def local_path(self, key: str) -> None:
-        return None
-
     async def delete(self, key: str) -> None:
         await self.run(scripts.FILE_DROP, "", 0, GRACE_SECONDS, check_key(key))
 

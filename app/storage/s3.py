@@ -79,9 +79,6 @@ class S3Storage:
     def local_path(self, key: str) -> None:
         """It is on no disk of ours."""
 
-    def local_path(self, key: str) -> None:
-        return None
-
     async def delete(self, key: str) -> None:
         with suppress(ObjectNotFoundError):
             await self._client.call("DELETE", self._name(key))
