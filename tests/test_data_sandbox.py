@@ -254,13 +254,18 @@ def test_what_is_not_one_select_over_input_is_refused(
 
 def test_greed_costs_one_run(here: Service, folder: Path) -> None:
     attacks = [*GREED, deep(10_000), deep(45_000)]
+    # Should the machine be too busy to end one in time, its worker does: worth a retry elsewhere.
+    drafts = [replace(query(folder, sql, 3.0), max_attempts=1) for sql in attacks]
 
-    jobs = run_all(here, folder, attacks, timeout=2.0)
+    jobs = here.run(*drafts, seconds=120)
 
-    bounds = {("failed", code) for code in
-              ("memory", "timeout", "result_too_large", "temp_disk", "sql_error")}  # fmt: skip
+    assert_unharmed(here, folder, jobs)
+    codes = {"memory", "timeout", "result_too_large", "temp_disk", "sql_error"}
+    bounds = {("failed", code) for code in codes}
     assert {k: v for k, v in outcomes(attacks, jobs).items() if v not in bounds} == {}
-    assert {job.attempt for job in jobs} == {1}
+    for job in jobs:
+        assert job.error is not None
+        assert job.error.code == "timeout" or not job.error.retryable
 
 
 def test_what_only_looks_hostile_is_answered(here: Service, folder: Path) -> None:

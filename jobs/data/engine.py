@@ -42,7 +42,7 @@ MAX_TEMP_BYTES = 8 * 1024 * MIB
 TEMP_SHARE = 0.5
 WATCH_SECONDS = 0.1
 # Ends it by itself shortly before the worker would, to say why.
-SPARE_SHARE, SPARE_SECONDS = 0.05, 2.0
+SPARE_SHARE, SPARE_SECONDS = 0.25, 2.0
 _ARENA_MAX = -8  # glibc's malloc.h
 
 
