@@ -74,18 +74,22 @@ async def test_quick_way_leaves_what_the_long_way_leaves(scene: Scene, priority:
     assert scene.trail(quick.id) == words
 
 
-async def test_only_another_backoff_than_the_types_is_recorded(scene: Scene) -> None:
-    usual, other = draft("test.note"), replace(draft("test.note"), backoff=Backoff(initial=77))
+async def test_only_what_differs_from_the_type_is_recorded(scene: Scene) -> None:
+    usual = draft("test.note")
+    other = replace(draft("test.note"), backoff=Backoff(initial=77), max_attempts=9)
     for submitted in (usual, other):
         await scene.submitter.submit(submitted)
 
-        assert (await scene.view(submitted.id)).backoff == submitted.backoff
-        is_recorded = scene.redis.hexists(f"rq:job:{submitted.id}", "x_backoff")
-        assert is_recorded == (submitted is other)
+        found = await scene.view(submitted.id)
+        assert (found.backoff, found.max_attempts) == (submitted.backoff, submitted.max_attempts)
+        for field in ("x_backoff", "x_max"):
+            is_recorded = scene.redis.hexists(f"rq:job:{submitted.id}", field)
+            assert is_recorded == (submitted is other)
 
     claims = (await (await scene.worker()).claim()).jobs
     calls = [read_call(each, CATALOG) for each in claims]
     assert [call.backoff for call in calls] == [usual.backoff, other.backoff]
+    assert [call.max_attempts for call in calls] == [usual.max_attempts, 9]
 
 
 async def test_call_of_the_quick_way_that_comes_again_changes_nothing(scene: Scene) -> None:

@@ -23,7 +23,7 @@ from app.queue.records import (
     inflate,
     split_queue_name,
 )
-from jobs.catalog import CATALOG, Backoff
+from jobs.catalog import CATALOG, Backoff, JobType
 
 # RQ 3.0 has more words for a job on its way to the queue than we tell our clients.
 _STATUS = {"created": "queued", "ready_to_enqueue": "queued", "rate_limited": "queued"}
@@ -48,6 +48,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
     name, params = _call(record.get(b"data", b""))
     result = latest_result if latest_result is not None else {}
     ended = status in {"finished", "failed", "canceled", "stopped"}
+    job_type = _job_type(record)
     return JobView(
         id=job_id,
         type=_text(record, "x_type") or _text(record, "x_stock") or name,
@@ -55,7 +56,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         priority=priority,
         status=cast("Status", _STATUS.get(status, status)),
         attempt=_number(record, "x_attempt", 0),
-        max_attempts=_number(record, "x_max", 1),
+        max_attempts=_number(record, "x_max", job_type.max_attempts if job_type else 1),
         created_at=_time(record, "created_at") or datetime.fromtimestamp(0, UTC),
         enqueued_at=_time(record, "enqueued_at"),
         scheduled_at=_microseconds(record, "x_at"),
@@ -77,7 +78,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         allow_failure=_text(record, "allow_dependency_failures") == "1",
         concurrency=_concurrency(record),
         params=params,
-        backoff=_backoff(_json(record, "x_backoff")) or _default_backoff(record),
+        backoff=_backoff(_json(record, "x_backoff")) or (job_type.backoff if job_type else None),
         timeout_seconds=_seconds(record, "x_timeout") or _seconds(record, "timeout"),
         retention_seconds=_number(record, "result_ttl", -1) if b"result_ttl" in record else None,
         dry_run=_number(record, "x_dry", 0) == 1,
@@ -222,10 +223,10 @@ def _backoff(value: Any) -> Backoff | None:
     return None
 
 
-def _default_backoff(record: Hash) -> Backoff | None:
-    """Only what differs from it is recorded."""
+def _job_type(record: Hash) -> JobType | None:
+    """Of a job of ours: what is as its type has it is not recorded."""
     name = _text(record, "x_type")
-    return CATALOG.get(name).backoff if name is not None and name in CATALOG else None
+    return CATALOG.get(name) if name is not None and name in CATALOG else None
 
 
 def _json(record: Hash, field: str) -> Any:
