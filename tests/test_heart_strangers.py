@@ -161,6 +161,21 @@ async def test_one_call_of_upkeep_reads_a_bounded_number_of_stock_jobs(
     assert len(await _listed(scene, type="test.note")) == 70
 
 
+@pytest.mark.parametrize("key", ["all", "type:test.note"])
+async def test_list_that_is_something_else_keeps_no_stock_job_from_running(
+    scene: Scene, stock: Stock, key: str
+) -> None:
+    scene.redis.set(f"rq:recado:i:{key}", "somebody's")
+    job_id = stock.enqueue("test.note", {}).id
+    actor = await scene.worker()
+
+    await scene.recover()
+    claimed = await actor.take()
+
+    assert claimed.id == job_id
+    assert await actor.finish(claimed) == "done"
+
+
 async def test_body_that_cannot_be_read_keeps_no_other_from_the_lists(
     scene: Scene, stock: Stock
 ) -> None:

@@ -99,7 +99,8 @@ JOBS: dict[tuple[str, str], Description] = {
         "listJobs", "jobs", "List jobs",
         "Newest first, a page at a time. A page may be short and still have a `next_cursor`:"
         " what it costs does not grow with the number of jobs. A key with only the scope"
-        " `submit` sees the jobs that it submitted.",
+        " `submit` sees the jobs that it submitted. Jobs that stock RQ code enqueued are in the"
+        " lists once a worker has begun them or upkeep has passed by, mostly within 20 seconds.",
         {200: Reply("A page.", shapes.JobPage, headers=("Link",))},
         parameters=LIST_PARAMETERS, problems=QUEUE,
     ),
