@@ -97,7 +97,6 @@ class Model(NewJobs):
         composite, horizon = f"{job.id}:{ex}", job.timeout + HORIZON
         self.pull(queue, job.id, once=True)
         self.spare(job.id)
-        self.entry_of(job.id)
         job.status, job.worker, job.queue = "started", worker, queue
         job.attempt += 1
         job.trail.append(f"started {job.attempt}")

@@ -206,12 +206,14 @@ async def test_record_of_another_type_is_put_aside_for_whoever_wants_to_know(
     assert scene.members("failed") == [job_id]
 
 
-async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene) -> None:
-    job_id = await scene.submit()
+@pytest.mark.parametrize("kind", ["job", "execution"])
+async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene, kind: str) -> None:
+    await scene.submit()
     actor = await scene.worker()
-    await actor.take()
-    scene.redis.delete(f"rq:job:{job_id}")
-    scene.redis.set(f"rq:job:{job_id}", "not a job")
+    claimed = await actor.take()
+    key = f"rq:job:{claimed.id}" if kind == "job" else f"rq:execution:{claimed.composite}"
+    scene.redis.delete(key)
+    scene.redis.set(key, "something else")
 
     assert (await actor.beat())[0] == b"ok"
 
@@ -220,12 +222,14 @@ async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene) -> No
     assert scene.redis.smembers("rq:workers") == set()
 
 
-async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene) -> None:
-    broken, sound = await scene.submit(), await scene.submit()
+@pytest.mark.parametrize("kind", ["job", "execution"])
+async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene, kind: str) -> None:
+    _, sound = await scene.submit(), await scene.submit()
     actor = await scene.worker()
-    await actor.claim()
-    scene.redis.delete(f"rq:job:{broken}")
-    scene.redis.set(f"rq:job:{broken}", "not a job")
+    broken = (await actor.claim()).jobs[0]
+    key = f"rq:job:{broken.id}" if kind == "job" else f"rq:execution:{broken.composite}"
+    scene.redis.delete(key)
+    scene.redis.set(key, "something else")
 
     await actor.transitions.death()
 

@@ -125,7 +125,6 @@ local function start(q, id, at, values, timeout)
   local attempt = (tonumber(values[ATTEMPT] or '') or 0) + 1
   take_out(q, id, at)
   spare(id)
-  if not values[TYPE] then pcall(entry_of, id) end -- from now on it is listed
   call('HSET', key, 'status', 'started', 'started_at', NOW_ISO, 'last_heartbeat', NOW_ISO,
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
     append_trail(id, values[TRAIL], 'started',
