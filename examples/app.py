@@ -1,10 +1,11 @@
-"""The application: forgotten passwords, sign-up, and slow work done twice.
+"""The application: forgotten passwords, sign-up, slow work done twice, and a report by e-mail.
 
 Endpoints are plain functions, which Starlette runs in threads.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -62,6 +63,15 @@ class NewPassword(BaseModel):
 
     token: str = Field(max_length=500)
     password: str = Field(min_length=MIN_PASSWORD, max_length=200)
+
+
+class Table(BaseModel):
+    """CSV, and who wants to know what is in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: str = Field(max_length=320)
+    table: str = Field(min_length=1, max_length=1_000_000)
 
 
 class Shop:
@@ -154,6 +164,16 @@ class Shop:
         location = f"/async-process/{job_id}"
         return JSONResponse({"id": job_id, "href": location}, 202, {"Location": location})
 
+    def process_and_email(self, asked: Table) -> Response:
+        """POST /process-and-email/: a table goes in, the answer is there at once, and what is in
+        the table comes by e-mail, whether or not anybody waits for it."""
+        options = {"notify": {"email": asked.email}, "retention": 3600}
+        fields = {"operation": "profile", "options": json.dumps(options)}
+        content = asked.table.encode()
+        job_id = self._recado.submit_file("/v1/data", fields, "table.csv", content)["id"]
+        location = f"/async-process/{job_id}"
+        return JSONResponse({"id": job_id, "href": location}, 202, {"Location": location})
+
     async def show_process(self, request: Request) -> Response:
         """GET /async-process/{id}: how far it is."""
         job = await run_in_threadpool(self._recado.job, request.path_params["id"])
@@ -180,6 +200,7 @@ def create_app(configuration: Configuration) -> Starlette:
             _taking("/user/password/", NewPassword, shop.set_password),
             _taking("/sync-process/", ProcessParams, shop.process_now),
             _taking("/async-process/", ProcessParams, shop.process_later),
+            _taking("/process-and-email/", Table, shop.process_and_email),
             Route("/async-process/{id:str}", shop.show_process),
         ],
         exception_handlers={

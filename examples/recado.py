@@ -37,27 +37,42 @@ class Recado:
     ) -> dict[str, Any]:
         """POST, and again when no answer came: the key makes that safe. Raises both errors."""
         key = idempotency_key if idempotency_key is not None else uuid.uuid4().hex
-        for _ in range(TRIES - 1):
-            try:
-                return self._call("POST", path, body, {"Idempotency-Key": key})
-            except UnavailableError:
-                continue
-        return self._call("POST", path, body, {"Idempotency-Key": key})
+        return self._post(path, json.dumps(body).encode(), "application/json", key)
+
+    def submit_file(
+        self, path: str, fields: dict[str, str], filename: str, content: bytes
+    ) -> dict[str, Any]:
+        """The same with a file, as a form; `filename` has no quote in it. Raises both errors."""
+        boundary = uuid.uuid4().hex
+        parts = [f'name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+        parts.append(f'name="file"; filename="{filename}"\r\n\r\n'.encode() + content + b"\r\n")
+        head = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+        form = b"".join(head + part for part in parts) + f"--{boundary}--\r\n".encode()
+        return self._post(path, form, f"multipart/form-data; boundary={boundary}", uuid.uuid4().hex)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as it stands. Raises both errors."""
         return self._call("GET", f"/v1/jobs/{job_id}", None, {})
 
+    def _post(self, path: str, body: bytes, content_type: str, key: str) -> dict[str, Any]:
+        headers = {"Content-Type": content_type, "Idempotency-Key": key}
+        for _ in range(TRIES - 1):
+            try:
+                return self._call("POST", path, body, headers)
+            except UnavailableError:
+                continue
+        return self._call("POST", path, body, headers)
+
     def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> dict[str, Any]:
         if self._key is not None:
             headers = headers | {"Authorization": f"Bearer {self._key}"}
         request = urllib.request.Request(  # noqa: S310 - the address is our own setting
             self._url + path,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **headers},
+            data=body,
+            headers=headers,
         )
         try:
             with urllib.request.urlopen(  # noqa: S310 - as above

@@ -250,6 +250,27 @@ class TestProcesses:
         }  # fmt: skip
         assert running.recado.post(f"/v1/jobs/{job_id}/cancel").status_code in {200, 202}
 
+    def test_report_on_a_table_comes_by_mail(self, running: Running) -> None:
+        table = "city,sold\nLisboa,3\nPorto,5\n"
+
+        answer = running.shop.post(
+            "/process-and-email/", json={"email": "leo@example.com", "table": table}
+        )
+
+        assert answer.status_code == 202, answer.text
+        (mail,) = running.mails_to("leo@example.com", 1)
+        (report,) = mail.iter_attachments()
+        assert mail["subject"] == "Job data.profile finished"
+        assert report.get_content_type() == "text/html"
+        assert "sold" in report.get_content()
+        shown = running.shop.get(answer.headers["location"]).json()
+        assert shown["result"]["row_count"] == 2
+
+    def test_report_for_no_address_is_refused(self, running: Running) -> None:
+        asked = {"email": "nobody", "table": "a\n1\n"}
+
+        assert running.shop.post("/process-and-email/", json=asked).status_code == 422
+
     @pytest.mark.parametrize("path", ["/sync-process/", "/async-process/"])
     def test_both_refuse_what_does_not_fit(self, running: Running, path: str) -> None:
         assert running.shop.post(path, json={"steps": 0}).status_code == 422
@@ -259,5 +280,6 @@ class TestProcesses:
         page = running.shop.get("/")
 
         assert page.status_code == 200
-        for path in ("/sync-process/", "/async-process/", "/user/", "/user/pwd_reset_token/"):
+        for path in ("/sync-process/", "/async-process/", "/user/", "/user/pwd_reset_token/",
+                     "/process-and-email/"):  # fmt: skip
             assert f'data-post="{path}"' in page.text

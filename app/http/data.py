@@ -157,7 +157,7 @@ def _bodies(form: _Form, terms: Terms) -> tuple[dict[str, Any], dict[str, Any]]:
     body: dict[str, Any] = {}
     faults = []
     for name, text in form.fields.items():
-        if name in _JSON_FIELDS or name in _json_fields(job_type):
+        if name in _JSON_FIELDS or name in json_fields(job_type):
             try:
                 body[name] = from_json(text, allow_inf_nan=False)
             except ValueError:
@@ -176,7 +176,7 @@ def _bodies(form: _Form, terms: Terms) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @lru_cache(maxsize=32)
-def _json_fields(job_type: JobType) -> frozenset[str]:
+def json_fields(job_type: JobType) -> frozenset[str]:
     """Params that are no text, and so stand in a form as JSON."""
     properties = job_type.params.model_json_schema()["properties"]
     return frozenset(name for name, schema in properties.items() if not _takes_text(schema))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import models_json_schema
 
+from app.http.data import PREFIX as DATA
+from app.http.data import json_fields
 from app.http.descriptions import DESCRIPTIONS
-from app.http.descriptions.parts import Json
+from app.http.descriptions.parts import JSON, Json
 from app.http.schemas import BatchSubmission, Options
 from app.http.shapes import Problem
 from jobs.catalog import Catalog, JobType
@@ -18,8 +21,6 @@ from jobs.email.template_params import TemplateUse
 REFERENCE = "#/components/schemas/{model}"
 # Bodies that are a job type's params with `options` among them.
 FLAT_SUBMISSIONS = {"EmailSubmission": "email.send"}
-# What POST /v1/data takes are these types, by the rest of their name.
-DATA = "data."
 # No job type, no job: what cannot be submitted.
 _NOTHING: Json = {"not": {}}
 # Keywords of JSON Schema under which data stands, not schemas.
@@ -73,6 +74,7 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
             "oneOf": [{"$ref": reference} for reference in mapping.values()],
             "discriminator": {"propertyName": "operation", "mapping": mapping},
         }
+    schemas["DataForm"] = _data_form(operations)
     schemas |= _batch_submission()
     return {name: _without_titles(schema) for name, schema in schemas.items()}
 
@@ -119,6 +121,27 @@ def _data_submission(job_type: JobType) -> type[BaseModel]:
         __doc__=job_type.description,
         **fields,
     )
+
+
+def _data_form(job_types: Sequence[JobType]) -> Json:
+    """The same as fields, which differ by operation: what is no text stands in them as JSON."""
+    properties: Json = {
+        "file": {"type": "string", "format": "binary", "description": "In place of `upload_id`."},
+        "operation": {"enum": [each.name.removeprefix(DATA) for each in job_types]},
+    }
+    for job_type in job_types:
+        for name in job_type.params.model_json_schema()["properties"]:
+            kind: Json = {"type": "string"}
+            if name in json_fields(job_type):
+                kind |= {"contentMediaType": JSON}
+            properties.setdefault(name, kind)
+    properties["options"] = {"type": "string", "contentMediaType": JSON}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["operation"],
+        "additionalProperties": False,
+    }
 
 
 def _batch_submission() -> dict[str, Json]:

@@ -56,6 +56,7 @@ class Endpoints:
 def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> list[BaseRoute]:
     """Every route of the API; what is asked most stands first."""
     jobs, batches, queues = endpoints.jobs, endpoints.batches, endpoints.queues
+    data = endpoints.data
     listed, events = endpoints.job_list, endpoints.events
     health, openapi = endpoints.health, endpoints.openapi
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
@@ -79,6 +80,8 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/jobs",                 authority, post=large(jobs.submit),
                                               get=watching(listed.show, *LIST_PARAMETERS)),
         resource("/v1/emails",               authority, post=large(jobs.submit_email)),
+        resource("/v1/data",                 authority,
+                 post=Operation(data.submit, SUBMIT, data.max_body_bytes)),
         resource("/v1/jobs/{id}",            authority, get=watching(jobs.show, "include"),
                                               delete=watching(jobs.delete)),
         resource("/v1/jobs/{id}/events",     authority, get=watching(events.show)),

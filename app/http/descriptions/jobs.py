@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from app.http import shapes
 from app.http.descriptions.parts import (
+    BODY_PROBLEMS,
+    JSON,
     NO_FIELDS,
     NOT_CHANGED,
     QUEUE,
     SUBMITTING,
     SUBMITTING_PROBLEMS,
     TEXT,
+    Body,
     Description,
     Json,
     Reply,
@@ -75,6 +78,17 @@ _EMAIL_EXAMPLES: dict[str, Json] = {
         | {
             "to": ["you@example.com", "Ana <ana@example.com>"],
             "options": {"delay": 60, "max_attempts": 3},
+        },
+    },
+}
+_DATA_EXAMPLES: dict[str, Json] = {
+    "query": {
+        "summary": "Rows in the request, the answer by mail",
+        "value": {
+            "operation": "query",
+            "rows": [{"city": "Lisboa", "sold": 3}, {"city": "Porto", "sold": 5}],
+            "sql": "SELECT city, sold FROM input ORDER BY sold DESC",
+            "options": {"notify": {"email": "you@example.com"}},
         },
     },
 }
@@ -148,6 +162,22 @@ JOBS: dict[tuple[str, str], Description] = {
         {202: _ACCEPTED, 200: _ENDED},
         parameters=SUBMITTING, problems=SUBMITTING_PROBLEMS,
         body=json_body("EmailSubmission", _EMAIL_EXAMPLES),
+    ),
+    ("POST", "/v1/data"): Description(
+        "submitData", "jobs", "Work on data",
+        "The params of a `data.*` job with its `operation`, and `options` among them. As a form,"
+        " the file comes in the same request: streamed to storage, and removed again when the job"
+        " is refused.",
+        {202: _ACCEPTED, 200: _ENDED},
+        parameters=SUBMITTING, problems=("malformed-form", *SUBMITTING_PROBLEMS),
+        body=Body(
+            {
+                JSON: {"$ref": "#/components/schemas/DataSubmission"},
+                "multipart/form-data": {"$ref": "#/components/schemas/DataForm"},
+            },
+            ("malformed-json", *BODY_PROBLEMS, "invalid-request"),
+            examples=_DATA_EXAMPLES,
+        ),
     ),
     ("GET", "/v1/job-types"): Description(
         "listJobTypes", "jobs", "List the job types",
