@@ -36,7 +36,7 @@ def before_call(
         return
     if case.operation.path == "/v1/data" and case.media_type == "multipart/form-data":
         # Which fields there are depends on the operation; in each, what is no text is JSON.
-        form: Any = {"operation": "profile", "file": b"a,b\n1,2\n", "options": '{"delay": 60}'}
+        form: Any = {"operation": "profile", "file": "a,b\n1,2\n", "options": '{"delay": 60}'}
         case.body = form
     for options in _options(case.body):
         _make_possible(options)

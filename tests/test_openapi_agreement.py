@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from app.http.data import draft_data_job
 from app.http.faults import InvalidRequestError
 from app.http.openapi_schemas import schemas_of
 from app.http.submissions import Origin, Terms, draft_flat_job, draft_job
@@ -172,6 +173,19 @@ def test_data(name: str, params: dict[str, Any]) -> None:
             body = {"type": f"data.{name.lower()}", "params": params | {field: value}}
             if is_accepted(draft_job, body) != is_described("JobSubmission", body):
                 found.append((field, value))
+
+    assert found == []
+
+
+@pytest.mark.parametrize("operation", ["profile", "query", "dedupe"])
+def test_data_in_one_call(operation: str) -> None:
+    more = {"query": {"sql": "SELECT 1"}, "dedupe": {"keys": ["a"]}}
+    body = {"operation": operation, "rows": [{"a": 1}]} | more.get(operation, {})
+    fields = f"Data{operation.capitalize()}Submission"
+
+    found = disagreements(
+        "DataSubmission", fields, lambda name, value: body | {name: value}, draft_data_job
+    )
 
     assert found == []
 

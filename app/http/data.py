@@ -98,11 +98,7 @@ class Data:
             await self._uploads.discard(form.upload)
 
     def _draft(self, body: Any, origin: Origin) -> JobDraft:
-        if not isinstance(body, dict):
-            raise InvalidRequestError([Fault("", "must be an object")])
-        job_type = _job_type(body, self._terms)
-        params = {name: value for name, value in body.items() if name != OPERATION}
-        return draft_flat_job(job_type, params, self._terms, origin)
+        return draft_data_job(body, self._terms, origin)
 
     def _draft_of_form(self, body: Any, origin: Origin) -> JobDraft:
         try:
@@ -114,6 +110,15 @@ class Data:
                 for fault in error.faults
             ]
             raise InvalidRequestError(faults, error.named) from None
+
+
+def draft_data_job(body: Any, terms: Terms, origin: Origin) -> JobDraft:
+    """A job from its `operation`, params and options. Raises InvalidRequestError."""
+    if not isinstance(body, dict):
+        raise InvalidRequestError([Fault("", "must be an object")])
+    job_type = _job_type(body, terms)
+    params = {name: value for name, value in body.items() if name != OPERATION}
+    return draft_flat_job(job_type, params, terms, origin)
 
 
 def operations(terms: Terms) -> list[str]:
