@@ -179,8 +179,9 @@ def test_data(name: str, params: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("operation", ["profile", "query", "dedupe"])
 def test_data_in_one_call(operation: str) -> None:
-    more = {"query": {"sql": "SELECT 1"}, "dedupe": {"keys": ["a"]}}
-    body = {"operation": operation, "rows": [{"a": 1}]} | more.get(operation, {})
+    more: dict[str, dict[str, Any]] = {"query": {"sql": "SELECT 1"}, "dedupe": {"keys": ["a"]}}
+    body: dict[str, Any] = {"operation": operation, "rows": [{"a": 1}]}
+    body |= more.get(operation, {})
     fields = f"Data{operation.capitalize()}Submission"
 
     found = disagreements(
