@@ -54,7 +54,7 @@ def perform(job_type: str, params: dict[str, Any]) -> Any:
     """
     settings = load()
     job_types = catalog.load(settings.job_modules)
-    found = job_types.get(job_type)
+    found = job_types.get(job_type, internal=True)
     checked = validate(found, params, _params_defaults(settings))
     with tempfile.TemporaryDirectory(prefix="recado-run-") as folder:
         context = JobContext(job_id=_stock_job_id(), job_type=job_type, artifacts_folder=folder)

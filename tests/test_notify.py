@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from app.worker import perform
 from jobs.context import JobContext
 from jobs.errors import PermanentError
 from jobs.files import StoredFile
 from jobs.notify import MOST_ATTACHED_BYTES, NotifyParams, notify
+from tests.mail_service import mail_thread
 
 JOB = "0123456789abcdef0123"
 FINISHED: dict[str, Any] = {
@@ -120,3 +122,14 @@ async def test_what_went_wrong_is_said(facts: dict[str, Any], why: str) -> None:
 
     assert message["subject"] == "Job data.query failed"
     assert why in text(message)
+
+
+def test_a_stock_worker_sends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mail_thread() as server:
+        monkeypatch.setenv("REDIS_URL", "redis://localhost")
+        monkeypatch.setenv("SMTP_URL", server.url)
+
+        result = perform("email.notify", FINISHED)
+
+        assert [each["status"] for each in result["recipients"]] == ["accepted"]
+        assert server.recipients() == ["ana@example.test"]

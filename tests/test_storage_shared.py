@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -116,6 +117,28 @@ def test_large_artifact_is_linked_and_opens_without_a_key(shared: Shared) -> Non
     assert attached(message) == []
     assert (answer.status_code, answer.content) == (200, b"\1" * size)
     assert answer.headers["content-disposition"] == 'attachment; filename="rows.csv"'
+
+
+def test_data_job_reads_a_file_and_the_next_one_what_it_has_left(shared: Shared) -> None:
+    rows = b"city,sold\n" + b"Lisboa,3\nPorto,5\n" * 50_000
+    fields = {
+        "operation": "query",
+        "sql": "SELECT city, sum(sold) AS sold FROM input GROUP BY 1 ORDER BY 1",
+        "options": json.dumps({"notify": {"email": "noa@example.test"}}),
+    }  # fmt: skip
+    asked = shared.service.client.post(
+        "/v1/data", data=fields, files={"file": ("sales.csv", rows, "text/csv")}
+    )
+    assert asked.status_code == 202, asked.text
+    job = shared.service.ended(asked.json())
+    chained = {"operation": "convert", "job_id": job["id"], "output_format": "ndjson"}
+    after = shared.service.ended(shared.service.client.post("/v1/data", json=chained).json())
+
+    answer = shared.service.client.get(job["artifacts"][0]["href"]).content
+    assert answer.split() == [b"city,sold", b"Lisboa,150000", b"Porto,250000"]
+    assert attached(shared.mail_to("noa@example.test")) == [answer]
+    lines = shared.service.client.get(after["artifacts"][0]["href"]).text.splitlines()
+    assert [json.loads(each)["sold"] for each in lines] == [150_000, 250_000]
 
 
 def test_deleted_job_leaves_nothing(shared: Shared) -> None:

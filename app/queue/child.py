@@ -231,7 +231,7 @@ def _perform(order: dict[str, Any], worker: socket.socket, options: dict[str, An
     """Run the job and say what happened, as a frame."""
     job_type = None
     try:
-        job_type = catalog.CATALOG.get(order["type"])
+        job_type = catalog.CATALOG.get(order["type"], internal=True)
         params = validate(job_type, order["params"], options["defaults"])
         progress = _Progress(worker)
         context = JobContext(
