@@ -20,10 +20,12 @@ from app import logs
 from app.http import dashboard, inbox
 from app.http.application import Application
 from app.http.artifacts import Artifacts
+from app.http.audit import Audit
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
 from app.http.data import Data
 from app.http.events import PING_SECONDS, Events
+from app.http.failures import Failures
 from app.http.health import Health
 from app.http.intake import Intake
 from app.http.job_list import JobList
@@ -32,8 +34,12 @@ from app.http.lookup import Lookup
 from app.http.middleware import Edge, RequestIdFilter
 from app.http.named_files import NamedFiles
 from app.http.openapi import OpenApi
+from app.http.operations import Operations
 from app.http.ports import (
+    AuditRecords,
     Control,
+    FailureRecords,
+    OperationRecords,
     RateLimiter,
     Reader,
     Submitter,
@@ -43,6 +49,7 @@ from app.http.ports import (
 )
 from app.http.queues import Queues
 from app.http.result_links import ResultLinks
+from app.http.retries import Retries
 from app.http.routes import Endpoints, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
@@ -51,11 +58,14 @@ from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.http.waiting import Closing
 from app.keyring import LOCAL_KEY
+from app.queue.audit import AuditTrail
 from app.queue.connection import Reachability, connect, end_tasks
 from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
+from app.queue.failures import FailureGroups
 from app.queue.file_keeper import FileKeeper
 from app.queue.file_store import RedisStorage
+from app.queue.operations import Operations as QueueOperations
 from app.queue.rates import RateLimiter as QueueRateLimiter
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.submitting import Submitter as QueueSubmitter
@@ -101,6 +111,9 @@ class Parts:
     storage: Storage
     uploads: UploadRecords
     suppressions: SuppressionRecords
+    failures: FailureRecords
+    operations: OperationRecords
+    audit: AuditRecords
     limiter: RateLimiter | None = None
     closing: Closing = field(default_factory=Closing)
     ping_seconds: float = PING_SECONDS
@@ -156,6 +169,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         jobs=jobs,
         data=Data(jobs, intake, uploads, terms),
         job_list=JobList(parts.views, lookup),
+        retries=Retries(terms, lookup, parts.control, files),
         batches=Batches(
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
             views=parts.views, watcher=parts.watcher, files=files, links=results,
@@ -170,6 +184,9 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         results=results,
         templates=Templates(),
         suppressions=Suppressions(parts.suppressions),
+        failures=Failures(parts.failures),
+        operations=Operations(parts.operations, lookup),
+        audit=Audit(parts.audit),
         health=Health(parts.views, parts.catalog.queues(), links),
         openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
     )  # fmt: skip
@@ -212,7 +229,9 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         settings.max_queue_jobs,
         settings.max_queue_bytes,
     )
-    control = QueueControl(client, reachability)
+    control = QueueControl(client, reachability, settings.max_queue_jobs, settings.max_queue_bytes)
+    suppressions = SuppressionList(client, reachability)
+    operations = QueueOperations(client, reachability)
     views = Views(client, reachability)
     watcher = QueueWatcher(client, reachability)
     limiter = None
@@ -232,12 +251,16 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         settings,
         Parts(
             PokingSubmitter(submitter, upkeep), views, control, watcher, catalog, storage,
-            uploads, SuppressionList(client, reachability), limiter, closing,
+            uploads, suppressions, FailureGroups(client, reachability), operations,
+            AuditTrail(client, reachability), limiter, closing,
         ),
         beside=beside,
         lifespan=_lifespan(
             {"upkeep": upkeep.run, "watcher": watcher.run, "file_keeper": keeper.run},
-            [submitter, caretaker, control, views, limiter, storage, client],
+            [
+                submitter, caretaker, control, suppressions, operations, views, limiter, storage,
+                client,
+            ],
         ),
     )  # fmt: skip
 

@@ -22,7 +22,9 @@ from app.queue.children import Children
 from app.queue.connection import Reachability, connect
 from app.queue.file_store import RedisStorage
 from app.queue.files import RunFiles
+from app.queue.operating import Operator
 from app.queue.perform import check_result, validate
+from app.queue.records import OPERATIONS_QUEUE
 from app.queue.worker import Worker, WorkerOptions
 from app.settings import Settings, child_environment, load, refuse
 from app.storage import open_storage
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.configure(settings.log_style, settings.log_level)
     job_types = _load_catalog(settings)
     queues = options.queues if options.queues is not None else job_types.queues()
+    # Whichever queues this one is for: an operation must not want for a worker.
+    queues = list(dict.fromkeys([*queues, OPERATIONS_QUEUE]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(settings, job_types, _options(settings, options, queues)))
 
@@ -79,6 +83,8 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         settings.s3_access,
         lambda: RedisStorage(client, Reachability(), settings.redis_file_limits),
     )
+    operator = Operator(client, settings.max_queue_jobs, settings.max_queue_bytes)
+    job_types.add(operator.job_type)
     workspace = Workspace()
     strays.adopt_orphans()  # should the nursery die, they would be nobody's
     children = Children(
@@ -108,6 +114,7 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
     finally:
         workspace.close()
         await storage.aclose()
+        await operator.aclose()
         await _close(mail)
         await client.aclose()
     await _leave_stragglers()

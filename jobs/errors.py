@@ -32,6 +32,7 @@ CODES = {
     "domain_busy": "enough mail is on its way to that domain",
     "run_lost": "another run has taken over",
     "attachments_too_large": "the attachments are larger together than a mail may be",
+    "goes_on": "it has more to do, and makes room for others meanwhile",
     "bad_text": "a text of the mail cannot be encoded",
     "bad_source": "the data file is broken, or not of the format that was told or found out",
     "empty_source": "the data file has no column",

@@ -17,6 +17,7 @@ _PLACES = {"stopped": "failed"}  # as RQ has it
 _LASTING = {
     "queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at", "recado:upkeep_at",
     "recado:upkeep_turn", "recado:bytes", "recado:retained", "recado:errors",
+    "recado:audit", "recado:failures", "recado:failed_seq", "recado:cleared",
 }  # fmt: skip
 _REGISTRIES = ("finished", "failed", "canceled")
 
@@ -114,7 +115,7 @@ def _check_key(client: redis.Redis, key: str, job_ids: set[str], queues: set[str
     assert key.startswith("rq:"), key
     name = key.removeprefix("rq:")
     ttl: Any = client.ttl(key)
-    if name in _LASTING or name.startswith("recado:i:"):
+    if name in _LASTING or name.startswith(("recado:i:", "recado:failure:")):
         return
     kind, _, rest = name.partition(":")
     if kind in _REGISTRIES and rest in queues:

@@ -7,9 +7,24 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 
-from app.queue.errors import QueueUnavailableError
-from app.queue.records import Suppression, SuppressionPage, Upload
+from app.queue.errors import (
+    OperationNotFoundError,
+    QueueUnavailableError,
+    SelectionNotFoundError,
+)
+from app.queue.records import (
+    ActPage,
+    FailureFilter,
+    FailurePage,
+    OperationView,
+    Order,
+    Selection,
+    Suppression,
+    SuppressionPage,
+    Upload,
+)
 from app.storage import Contents, StorageUnavailableError, Stored
 
 UNUSABLE = "the storage cannot be used"
@@ -99,8 +114,42 @@ class NoSuppressed:
     async def find(self, address: str) -> Suppression | None:
         return None
 
-    async def remove(self, address: str) -> bool:
+    async def remove(self, address: str, by: str) -> bool:
         return False
+
+
+class NoFailures:
+    """Keeps to `app.http.ports.FailureRecords`: nothing failed."""
+
+    async def page(self, limit: int, cursor: str | None) -> FailurePage:
+        return FailurePage([], None)
+
+
+class NoOperations:
+    """Keeps to `app.http.ports.OperationRecords`, where nothing has failed."""
+
+    async def select(self, wanted: FailureFilter) -> Selection:
+        return Selection("s" * 35, 0, [])
+
+    async def start(
+        self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
+    ) -> OperationView:
+        raise SelectionNotFoundError(chosen)
+
+    async def view(self, operation_id: str) -> OperationView:
+        raise OperationNotFoundError(operation_id)
+
+    async def act(
+        self, operation_id: str, act: Literal["pause", "resume", "stop"], by: str
+    ) -> OperationView:
+        raise OperationNotFoundError(operation_id)
+
+
+class NoActs:
+    """Keeps to `app.http.ports.AuditRecords`: nobody did anything."""
+
+    async def page(self, limit: int, cursor: str | None) -> ActPage:
+        return ActPage([], None)
 
 
 @contextmanager

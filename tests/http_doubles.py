@@ -25,6 +25,7 @@ from app.queue.errors import (
     IdempotencyPendingError,
     JobEndedError,
     JobNotEndedError,
+    JobNotFailedError,
     JobNotFoundError,
     QueueUnavailableError,
     UnknownParentError,
@@ -32,6 +33,7 @@ from app.queue.errors import (
 from app.queue.records import (
     Allowance,
     BatchView,
+    Edit,
     Event,
     Idempotency,
     JobDraft,
@@ -46,7 +48,14 @@ from app.settings import Settings
 from app.storage import Storage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
-from tests.file_doubles import MemoryUploads, NoStorage, NoSuppressed
+from tests.file_doubles import (
+    MemoryUploads,
+    NoActs,
+    NoFailures,
+    NoOperations,
+    NoStorage,
+    NoSuppressed,
+)
 
 HOST = "http://localhost"
 Heard = asyncio.Queue[Event | None]
@@ -267,6 +276,16 @@ class MemoryQueue:
         self.end(job_id, "canceled")
         return "canceled"
 
+    async def retry(self, job_id: str, by: str, edit: Edit | None = None) -> None:
+        self._check()
+        view = self.views.get(job_id)
+        if view is None:
+            raise JobNotFoundError(job_id)
+        if view.status not in {"failed", "stopped"}:
+            raise JobNotFailedError(view.status)
+        self.acts.append(("retry", job_id, by))
+        view.status = "queued"
+
     async def delete(self, job_id: str, by: str) -> None:
         self._check()
         view = self.views.get(job_id)
@@ -410,6 +429,9 @@ def app_over(
             storage=storage if storage is not None else NoStorage(),
             uploads=uploads if uploads is not None else MemoryUploads(),
             suppressions=NoSuppressed(),
+            failures=NoFailures(),
+            operations=NoOperations(),
+            audit=NoActs(),
             closing=closing if closing is not None else Closing(),
             ping_seconds=ping_seconds,
         ),

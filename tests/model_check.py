@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from tests.model_groups import UNMODELLED, wrong_groups
 from tests.model_records import ENDED, INDEXED, Job, base_queue
 from tests.model_state import State
 from tests.model_world import Stored, words_of
@@ -17,7 +18,8 @@ _SLACK_MS = 100
 def differences(model: State, stored: dict[str, Stored]) -> list[str]:
     """One line for each key that is not as the model has it."""
     expected = dict(_expected(model))
-    lines = []
+    lines = list(wrong_groups(model, stored))
+    stored = {key: each for key, each in stored.items() if not key.startswith(UNMODELLED)}
     for key in sorted(expected.keys() | stored.keys()):
         if key == "rq:recado:bytes" and model.touched:
             continue

@@ -374,6 +374,7 @@ async def test_everything_is_under_the_prefix_and_nothing_but_the_named_keys_rem
     expiring = {key for key in scene.stored() if scene.redis.ttl(key) > 0}
     assert scene.stored() - expiring == {
         "rq:queues",
+        "rq:recado:failed_seq",
         "rq:recado:indexes",
         "rq:recado:recovered_at",
         "rq:recado:sweep_at",

@@ -127,7 +127,8 @@ def test_address_without_mailbox_is_suppressed_until_it_is_deleted(post: Post) -
         client = connect(post.url)
         known = SuppressionList(client, Reachability())
         found = await known.page(10, None)
-        removed = [await known.remove("gone@b.co") for _ in range(2)]
+        removed = [await known.remove("gone@b.co", "ops") for _ in range(2)]
+        await known.aclose()
         await client.aclose()
         return found.data, removed[0], removed[1]
 

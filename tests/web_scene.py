@@ -16,8 +16,11 @@ from starlette.applications import Starlette
 
 from app.keyring import ApiKey
 from app.main import Parts, create_app
+from app.queue.audit import AuditTrail
 from app.queue.control import Control
 from app.queue.events import Watcher
+from app.queue.failures import FailureGroups
+from app.queue.operations import Operations
 from app.queue.submitting import Submitter
 from app.queue.suppressions import SuppressionList
 from app.queue.uploads import UploadRecords
@@ -71,14 +74,20 @@ async def web_scene_on(
     async with scene_on(url) as heart:
         submitter = Submitter(heart.client, heart.reachability, 1.0, most_queued, most_bytes)
         control, watcher = (
-            Control(heart.client, heart.reachability), Watcher(heart.client, heart.reachability),
+            Control(heart.client, heart.reachability, most_queued, most_bytes),
+            Watcher(heart.client, heart.reachability),
         )  # fmt: skip
+        suppressions = SuppressionList(heart.client, heart.reachability)
+        operations = Operations(heart.client, heart.reachability)
         parts = Parts(
             transitions=submitter, views=heart.views, control=control, watcher=watcher,
             catalog=catalog.load([JOB_MODULES]),
             storage=storage if storage is not None else NoStorage(),
             uploads=UploadRecords(heart.client, heart.reachability, most_uploads),
-            suppressions=SuppressionList(heart.client, heart.reachability),
+            suppressions=suppressions,
+            failures=FailureGroups(heart.client, heart.reachability),
+            operations=operations,
+            audit=AuditTrail(heart.client, heart.reachability),
         )  # fmt: skip
         app = create_app(settings_with(keys, **settings), parts)
         hearing = asyncio.create_task(watcher.run())
@@ -90,3 +99,5 @@ async def web_scene_on(
             await asyncio.gather(hearing, return_exceptions=True)
             await submitter.aclose()
             await control.aclose()
+            await operations.aclose()
+            await suppressions.aclose()

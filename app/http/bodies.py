@@ -67,17 +67,23 @@ async def read_json_text(
 
 async def require_no_fields(scope: Scope, receive: Receive) -> None:
     """For what takes no fields: the body must be absent, or an empty object."""
-    text = await _read(scope, receive, _SMALL_BYTES, SILENCE_SECONDS)
+    body = await read_optional_json(scope, receive, _SMALL_BYTES)
+    if body:
+        pointers = ("/" + name.replace("~", "~0").replace("/", "~1") for name in body)
+        raise InvalidRequestError([Fault(each, "there is no such field") for each in pointers])
+
+
+async def read_optional_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
+    """A body of JSON; None when there is no body. Raises what `read_json_text` raises."""
+    text = await _read(scope, receive, limit_bytes, SILENCE_SECONDS)
     scope[BODY_READ] = True
     if not text.strip():
-        return
+        return None
     _check_media_type(scope)
     body = parse_json(text)
     if not isinstance(body, dict):
         raise InvalidRequestError([Fault("", "must be an object")])
-    if body:
-        pointers = ("/" + name.replace("~", "~0").replace("/", "~1") for name in body)
-        raise InvalidRequestError([Fault(each, "there is no such field") for each in pointers])
+    return body
 
 
 def parse_json(body: bytes) -> Any:

@@ -13,7 +13,8 @@ from app.http.data import PREFIX as DATA
 from app.http.data import json_fields
 from app.http.descriptions import DESCRIPTIONS
 from app.http.descriptions.parts import JSON, Json
-from app.http.schemas import BatchSubmission, Options
+from app.http.schemas import BatchSubmission, Options, RetryRequest
+from app.http.selections import Discarding, FailureFilters, Retrying
 from app.http.shapes import Problem
 from jobs.catalog import Catalog, JobType
 from jobs.email.template_params import TemplateUse
@@ -30,7 +31,9 @@ _VALUES = {"default", "const", "enum", "examples", "example"}
 def schemas_of(catalog: Catalog) -> dict[str, Json]:
     """Every schema that is referred to. What comes in is as its own model says it."""
     submissions = [_submission(job_type) for job_type in catalog]
-    incoming: list[type[BaseModel]] = [*submissions, TemplateUse]
+    incoming: list[type[BaseModel]] = [
+        *submissions, TemplateUse, RetryRequest, FailureFilters, Discarding, Retrying
+    ]  # fmt: skip
     for name, type_name in FLAT_SUBMISSIONS.items():
         if type_name in catalog:
             incoming.append(_flat_submission(name, catalog.get(type_name)))

@@ -8,16 +8,23 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from app.queue.records import (
+    ActPage,
     Allowance,
     BatchView,
+    Edit,
     Event,
+    FailureFilter,
+    FailurePage,
     Idempotency,
     JobDraft,
     JobFilter,
     JobView,
     KeptAnswer,
+    OperationView,
+    Order,
     Page,
     Replay,
+    Selection,
     Suppression,
     SuppressionPage,
     Upload,
@@ -109,6 +116,11 @@ class Control(Protocol):
         JobEndedError."""
         ...
 
+    async def retry(self, job_id: str, by: str, edit: Edit | None = None) -> None:
+        """Run a failed or stopped job again. Raises JobNotFoundError, JobNotFailedError,
+        QueueFullError; of what it is to wait for, UnknownParentError, FailedParentError."""
+        ...
+
     async def delete(self, job_id: str, by: str) -> None:
         """Remove an ended job. Raises JobNotFoundError, JobNotEndedError."""
         ...
@@ -193,8 +205,51 @@ class SuppressionRecords(Protocol):
 
     async def find(self, address: str) -> Suppression | None: ...
 
-    async def remove(self, address: str) -> bool:
-        """False: it was not there."""
+    async def remove(self, address: str, by: str) -> bool:
+        """False: it was not there. `by` is the acting key's name."""
+        ...
+
+
+class FailureRecords(Protocol):
+    """Failed jobs by cause. `app.queue.failures.FailureGroups`. Raises QueueUnavailableError."""
+
+    async def page(self, limit: int, cursor: str | None) -> FailurePage:
+        """That which failed last first. Raises BadCursorError."""
+        ...
+
+
+class OperationRecords(Protocol):
+    """Acting on many failed jobs. `app.queue.operations.Operations`.
+
+    Every method raises QueueUnavailableError; `by` is the acting key's name.
+    """
+
+    async def select(self, wanted: FailureFilter) -> Selection:
+        """The failed jobs that fit now, under a name that is good for a while."""
+        ...
+
+    async def start(
+        self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
+    ) -> OperationView:
+        """Begin with a selection, or with what fits a filter now. Raises SelectionNotFoundError."""
+        ...
+
+    async def view(self, operation_id: str) -> OperationView:
+        """Raises OperationNotFoundError."""
+        ...
+
+    async def act(
+        self, operation_id: str, act: Literal["pause", "resume", "stop"], by: str
+    ) -> OperationView:
+        """Raises OperationNotFoundError, OperationEndedError."""
+        ...
+
+
+class AuditRecords(Protocol):
+    """Who did what. `app.queue.audit.AuditTrail`. Raises QueueUnavailableError."""
+
+    async def page(self, limit: int, cursor: str | None) -> ActPage:
+        """The latest first. Raises BadCursorError."""
         ...
 
 

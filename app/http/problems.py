@@ -36,7 +36,10 @@ from app.queue.errors import (
     IdempotencyPendingError,
     JobEndedError,
     JobNotEndedError,
+    JobNotFailedError,
     JobNotFoundError,
+    OperationEndedError,
+    OperationNotFoundError,
     QueueUnavailableError,
     TooManyUploadsError,
 )
@@ -120,6 +123,15 @@ _LIST = [
     ProblemType(
         "job-not-ended", 409, "The job has not ended yet",
         "Only a finished, failed, canceled or stopped job can be deleted; cancel it first.",
+    ),
+    ProblemType(
+        "job-not-failed", 409, "The job has not failed",
+        "Only a job that failed, or was stopped, can be retried. One that has not ended goes on by"
+        " itself; submit a finished or canceled one anew.",
+    ),
+    ProblemType(
+        "operation-ended", 409, "The operation has ended already",
+        "What is finished, or was stopped, cannot be paused, resumed or stopped; begin another.",
     ),
     ProblemType(
         "body-too-large", 413, "The body is too large",
@@ -252,6 +264,9 @@ TABLE: dict[type[Exception], _Row] = {
     ),
     JobEndedError: _Row("job-ended", lambda error: f"The job is {error.status}."),
     JobNotEndedError: _Row("job-not-ended", lambda error: f"The job is {error.status}."),
+    JobNotFailedError: _Row("job-not-failed", lambda error: f"The job is {error.status}."),
+    OperationEndedError: _Row("operation-ended", lambda error: f"The operation is {error.state}."),
+    OperationNotFoundError: _Row("not-found", lambda _: "There is no operation of this id."),
     RateLimitedError: _Row(
         "rate-limited", headers=lambda error: [_retry_after(error.allowance.reset_seconds)]
     ),

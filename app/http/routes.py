@@ -8,19 +8,25 @@ from starlette.routing import BaseRoute
 
 from app.http import docs
 from app.http.artifacts import Artifacts
+from app.http.audit import PARAMETERS as AUDIT_PARAMETERS
+from app.http.audit import Audit
 from app.http.auth import Authority
 from app.http.batches import Batches
 from app.http.data import Data
 from app.http.events import Events
+from app.http.failures import PARAMETERS as FAILURE_PARAMETERS
+from app.http.failures import Failures
 from app.http.health import Health
 from app.http.job_list import PARAMETERS as LIST_PARAMETERS
 from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.openapi import OpenApi
+from app.http.operations import Operations
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
 from app.http.result_links import ResultLinks
+from app.http.retries import Retries
 from app.http.suppressions import PARAMETERS as SUPPRESSION_PARAMETERS
 from app.http.suppressions import Suppressions
 from app.http.templates import Templates
@@ -41,6 +47,7 @@ class Endpoints:
     jobs: Jobs
     data: Data
     job_list: JobList
+    retries: Retries
     batches: Batches
     events: Events
     queues: Queues
@@ -49,6 +56,9 @@ class Endpoints:
     results: ResultLinks
     templates: Templates
     suppressions: Suppressions
+    failures: Failures
+    operations: Operations
+    audit: Audit
     health: Health
     openapi: OpenApi
 
@@ -61,7 +71,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     health, openapi = endpoints.health, endpoints.openapi
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
     templates = endpoints.templates
-    suppressions = endpoints.suppressions
+    suppressions, operations = endpoints.suppressions, endpoints.operations
 
     def large(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, SUBMIT, max_body_bytes)
@@ -72,8 +82,8 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     def watching(endpoint: Endpoint, *parameters: str) -> Operation:
         return Operation(endpoint, ANY_KEY, parameters=frozenset(parameters))
 
-    def operating(endpoint: Endpoint) -> Operation:
-        return Operation(endpoint, OPERATE)
+    def operating(endpoint: Endpoint, *parameters: str) -> Operation:
+        return Operation(endpoint, OPERATE, parameters=frozenset(parameters))
 
     # fmt: off
     routes: list[BaseRoute] = [
@@ -86,6 +96,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
                                               delete=watching(jobs.delete)),
         resource("/v1/jobs/{id}/events",     authority, get=watching(events.show)),
         resource("/v1/jobs/{id}/cancel",     authority, post=watching(jobs.cancel)),
+        resource("/v1/jobs/{id}/retry",      authority, post=operating(endpoints.retries.retry)),
         resource("/v1/jobs/{id}/artifacts/{name}", authority, get=watching(artifacts.download)),
         resource("/v1/results/{token}",      authority, get=free(endpoints.results.download)),
         resource("/v1/uploads",              authority,
@@ -104,6 +115,17 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         # An address may have a slash in it.
         resource("/v1/suppressions/{address:path}", authority,
                  delete=operating(suppressions.delete)),
+        resource("/v1/failures",             authority,
+                 get=operating(endpoints.failures.show, *FAILURE_PARAMETERS)),
+        resource("/v1/failures/preview",     authority, post=operating(operations.preview)),
+        resource("/v1/failures/retry",       authority, post=operating(operations.retry)),
+        resource("/v1/failures/discard",     authority, post=operating(operations.discard)),
+        resource("/v1/operations/{id}",      authority, get=operating(operations.show)),
+        resource("/v1/operations/{id}/pause",  authority, post=operating(operations.pause)),
+        resource("/v1/operations/{id}/resume", authority, post=operating(operations.resume)),
+        resource("/v1/operations/{id}/stop", authority, post=operating(operations.stop)),
+        resource("/v1/audit",                authority,
+                 get=operating(endpoints.audit.show, *AUDIT_PARAMETERS)),
         resource("/v1/job-types",            authority, get=watching(jobs.types)),
         resource("/openapi.json",            authority, get=free(openapi.show)),
         resource("/docs",                    authority, get=free(docs.page)),

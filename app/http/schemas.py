@@ -234,6 +234,15 @@ class JobSubmission(BaseModel):
     options: Options = NO_OPTIONS
 
 
+class RetryRequest(BaseModel):
+    """The body of POST /v1/jobs/{id}/retry. What is absent stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    params: dict[str, Any] | None = None
+    options: Options | None = None
+
+
 class BatchSubmission(BaseModel):
     """The body of POST /v1/batches. Each of `jobs` is checked by itself, as a JobSubmission."""
 

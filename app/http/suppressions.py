@@ -54,7 +54,8 @@ class Suppressions:
 
     async def delete(self, request: Request) -> Answer:
         """DELETE /v1/suppressions/{address}."""
-        if not await self._records.remove(_wire_address(request.path_params["address"])):
+        address = _wire_address(request.path_params["address"])
+        if not await self._records.remove(address, acting_key(request).name):
             raise NotFoundError("This address is not suppressed.")
         logs.event(log, "suppression_deleted", key=acting_key(request).name)
         return Answer(204)

@@ -1,4 +1,4 @@
-"""Acts on one job or queue: cancel, delete, pause, resume."""
+"""Acts on one job or queue: cancel, retry, delete, pause, resume."""
 
 from __future__ import annotations
 
@@ -10,14 +10,33 @@ from app.queue import keys, scripts
 from app.queue.asking import ask
 from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
-from app.queue.errors import JobEndedError, JobNotEndedError, JobNotFoundError
+from app.queue.errors import (
+    FailedParentError,
+    JobEndedError,
+    JobNotEndedError,
+    JobNotFailedError,
+    JobNotFoundError,
+    QueueFullError,
+    UnknownParentError,
+)
+from app.queue.packing import pack
+from app.queue.records import Edit
+from app.queue.submitting import MOST_QUEUED, MOST_QUEUED_BYTES
+from app.queue.verdicts import FULL_RETRY_SECONDS
 
 
 class Control:
     """`by` is the acting key's name. Raises QueueUnavailableError when Redis is away."""
 
-    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        most_queued: int = MOST_QUEUED,
+        most_queued_bytes: int = MOST_QUEUED_BYTES,
+    ) -> None:
         self._client = client
+        self._budgets = (most_queued, most_queued_bytes)
         self._lane = Lane(client, reachability)
         self._reachability = reachability
 
@@ -36,6 +55,30 @@ class Control:
         answer = await self._act("delete", job_id, by)
         if answer[0] == b"waiting":
             raise JobNotEndedError(answer[1].decode())
+
+    async def retry(self, job_id: str, by: str, edit: Edit | None = None) -> None:
+        """Run a failed or stopped job again: it gets `max_attempts` new attempts.
+
+        Raises JobNotFoundError, JobNotFailedError, QueueFullError, and, for what it is edited
+        to wait for, UnknownParentError and FailedParentError.
+        """
+        change: list[Any] = [""]
+        if edit is not None:
+            packed = pack(edit.draft)
+            change = packed.edit(has_params=edit.has_params, has_options=edit.has_options)
+        asking = run_script(self._lane, scripts.RETRY, by, job_id, *self._budgets, *change)
+        match await ask(asking, self._reachability):
+            case [b"none"]:
+                raise JobNotFoundError(job_id)
+            case [b"refused", status]:
+                raise JobNotFailedError(status.decode())
+            case [b"full", queue]:
+                reason = f"there is no room in queue {queue.decode()}"
+                raise QueueFullError(reason, FULL_RETRY_SECONDS, [0])
+            case [b"parent", place]:
+                raise UnknownParentError(0, place)
+            case [b"parent_failed", place]:
+                raise FailedParentError(0, place)
 
     async def pause(self, queue: str, by: str) -> None:
         """Workers claim nothing more from the queue, in any of its priorities."""

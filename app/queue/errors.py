@@ -89,5 +89,33 @@ class JobNotEndedError(Exception):
         self.status = status
 
 
+class JobNotFailedError(Exception):
+    """Only a job that failed or was stopped can be retried; `status` says where it is."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the job is {status}")
+        self.status = status
+
+
+class FailedParentError(UnknownParentError):
+    """A job that is to wait for another would wait for one that has failed."""
+
+
+class SelectionNotFoundError(LookupError):
+    """No selection of that id: it was none, or its time is over."""
+
+
+class OperationNotFoundError(LookupError):
+    """No operation of that id."""
+
+
+class OperationEndedError(Exception):
+    """The operation has ended already; `state` says how."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the operation is {state}")
+        self.state = state
+
+
 class BadCursorError(ValueError):
     """The cursor is not one that a list gave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 from rq.defaults import RQ_KEY_PREFIX
 
@@ -29,6 +30,12 @@ UPLOADS = f"{OURS}uploads"
 INDEX = f"{OURS}i:"
 # Names of the files that are kept in Redis; equal scores, so that they are in order of name.
 FILE_NAMES = f"{OURS}files:names"
+# Causes of failures that have failed jobs, by the microsecond of the last one.
+FAILURES = f"{OURS}failures"
+# The number of the last failure.
+FAILED_SEQ = f"{OURS}failed_seq"
+# Who did what, a stream.
+AUDIT = f"{OURS}audit"
 
 
 def job(job_id: str) -> str:
@@ -101,6 +108,19 @@ def file(name: str) -> str:
 def file_piece(file_id: str, number: int) -> str:
     """Its bytes, piece by piece, from 1."""
     return f"{OURS}file-piece:{file_id}:{number}"
+
+
+def failure(fingerprint: str, part: Literal["", ":jobs", ":trend"] = "") -> str:
+    """A cause: what it is, the ids of its failed jobs, how often it came when (groups.lua)."""
+    return f"{OURS}failure:{fingerprint}{part}"
+
+
+def selection(selection_id: str) -> str:
+    return f"{OURS}selection:{selection_id}"
+
+
+def operation(operation_id: str) -> str:
+    return f"{OURS}operation:{operation_id}"
 
 
 def events(job_id: str) -> str:

@@ -83,6 +83,23 @@ class Packed:
             "batch": batch_id,
         }
 
+    def edit(self, *, has_params: bool, has_options: bool) -> list[Any]:
+        """As `retry` reads it: what is edited, and the fields of the record that this changes."""
+        todo = self.todo("")
+        todo["replaces_options"] = has_options
+        todo["edited"] = ["params"] * has_params + ["options"] * has_options
+        fields = ["data", self.data] if has_params else []
+        if has_options:
+            fields += _Common.of(self.draft).fields() + _own_fields(self.draft)
+        return [to_json(todo), *fields]
+
+    def accepted_elsewhere(self) -> list[str]:
+        """As a script of another purpose reads a job that it makes: what to do, and fields."""
+        fields = [
+            each.decode() if isinstance(each, bytes) else str(each) for each in self._fields()
+        ]
+        return [to_json(self.todo("")), to_json(fields)]
+
     def _fields(self) -> list[Any]:
         draft = self.draft
         fields = [] if self.body is not None else ["data", self.data]

@@ -20,6 +20,8 @@ Status = Literal[
 Priority = Literal["high", "default", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 PERFORM = "app.worker.perform"
+# The jobs that carry operations out have a queue of their own, which every worker listens to.
+OPERATIONS_QUEUE = "operations"
 # 291 kB of zlib can hold 572 MB: never inflate without a bound.
 INFLATED_BYTES = 64 * 1024 * 1024
 
@@ -162,6 +164,126 @@ class JobDraft:
     @property
     def rq_queue(self) -> str:
         return queue_name(self.queue, self.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What takes the place of a failed job's params, of its options, or of both.
+
+    `draft` is the whole job as it is to be: of the same id, type and submitter.
+    """
+
+    draft: JobDraft
+    has_params: bool
+    has_options: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An entry of the audit trail: who did what to whom. `detail` holds facts, no values."""
+
+    at: datetime
+    key: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ActPage:
+    """Acts, the latest first. `next_cursor` None: there are no more."""
+
+    data: list[Act]
+    next_cursor: str | None
+
+
+@dataclass(slots=True)
+class FailureGroup:
+    """Failed jobs that look alike. `trend` counts failures for good, in whole minutes and hours.
+
+    `is_regressed`: the cause had been cleared, by retrying or discarding its last job, and came
+    back. `samples` are the ids of those that failed last.
+    """
+
+    fingerprint: str
+    is_regressed: bool
+    count: int
+    type: str
+    queue: str
+    error_class: str
+    message: str
+    first_seen: datetime
+    last_seen: datetime
+    trend: dict[str, int]
+    samples: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePage:
+    """Groups, that which failed last first. `next_cursor` None: there are no more."""
+
+    data: list[FailureGroup]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureFilter:
+    """Which failed jobs are meant; None is any."""
+
+    fingerprint: str | None = None
+    type: str | None = None
+    queue: str | None = None
+    error: str | None = None
+    tag: tuple[str, str] | None = None
+    batch_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The jobs that fitted a filter at one moment; `id` names them for a while.
+
+    `sample` are the ids of some of them.
+    """
+
+    id: str
+    count: int
+    sample: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done with a selection. `pace` None: as fast as it goes.
+
+    `canary`: one job, then ten, then the rest, each time waiting for how they end.
+    """
+
+    action: Literal["retry", "discard"]
+    pace: float | None = None
+    canary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OperationView:
+    """An operation as it stands; it is a job of the same id.
+
+    `failed` jobs could not be moved, `skipped` ones had left the selection by themselves.
+    """
+
+    id: str
+    action: str
+    state: Literal["queued", "running", "paused", "finished", "stopped", "failed"]
+    total: int
+    done: int
+    failed: int
+    skipped: int
+    stopped_by: str | None
+    pace: float | None
+    canary: bool
+    created_by: str
+    created_at: datetime
+    finished_at: datetime | None
 
 
 @dataclass(slots=True)

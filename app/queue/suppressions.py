@@ -88,6 +88,7 @@ class SuppressionList:
     def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
         self._client = client
         self._reachability = reachability
+        self._lane = Lane(client, reachability)
 
     async def page(self, limit: int, cursor: str | None) -> SuppressionPage:
         """The latest first. Raises BadCursorError."""
@@ -122,13 +123,13 @@ class SuppressionList:
             return None
         return (await self._known([(mailbox(address), int(score))]))[0]
 
-    async def remove(self, address: str) -> bool:
-        """False: it was not there."""
-        async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(keys.SUPPRESSED, mailbox(address))
-            pipeline.hdel(keys.SUPPRESSIONS, mailbox(address))
-            removed, _ = await ask(pipeline.execute(), self._reachability)
-        return bool(removed)
+    async def remove(self, address: str, by: str) -> bool:
+        """False: it was not there. `by` is the acting key's name."""
+        asking = run_script(self._lane, scripts.UNSUPPRESS, by, mailbox(address))
+        return bool(await ask(asking, self._reachability))
+
+    async def aclose(self) -> None:
+        await self._lane.close()
 
     async def _known(self, entries: Sequence[tuple[str, int]]) -> list[Suppression]:
         if not entries:

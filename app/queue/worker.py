@@ -374,7 +374,8 @@ class Worker:
         seconds = asyncio.get_running_loop().time() - run.started
         failure = ended.failure
         event(
-            log, name, logging.INFO if failure is None else logging.WARNING,
+            log, name,
+            logging.INFO if failure is None or kind == "postponed" else logging.WARNING,
             **self._facts(run), duration_seconds=round(seconds, 3),
             code=failure.code if failure else None,
             error_class=failure.error_class if failure else None,

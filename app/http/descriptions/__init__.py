@@ -7,6 +7,7 @@ how large a body may be, and that unknown query parameters are refused.
 
 from app.http.descriptions.files import FILES
 from app.http.descriptions.jobs import JOBS
+from app.http.descriptions.operating import OPERATING
 from app.http.descriptions.parts import Description
 from app.http.descriptions.service import SERVICE
 from app.http.descriptions.templates import TEMPLATES
@@ -16,11 +17,12 @@ TAGS = {
     "batches": "Up to 1,000 jobs in one request.",
     "files": "What jobs read, and what they leave behind.",
     "templates": "E-mails that are written once and filled in often.",
+    "failures": "What failed, by cause: find it, and run it again.",
     "queues": "Hold them, and let them go on.",
     "suppressions": "Addresses that were refused for good.",
     "service": "Is it up, is it ready, and what is here.",
     "problems": "What the `type` of a problem means.",
 }
-DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | TEMPLATES | SERVICE
+DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | TEMPLATES | OPERATING | SERVICE
 # Pages for people, which a program has no use for.
 UNDESCRIBED = {"/docs", "/docs/{name}"}

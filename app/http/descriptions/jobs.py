@@ -22,7 +22,7 @@ from app.http.descriptions.templates import PASSWORD_RESET
 from app.http.job_list import PARAMETERS as LIST_PARAMETERS
 
 _TOLD = ("Location", "Idempotency-Replayed", "Preference-Applied")
-_LINKS = ("show", "events", "cancel", "delete")
+_LINKS = ("show", "events", "cancel", "retry", "delete")
 _ACCEPTED = Reply(
     "Redis has acknowledged the job; it runs as soon as a worker is free, or when it is due.",
     shapes.Job,

@@ -105,6 +105,7 @@ PARAMETERS: dict[str, Json] = {
     "id": _path("id", "The job's id.", JOB_ID_PATTERN),
     "batch": _path("id", "The batch's id.", JOB_ID_PATTERN),
     "upload": _path("id", "The upload's id.", "^[A-Za-z0-9_-]{20,40}$"),
+    "operation": _path("id", "The operation's id.", JOB_ID_PATTERN),
     "artifact": _path("name", "The artifact's name.", "^[A-Za-z0-9._-]{1,100}$"),
     "result_token": _path("token", "The job's id, and a signature.", "^[A-Za-z0-9._-]{1,100}$"),
     "queue_name": _path(
@@ -228,7 +229,9 @@ LINKS: dict[str, Json] = {
     "show": _link("showJob", "Watch the job."),
     "events": _link("watchJob", "Follow its events."),
     "cancel": _link("cancelJob", "Cancel or stop it."),
+    "retry": _link("retryJob", "Run it again once it has failed."),
     "delete": _link("deleteJob", "Remove it once it has ended."),
+    "operation": _link("showOperation", "Watch the operation."),
     "batch": _link("showBatch", "Watch the batch."),
     "upload": _link("showUpload", "What is stored."),
     "delete_upload": _link("deleteUpload", "Remove it."),

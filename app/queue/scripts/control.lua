@@ -7,6 +7,7 @@ local act, target, by = ARGV[2], ARGV[3], ARGV[4]
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
 if act == 'pause' or act == 'resume' then
+  audit(by, act, '/v1/queues/' .. target)
   call(act == 'pause' and 'SADD' or 'SREM', OURS .. 'paused', target)
   call('HDEL', OURS .. 'paused_why', target)
   if act == 'resume' then
@@ -32,20 +33,24 @@ end
 
 local key = job_key(target)
 if call('TYPE', key).ok ~= 'hash' then return { 'none' } end
-local found = call('HMGET', key, 'status', 'origin', 'result_ttl')
+local found = call('HMGET', key, 'status', 'origin', 'result_ttl', 'x_type')
 local job = { status = found[1], origin = found[2] or 'default', ttl = found[3] }
 if not job.status then return { 'none' } end
+local facts = { status = job.status, type = found[4] or nil }
 
 if act == 'delete' then
   if not ENDED[job.status] then return { 'waiting', job.status } end
+  audit(by, 'delete', '/v1/jobs/' .. target, facts)
   for _, name in ipairs({ ':finished:', ':failed:', ':canceled:' }) do
     call('ZREM', P .. name .. job.origin, target)
   end
+  clears = true
   remove(target)
   return { 'done' }
 end
 
 if ENDED[job.status] then return { 'ended', job.status } end
+audit(by, 'cancel', '/v1/jobs/' .. target, facts)
 local ex = live_execution(target)
 if ex then
   -- The worker learns of it at once, or with its next beat. Who asked is told with the end.

@@ -24,6 +24,7 @@ local function keep_failed(id, ttl) keep_for(id, ttl, REQUEUED_SECONDS) end
 -- A job that waits or runs, and what waits for it, must not be forgotten.
 local function spare(id)
   if call('PERSIST', job_key(id)) == 0 then return end
+  requeued(id)
   for _, each in ipairs(keys_of(id)) do call('PERSIST', each) end
 end
 
@@ -43,6 +44,7 @@ local function leave(id, status, job, released)
   if job[4] then call('ZREM', OURS .. 'expires', id) end
   if status == 'finished' and job[5] then unlist_error(id) end
   index_status(id, status)
+  if status == 'failed' then enter_group(id, job[3] or '', job[5]) end
   -- Whatever is wrong with it must not keep the job from ending.
   if job[6] then pcall(notify, id, status, job[6]) end
 end

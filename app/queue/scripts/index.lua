@@ -89,8 +89,29 @@ end
 local function unlist_error(id, entry)
   for kind, value in pairs(noted(OURS .. 'errors', id)) do
     call('ZREM', INDEX .. kind .. ':' .. value, entry or entry_of(id))
+    if kind == 'fingerprint' then leave_group(id, value) end
   end
   call('HDEL', OURS .. 'errors', id)
+end
+
+-- A stock tool has taken a failed job up again, and told nobody. True: it was in a group.
+local function requeued(id)
+  local fp = noted(OURS .. 'errors', id).fingerprint
+  if type(fp) ~= 'string' then return false end
+  clears = true
+  local left = leave_group(id, fp)
+  clears = false
+  return left
+end
+
+-- A job that an operation has retried with care failed of what the operation is about: it stops.
+local function tell_operation(id, fp)
+  local operation = call('HGET', job_key(id), 'x_op')
+  local key = operation and (OURS .. 'operation:' .. operation)
+  local state = key and call('HGET', key, 'state')
+  if (state == 'running' or state == 'paused') and call('ZSCORE', key .. ':causes', fp) then
+    call('HSETNX', key, 'returned', fp)
+  end
 end
 
 -- The error that a job shows, and its place among those that are like it.
@@ -102,6 +123,7 @@ local function set_error(id, error_json)
     call('ZADD', INDEX .. kind .. ':' .. value, 0, entry_of(id))
   end
   call('HSET', job_key(id), 'x_error', error_json)
+  if lists.fingerprint then tell_operation(id, lists.fingerprint) end
 end
 
 -- As fingerprints.py makes it, of a failure that no run has told: `pattern` has its variable

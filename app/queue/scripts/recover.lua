@@ -307,7 +307,12 @@ local since = NOW_MS - (tonumber(call('GET', due_key) or '') or 0)
 if since < 0 or since >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
-  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes }) do pcall(tidy) end
+  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes, trim_audit }) do pcall(tidy) end
+  local regrouped, walks_on = pcall(regroup)
+  if regrouped and walks_on then
+    more = 1
+    call('DEL', due_key)
+  end
   for _, q in ipairs(queues_in_turn()) do
     for _, tidy in ipairs(duties_of(q)) do
       local ok, full = pcall(tidy, q)

@@ -1,0 +1,38 @@
+"""Failed jobs by cause: each stands in the group of its error, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.model_state import State
+from tests.model_world import Stored
+
+# What is told of causes, acts and operations beside the groups is not modelled.
+UNMODELLED = (
+    "rq:recado:failure:", "rq:recado:failures", "rq:recado:failed_seq", "rq:recado:cleared",
+    "rq:recado:regroup_at", "rq:recado:audit",
+)  # fmt: skip
+_PREFIX, _JOBS = "rq:recado:failure:", ":jobs"
+
+
+def wrong_groups(model: State, stored: dict[str, Stored]) -> Iterator[str]:
+    """One line for each job in a group where it should not be, or in none. What a stock tool
+    moved is found out later, by upkeep or a claim.
+    """
+    found = {
+        member: key.removeprefix(_PREFIX).removesuffix(_JOBS)
+        for key, each in stored.items()
+        if key.startswith(_PREFIX) and key.endswith(_JOBS)
+        for member in each.value
+    }
+    expected = {
+        job.id: model.errors[job.id]["fingerprint"]
+        for job in model.jobs.values()
+        if job.status == "failed" and "fingerprint" in model.errors.get(job.id, {})
+    }
+    for job_id in sorted(found.keys() | expected.keys()):
+        if job_id not in model.touched and found.get(job_id) != expected.get(job_id):
+            yield f"{job_id} is grouped as {found.get(job_id)}, not {expected.get(job_id)}"
+    listed = set(stored["rq:recado:failures"].value) if "rq:recado:failures" in stored else set()
+    if listed != set(found.values()):
+        yield f"causes {sorted(listed)} are listed, {sorted(set(found.values()))} have jobs"
