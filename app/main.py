@@ -169,7 +169,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         jobs=jobs,
         data=Data(jobs, intake, uploads, terms),
         job_list=JobList(parts.views, lookup),
-        retries=Retries(terms, lookup, parts.control, files),
+        retries=Retries(terms, lookup, parts.control, files, results),
         batches=Batches(
             terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
             views=parts.views, watcher=parts.watcher, files=files, links=results,

@@ -20,6 +20,7 @@ from app.http.named_files import NamedFiles
 from app.http.ports import Control
 from app.http.refusals import NO_SUCH_JOB, refused_job
 from app.http.resources import MIB
+from app.http.result_links import ResultLinks
 from app.http.schemas import RetryRequest, faults_of
 from app.http.showing import show_job
 from app.http.submissions import Origin, Terms, draft_job, parent_pointer
@@ -39,7 +40,15 @@ EXPIRES = "means nothing for a job that has been run"
 class Retries:
     """The endpoint."""
 
-    def __init__(self, terms: Terms, lookup: Lookup, control: Control, files: NamedFiles) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        lookup: Lookup,
+        control: Control,
+        files: NamedFiles,
+        links: ResultLinks,
+    ) -> None:
+        self._links = links
         self._terms = terms
         self._lookup = lookup
         self._control = control
@@ -73,6 +82,8 @@ class Retries:
         await self._see_to_files(request, draft)
         if not (has_params or has_options):
             return None
+        if draft.notify is not None:
+            await self._links.add_to(draft)
         return Edit(draft, has_params=has_params, has_options=has_options)
 
     async def _see_to_files(self, request: Request, draft: JobDraft) -> None:
