@@ -31,7 +31,11 @@ def wrong_groups(model: State, stored: dict[str, Stored]) -> Iterator[str]:
         if job.status == "failed" and "fingerprint" in model.errors.get(job.id, {})
     }
     for job_id in sorted(found.keys() | expected.keys()):
-        if job_id not in model.touched and found.get(job_id) != expected.get(job_id):
+        # Of one whose record is gone the lists are tidied when upkeep comes to it.
+        is_ghost = job_id not in model.jobs and job_id in model.errors
+        if job_id in model.touched or is_ghost:
+            continue
+        if found.get(job_id) != expected.get(job_id):
             yield f"{job_id} is grouped as {found.get(job_id)}, not {expected.get(job_id)}"
     listed = set(stored["rq:recado:failures"].value) if "rq:recado:failures" in stored else set()
     if listed != set(found.values()):
