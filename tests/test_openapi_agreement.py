@@ -99,6 +99,19 @@ def test_options() -> None:
     assert disagreements("JobSubmission", "Options", build, draft_job) == []
 
 
+def test_notify() -> None:
+    odd = [*ODD, ["finished"], ["finished", "stopped"], ["queued"], "finished", "pt", "pt_BR", "fr"]
+    found = []
+    for name in ["on", "locale", "typo"]:
+        for value in odd:
+            notify = {"email": "a@b.example", name: value}
+            body = {"type": "log.write", "params": LOG, "options": {"notify": notify}}
+            if is_accepted(draft_job, body) != is_described("JobSubmission", body):
+                found.append((name, value))
+
+    assert found == []
+
+
 @pytest.mark.parametrize("other", ["delay", "scheduled_at", "depends_on", "allow_failure"])
 def test_two_options_together(other: str) -> None:
     values = {"delay": 1, "scheduled_at": "2020-01-01T00:00:00Z", "depends_on": ["x"],
