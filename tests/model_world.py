@@ -151,7 +151,12 @@ class World:
         if known is not None and known[0] == at:
             return known[1]
         now_ms = self._now_us // 1000
-        return now_ms + at - ended_ms, now_ms + at - self._began_ms
+        least, most = at - ended_ms, at - self._began_ms
+        # All times to live are whole seconds: however slow this machine, mostly one fits.
+        whole = range(-(-least // 1000) * 1000, most + 1, 1000)
+        if whole:
+            least, most = whole[0], whole[-1]
+        return now_ms + least, now_ms + most
 
     # Arguments, by the service's own packers wherever it has them.
 
