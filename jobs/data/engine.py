@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MIB = 1024 * 1024
 MAX_THREADS = 4
+# Each thread has room for 2,048 cells of each column: 16 MB for 500 columns, several times over.
+WIDE_COLUMNS = 300
 # Of what the process may still take: the rest is for what DuckDB does not count, such as
 # buffers of its readers and fragments.
 MEMORY_SHARE = 0.65
@@ -167,14 +169,18 @@ def with_input(
                 if error.encoding and found.encoding == "utf-8" and params.encoding is None:
                     found = source.guess_single_byte(found)
                 elif error.types and not manner.whole:
-                    manner = Manner(whole=True)
+                    manner = replace(manner, whole=True)
                 elif error.types:
                     # Its types fit each row by now: it is the SQL that wants others.
                     raise PermanentError(str(error), code="sql_error") from None
                 else:
                     raise error.error from None
-                for output in outputs:
-                    output.unlink(missing_ok=True)
+            except PermanentError as error:
+                if error.code != "memory" or manner.narrow:
+                    raise
+                manner = replace(manner, narrow=True)
+            for output in outputs:
+                output.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +199,19 @@ class _Attempts:
             with contextlib.closing(engine):
                 call = reading.table(engine.connection, file, self.params, manner)
                 engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {call}")
+                columns = len(reading.columns_of(engine.connection, "FROM input"))
+                if manner.narrow or columns > WIDE_COLUMNS:
+                    engine.connection.execute("SET threads = 1")
                 engine.lock(file.path, *self.outputs)
                 return work(engine)
         except LimitError as error:
             raise error.error from None
         except (duckdb.Error, MemoryError) as error:
             raise faults.of_duckdb(error) from None
+        except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
+            raise faults.of_duckdb(MemoryError()) from None  # there was none for its stack
 
 
 @contextlib.contextmanager

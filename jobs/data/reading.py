@@ -30,10 +30,10 @@ Options = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
-    `as_text`: every column of a CSV file is VARCHAR."""
+    `narrow`: one thread, which needs less memory than several."""
 
     whole: bool = False
-    as_text: bool = False
+    narrow: bool = False
 
 
 def table(
@@ -100,9 +100,7 @@ def csv_options(
         # None so far: that says nothing about the rest.
         found |= {"quote": '"', "escape": '"'}
     options: Options = {"auto_detect": False} | found | told
-    if manner.as_text:
-        options["columns"] = dict.fromkeys(options["columns"], "VARCHAR")
-    elif params.decimal is None and options["delim"] != ",":
+    if params.decimal is None and options["delim"] != ",":
         options |= _comma_decimals(connection, source, options)
     return options
 
