@@ -99,7 +99,7 @@ def test_dedupe_keeps_what_a_dictionary_keeps(pairs: list[tuple[int | None, int]
     first = run("dedupe", rows=rows, keys=["k"], output_format="json")
     last = run("dedupe", rows=rows, keys=["k"], keep="last", output_format="json")
 
-    kept_last = {row["k"]: row["n"] for row in rows}
-    kept_first = {row["k"]: row["n"] for row in reversed(rows)}
+    places = [(key, number) for number, (key, _) in enumerate(pairs)]
+    kept_last, kept_first = dict(places), dict(reversed(places))
     assert [row["n"] for row in json.loads(first.first)] == sorted(kept_first.values())
     assert [row["n"] for row in json.loads(last.first)] == sorted(kept_last.values())
