@@ -157,7 +157,9 @@ def test_stock_tools_show_our_worker_and_what_it_runs(
     assert found.pid == ours.pid
     assert found.get_state() == "busy"
     assert set(found.queue_names()) == {
-        name + suffix for name in ("default", "email") for suffix in ("", ".high", ".low")
+        name + suffix
+        for name in ("default", "email", "operations")
+        for suffix in ("", ".high", ".low")
     }
     assert found.birth_date is not None
     assert found.last_heartbeat is not None
