@@ -31,6 +31,29 @@ def pytest_asyncio_loop_factories(
     return {"asyncio": asyncio.new_event_loop}
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long begins first, one in each process: in the end nobody waits for it alone."""
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if processes > 1:
+        items[:] = _long_ones_first(items, processes)
+
+
+def _long_ones_first(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """Of each process' share, which is a stretch of the list: xdist's `worksteal` deals it so."""
+    long_ones = [each for each in items if each.get_closest_marker("first") is not None]
+    others = [each for each in items if each.get_closest_marker("first") is None]
+    ordered: list[pytest.Item] = []
+    left = len(items)
+    for number in range(processes):
+        share = left // (processes - number)
+        left -= share
+        heads = long_ones[number::processes]
+        ordered += heads + others[: share - len(heads)]
+        del others[: share - len(heads)]
+    return ordered + others
+
+
 class ValkeyServer:
     """A real server on a free loopback port; can be killed and started again, data kept."""
 
@@ -81,7 +104,7 @@ def free_port() -> int:
 
 
 def poll_until(
-    condition: Callable[[], object], *, seconds: float = 15.0, what: str = "condition"
+    condition: Callable[[], object], *, seconds: float = 30.0, what: str = "condition"
 ) -> None:
     """Ask until true; fail the test, naming what was awaited, when time is up."""
     deadline = time.monotonic() + seconds

@@ -43,6 +43,10 @@ class Life:
     # Each job's outcome is told by another one.
     notify: bool = False
 
+    @property
+    def needs_processes(self) -> bool:
+        return any("process" in member.job_type for member in self.members)
+
 
 def _one(job_type: str, **changes: Any) -> Life:
     return Life((Member(job_type, **changes),))

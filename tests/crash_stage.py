@@ -23,6 +23,7 @@ from app.queue.errors import JobEndedError, JobNotFoundError, QueueUnavailableEr
 from app.queue.records import Concurrency, JobDraft, Notify, new_job_id
 from tests.conftest import ValkeyServer, poll_until
 from tests.crash_lives import GONE, LIVES, Life
+from tests.crash_processes import alive_in, have_ended, kill
 from tests.crash_proxy import At, CrashProxy, Moment, Then
 from tests.crash_victims import Victims
 from tests.harness import ENDED, children_of, draft, journal, submit, with_client
@@ -119,28 +120,42 @@ class Stage:
             strike=lambda: self._strike(point, pid.result()),
             then=_THEN.get(point.victim, "over"),
         )  # fmt: skip
+        pid.set_result(self._fork(point, proxy.url))
+        try:
+            self._watch(point, proxy, pid.result())
+        finally:
+            kill(*alive_in(pid.result(), *point.sessions))
+            proxy.close()
+        point.requests = proxy.requests
+        if point.victim not in _THEN and proxy.tripped.is_set():
+            point.seen = {job_id: self._see(point, job_id) for job_id in point.job_ids}
+
+    def _fork(self, point: Point, url: str) -> int:
         grace = "0" if point.life.asked == "leave" else "20"
-        arguments = ["--queues", point.queue, "--concurrency", "2", "--processes", "1"]
-        pid.set_result(self._victims.fork(proxy.url, arguments=[*arguments, "--grace", grace]))
+        return self._victims.fork(
+            url,
+            arguments=[
+                *("--queues", point.queue, "--grace", grace),
+                *("--concurrency", "2", "--processes", "1"),
+            ],
+            has_nursery=point.life.needs_processes,
+        )
+
+    def _watch(self, point: Point, proxy: CrashProxy, pid: int) -> None:
+        """Until it was killed, or has left when its jobs were done."""
         is_fatal = point.victim not in _THEN
         poll_until(
-            lambda: (is_fatal and proxy.tripped.is_set()) or self._is_over(point, pid.result()),
-            seconds=40,
+            lambda: (is_fatal and proxy.tripped.is_set()) or self._is_over(point, pid),
+            seconds=60,
             what=f"the victim is killed, or done: {point}",
         )
         was_told_to_leave = point.asked and point.life.asked == "leave"
         if not (is_fatal and proxy.tripped.is_set()) and not was_told_to_leave:
             with suppress(ProcessLookupError):  # struck at last, in its first steps out
-                os.kill(pid.result(), signal.SIGTERM)  # its leaving has points too
+                os.kill(pid, signal.SIGTERM)  # its leaving has points too
         poll_until(
-            lambda: not alive_in(pid.result(), *point.sessions),
-            seconds=40,
-            what=f"it has ended: {point}",
+            lambda: have_ended(pid, *point.sessions), seconds=60, what=f"it has ended: {point}"
         )
-        proxy.close()
-        point.requests = proxy.requests
-        if is_fatal and proxy.tripped.is_set():
-            point.seen = {job_id: self._see(point, job_id) for job_id in point.job_ids}
 
     def finish(self, points: Sequence[Point]) -> None:
         """Another worker takes over from the dead, as after ten seconds of silence."""
@@ -160,7 +175,7 @@ class Stage:
                 what="the dead are buried",
             )
             os.kill(pid, signal.SIGTERM)
-            poll_until(lambda: not alive_in(pid), what="the second worker has ended")
+            poll_until(lambda: have_ended(pid), what="the second worker has ended")
         finally:
             kill(*alive_in(pid))
 
@@ -194,7 +209,7 @@ class Stage:
     def _is_over(self, point: Point, pid: int) -> bool:
         if point.life.asked == "leave":
             self._ask(point, pid)
-            return not alive_in(pid)
+            return have_ended(pid)
         return self._have_ended(point)
 
     def _have_ended(self, point: Point) -> bool:
@@ -255,12 +270,6 @@ class Stage:
             self.valkey.start()
         if targets or point.victim == "valkey":
             point.request = "reached"
-
-
-def kill(*pids: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def age_beats(client: redis.Redis) -> set[bytes]:
@@ -327,15 +336,3 @@ def _cancel(url: str, job_id: str) -> bool:
     except (JobEndedError, JobNotFoundError):
         pass
     return True
-
-
-def alive_in(*sessions: int) -> list[int]:
-    """The processes of these sessions: their leaders, and whatever those started in them."""
-    alive = []
-    for each in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            fields = (each / "stat").read_text().rpartition(")")[2].split()
-            # Itself by its pid: a session is made only after the fork.
-            if {int(fields[3]), int(each.name)}.intersection(sessions) and fields[0] != "Z":
-                alive.append(int(each.name))
-    return alive

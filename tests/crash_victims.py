@@ -26,20 +26,32 @@ from app.queue.submitting import Submitter
 from jobs import catalog
 from tests.harness import JOB_MODULES, ROOT, draft
 
+# In the place of a nursery that no job needs, and which costs more than all else of a short
+# life: it ends when its worker does, and minds no signal before.
+IDLE_NURSERY = f"""#!{sys.executable} -IS
+import os, sys
+while os.read(int(sys.argv[3]), 65536):
+    pass
+"""
+
 
 class Victims:
     """Processes that are there to be killed, forked from one that has everything loaded."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self._idle_nursery = log.with_name("idle-nursery")
+        self._idle_nursery.write_text(IDLE_NURSERY)
+        self._idle_nursery.chmod(0o755)
         self._turn = threading.Lock()
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "tests.crash_victims"],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def fork(self, url: str, **order: Any) -> int:
+    def fork(self, url: str, *, has_nursery: bool = True, **order: Any) -> int:
         order["log"] = str(self.log)
+        order["python"] = sys.executable if has_nursery else str(self._idle_nursery)
         order["environment"] = {
             "REDIS_URL": url,
             "JOB_MODULES": JOB_MODULES,
@@ -77,6 +89,7 @@ def _become(order: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(order["environment"])
+        sys.executable = order["python"]  # with which a worker starts its nursery
         if "ask" in order:
             asyncio.run(_ask(order))
         else:

@@ -18,8 +18,9 @@ import redis
 
 from app.queue.records import new_job_id
 from tests.conftest import ValkeyServer, poll_until
+from tests.crash_processes import have_ended, kill
 from tests.crash_proxy import CrashProxy, Moment
-from tests.crash_stage import Stage, alive_in, kill
+from tests.crash_stage import Stage
 from tests.crash_victims import Victims
 from tests.harness import draft, journal, submit, view
 
@@ -125,7 +126,7 @@ class Asking:
             then="broken" if kills_server else "over",
         )  # fmt: skip
         pid.set_result(self._victims.fork(proxy.url, ask=asked.order()))
-        poll_until(lambda: not alive_in(pid.result()), what=f"the client has ended: {asked}")
+        poll_until(lambda: have_ended(pid.result()), what=f"the client has ended: {asked}")
         proxy.close()
         asked.struck = proxy.request
         return len(proxy.requests)
@@ -190,7 +191,7 @@ class Asking:
             runs = sorted(line[0] for line in journal(asked.journal))
             assert runs == sorted(asked.job_ids), str(asked)
         os.kill(pid, signal.SIGTERM)
-        poll_until(lambda: not alive_in(pid), what="the worker has ended")
+        poll_until(lambda: have_ended(pid), what="the worker has ended")
 
 
 @pytest.fixture(scope="module")
