@@ -23,6 +23,7 @@ from app.queue.views import Views
 from jobs import catalog
 from jobs.catalog import Backoff
 from tests.conftest import ValkeyServer, poll_until
+from tests.preloaded import ForkedWorker
 
 ROOT = Path(__file__).parent.parent
 JOB_MODULES = "tests.job_types"
@@ -60,7 +61,7 @@ def with_client(url: str, use: Callable[[Submitter, Views], Awaitable[T]]) -> T:
 
     async def run() -> T:
         client, reachability = connect(url), Reachability()
-        submitter = Submitter(client, reachability)
+        submitter = Submitter(client, reachability, give_up_seconds=30.0)
         try:
             return await use(submitter, Views(client, reachability))
         finally:
@@ -102,7 +103,10 @@ def wait_until_ended(url: str, *job_ids: str, seconds: float = 30.0) -> list[Job
 
 
 class WorkerProcess:
-    """`python -m app.worker` in a session of its own; its log is kept."""
+    """`python -m app.worker` in a session of its own; its log is kept.
+
+    With a PYTHONPATH, which changes what it loads, it is started by itself and not forked.
+    """
 
     def __init__(self, url: str, log: Path, *arguments: str, **environment: str) -> None:
         self.url = url
@@ -114,6 +118,10 @@ class WorkerProcess:
             "LOG_LEVEL": "info",
             **environment,
         }
+        self.process: ForkedWorker | subprocess.Popen[bytes]
+        if "PYTHONPATH" not in environment:
+            self.process = ForkedWorker([*arguments], os.environ | variables, log)
+            return
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.worker", *arguments],

@@ -18,6 +18,7 @@ from app.keyring import ApiKey
 from tests.conftest import ValkeyServer, free_port, poll_until
 from tests.harness import ROOT, WorkerProcess
 from tests.http_doubles import bearer, key
+from tests.preloaded import ForkedWorker
 
 # Who may do everything.
 MASTER = "m"
@@ -63,7 +64,7 @@ def running_service(
     }
     valkey = ValkeyServer(folder)
     valkey.start()
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes] | ForkedWorker] = []
     mails = folder / "mails"
     mails.mkdir()
     try:
