@@ -21,6 +21,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
         yield running
 
 
+ONE_BY_ONE = ("--phases", "examples,coverage,fuzzing")
+# Each is a test, so that they are spread over the processes that run tests. What is known of
+# one operation's answers is used for others below the same path.
+PARTS = {
+    "jobs": (*ONE_BY_ONE, "--include-path-regex", "^/v1/jobs"),
+    "emails": (*ONE_BY_ONE, "--include-path-regex", "^/v1/emails"),
+    "batches": (*ONE_BY_ONE, "--include-path-regex", "^/v1/batches"),
+    "others": (*ONE_BY_ONE, "--exclude-path-regex", "^/v1/(jobs|emails|batches)"),
+    # One after the other along their links, which the examples' answers show.
+    "together": ("--phases", "examples,stateful"),
+}
+
+
 def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> None:
     """All checks over every operation; a failure is told as schemathesis tells it."""
     job = service.client.post("/v1/jobs", json={"type": "log.write", "params": {"message": "x"}})
@@ -41,8 +54,10 @@ def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> 
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
 
-def test_service_obeys_its_description(service: RunningService, tmp_path: Path) -> None:
-    run_schemathesis(service, tmp_path, "--max-examples", "5")
+@pytest.mark.first
+@pytest.mark.parametrize("part", PARTS)
+def test_service_obeys_its_description(service: RunningService, tmp_path: Path, part: str) -> None:
+    run_schemathesis(service, tmp_path, "--max-examples", "5", *PARTS[part])
 
 
 @pytest.mark.slow
