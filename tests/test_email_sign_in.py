@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from jobs.email.smtp import SmtpPool
 from jobs.errors import RetryLater
 from tests.email_pool import outgoing, pool_for
-from tests.smtp_server import Silence, SmtpServer, make_certificate
+from tests.smtp_server import CERTIFICATE, Silence, SmtpServer, server_tls
 
 
 @pytest.fixture
@@ -154,18 +153,11 @@ async def test_server_without_sign_in_is_an_auth_failure(server: SmtpServer) -> 
     assert caught.value.code == "smtp_auth"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def trusted(
-    certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
-) -> ssl.SSLContext:
+def trusted(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's TLS whose certificate this machine trusts, by the name localhost."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    return certificate[1]
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    return server_tls()
 
 
 @pytest.mark.parametrize("query", ["", "?tls=required"])
@@ -230,10 +222,10 @@ async def test_tls_required_and_not_offered_sends_nothing(server: SmtpServer) ->
 
 @pytest.mark.parametrize("implicit", [False, True])
 async def test_untrusted_certificate_is_a_tls_failure(
-    certificate: tuple[Path, ssl.SSLContext], implicit: bool
+    implicit: bool,
 ) -> None:
     async with (
-        SmtpServer(tls=certificate[1], implicit_tls=implicit) as server,
+        SmtpServer(tls=server_tls(), implicit_tls=implicit) as server,
         pool_for(server.url(host="localhost")) as pool,
     ):
         with pytest.raises(RetryLater) as caught:
