@@ -179,13 +179,15 @@ def submit_arguments(*drafts: JobDraft, seq: int = 1) -> list[Any]:
 class Scene:
     """`redis` looks at what is stored, as a stock tool would; the rest acts."""
 
-    def __init__(self, url: str, network: LossyNetwork | None = None) -> None:
+    def __init__(
+        self, url: str, network: LossyNetwork | None = None, give_up_seconds: float = 30.0
+    ) -> None:
         self.url = url
         self.client: async_redis.Redis = connect(url if network is None else network.url)
         self.redis: Any = redis.Redis.from_url(url, decode_responses=True)
         self.reachability = Reachability()
         self.lane = Lane(self.client, self.reachability)
-        self.submitter = Submitter(self.client, self.reachability, give_up_seconds=1.0)
+        self.submitter = Submitter(self.client, self.reachability, give_up_seconds)
         self.views = Views(self.client, self.reachability)
         self.caretaker = self.new_caretaker()
         self._actors: list[Actor] = []

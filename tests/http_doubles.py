@@ -450,7 +450,7 @@ def connect(app: Starlette, **options: Any) -> httpx2.AsyncClient:
     )
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Ask until true, while the application goes on; fail when time is up."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -494,7 +494,7 @@ class Exchange:
     def leave(self) -> None:
         self._coming.put_nowait({"type": "http.disconnect"})
 
-    async def read(self, *, to: bytes | None = None, seconds: float = 10.0) -> bytes:
+    async def read(self, *, to: bytes | None = None, seconds: float = 30.0) -> bytes:
         """What has come, until these bytes or the end of the answer."""
         async with asyncio.timeout(seconds):
             while to is None or to not in self.body:

@@ -70,7 +70,6 @@ def test_scheduled_jobs_are_not_doubled_beside_a_stock_scheduler(
     stock: Stock, tmp_path: Path
 ) -> None:
     notes = tmp_path / "journal"
-    at = datetime.now(UTC) + timedelta(seconds=2)
     with (
         stock.rq_worker(tmp_path / "stock.log", "--with-scheduler", "default"),
         worker(stock.url, tmp_path),
@@ -78,6 +77,7 @@ def test_scheduled_jobs_are_not_doubled_beside_a_stock_scheduler(
         poll_until(
             lambda: stock.connection.exists("rq:scheduler-lock:default"), what="it schedules"
         )
+        at = datetime.now(UTC) + timedelta(seconds=2)
         ours = submit(
             stock.url,
             *(replace(draft("test.note", journal=str(notes)), scheduled_at=at) for _ in range(40)),

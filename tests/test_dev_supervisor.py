@@ -144,7 +144,7 @@ async def test_signal_before_all_is_ready_ends_what_runs(scene: Scene) -> None:
 
 
 async def test_part_that_does_not_end_in_time_is_killed(scene: Scene) -> None:
-    stubborn = scene.part("stubborn", f"trap '' TERM; {FOREVER}", grace_seconds=0.2)
+    stubborn = scene.part("stubborn", preparing="trap '' TERM", grace_seconds=0.2)
 
     status = await scene.run([scene.part("steady")], [stubborn], on_ready=interrupt)
 
@@ -155,7 +155,7 @@ async def test_part_that_does_not_end_in_time_is_killed(scene: Scene) -> None:
 
 async def test_second_signal_does_not_wait(scene: Scene) -> None:
     stubborn = scene.part(
-        "stubborn", f"trap 'echo asked >> asked' TERM; {FOREVER}", grace_seconds=1e6
+        "stubborn", preparing="trap 'echo asked >> asked' TERM", grace_seconds=1e6
     )
 
     async def insist() -> None:

@@ -138,7 +138,7 @@ async def test_server_that_stalls_is_given_up_in_time(
 ) -> None:
     async with (
         SmtpServer(extensions=extensions) as server,
-        pool_for(server, timeout_seconds=0.2) as pool,
+        pool_for(server, timeout_seconds=0.5) as pool,
     ):
         if step == "RSET":
             server.on("MAIL", "451 later")
@@ -336,7 +336,7 @@ async def test_next_server_stands_in_while_one_lets_nobody_in(trouble: str) -> N
         }  # fmt: skip
         if trouble in actions:
             first.on(*actions[trouble], times=None)
-        async with pool_for(url, timeout_seconds=0.3) as pool:
+        async with pool_for(url, timeout_seconds=1.0) as pool:
             results = [await pool.send(outgoing(ANA)) for _ in range(3)]
             probed = await pool.probe()
 

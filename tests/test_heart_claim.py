@@ -27,7 +27,7 @@ async def scene(redis_url: str) -> AsyncIterator[Scene]:
 
 
 async def submit_many(scene: Scene, job_type: str, count: int, **changes: Any) -> list[str]:
-    """Some at a time: each waits a second for its answer at most."""
+    """Some at a time: no call has to wait long behind others."""
     ids: list[str] = []
     while len(ids) < count:
         together = range(min(100, count - len(ids)))

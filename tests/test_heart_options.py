@@ -46,7 +46,7 @@ async def statuses(scene: Scene, *job_ids: str) -> list[str]:
 
 
 async def test_fifty_equal_requests_at_once_make_one_job(scene: Scene) -> None:
-    others = [Submitter(scene.client, scene.reachability, give_up_seconds=1.0) for _ in range(2)]
+    others = [Submitter(scene.client, scene.reachability, 30.0) for _ in range(2)]
     key = Idempotency("order-1", "same")
     drafts = [replace(draft("test.note"), id=new_job_id(), submitted_by="shop") for _ in range(50)]
 
@@ -394,7 +394,7 @@ async def test_batch_whose_web_process_died_is_queued_by_upkeep(scene: Scene) ->
 
 
 async def test_budgets_refuse_new_jobs_and_nothing_else(scene: Scene) -> None:
-    tight = Submitter(scene.client, scene.reachability, 1.0, most_queued=2)
+    tight = Submitter(scene.client, scene.reachability, 30.0, most_queued=2)
     for _ in range(2):
         await tight.submit(draft("test.note"))
     with pytest.raises(QueueUnavailableError, match="too many jobs wait in queue default"):
@@ -405,7 +405,7 @@ async def test_budgets_refuse_new_jobs_and_nothing_else(scene: Scene) -> None:
     await tight.submit(draft("test.note"))
     await tight.aclose()
 
-    narrow = Submitter(scene.client, scene.reachability, 1.0, most_queued_bytes=3000)
+    narrow = Submitter(scene.client, scene.reachability, 30.0, most_queued_bytes=3000)
     await narrow.submit(draft("test.note", message="x" * 1000))
     with pytest.raises(QueueUnavailableError, match="too many bytes wait in queue default"):
         await narrow.submit(draft("test.note", message="x" * 1000))

@@ -23,7 +23,7 @@ SERVER = """
 import sys
 from app.http import protocol, server
 from tests.http_doubles import MemoryQueue, app_over
-protocol.HEADERS_SECONDS = 0.3
+protocol.HEADERS_SECONDS = 1.0
 server.MAX_CONNECTIONS = 4
 sock = server.listen("127.0.0.1", 0)
 print(sock.getsockname()[1], flush=True)

@@ -66,13 +66,16 @@ async def web_scene_on(
     *keys: ApiKey,
     most_queued: int = 1000,
     most_bytes: int = 10**9,
+    give_up_seconds: float = 30.0,
     storage: Storage | None = None,
     most_uploads: int = 100,
     **settings: Any,
 ) -> AsyncIterator[WebScene]:
     """Nobody works and nothing is tidied in it but by the test."""
     async with scene_on(url) as heart:
-        submitter = Submitter(heart.client, heart.reachability, 1.0, most_queued, most_bytes)
+        submitter = Submitter(
+            heart.client, heart.reachability, give_up_seconds, most_queued, most_bytes
+        )
         control, watcher = (
             Control(heart.client, heart.reachability, most_queued, most_bytes),
             Watcher(heart.client, heart.reachability),
