@@ -29,7 +29,8 @@ async def test_everybody_who_looks_at_a_job_at_once_is_answered_over_few_connect
     client: async_redis.Redis, valkey: ValkeyServer
 ) -> None:
     reachability = Reachability()
-    submitter, views = Submitter(client, reachability), Views(client, reachability)
+    submitter = Submitter(client, reachability, give_up_seconds=30.0)
+    views = Views(client, reachability)
     made = draft("log.write", message="hello")
     await submitter.submit(made)
     await submitter.aclose()
