@@ -196,7 +196,9 @@ def _broken_of(model: State, job: Job) -> Iterator[str]:
     attempts = [word for word in job.trail if word.startswith("started")]
     if attempts != [f"started {number}" for number in range(1, job.attempt + 1)]:
         yield f"{job.id} began {attempts}, and is at attempt {job.attempt}"
-    ends = [word for word in job.trail if word in ENDED]
+    # A retried job may end once more.
+    since = len(job.trail) - [*reversed(job.trail), "retried"].index("retried")
+    ends = [word for word in job.trail[since:] if word in ENDED]
     if job.id in model.touched:
         return
     if len(ends) > 1 or (ends and job.status != ends[0]):

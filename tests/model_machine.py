@@ -113,8 +113,14 @@ class Heart(RuleBasedStateMachine):
         if "a" in stages:
             play.do("activate", pick(play.staged, which).batch, most)
 
-    @rule(which=WHICH, act=st.sampled_from(["cancel", "cancel", "cancel", "delete"]))
+    @rule(which=WHICH, act=st.sampled_from(["cancel", "cancel", "cancel", "delete", "retry"]))
     def act_on_job(self, *, which: int, act: str) -> None:
+        if act == "retry":
+            jobs = [each for each in self.play.model.jobs.values() if each.type]
+            failed = [each for each in jobs if each.status in {"failed", "stopped"}]
+            if jobs:
+                self.play.do("retry", pick(failed or jobs, which).id, "operator")
+            return
         self.play.do("control", act, pick(self.play.known, which), "operator")
 
     @rule(

@@ -262,6 +262,27 @@ class Model(NewJobs):
         self.settle_just_ended()
         return ["done"]
 
+    def retry(self, job_id: str, by: str) -> list[str]:
+        job = self.jobs.get(job_id)
+        if job is None or job.status is None:
+            return ["none"]
+        if job.status not in {"failed", "stopped"}:
+            return ["refused", job.status]
+        if self.live_execution(job_id) is not None:
+            return ["refused", "started"]
+        self.remove_from(f"rq:failed:{job.queue}", job_id)
+        self.unindex_status(job_id, job.status)
+        self._unlist_error(job_id)
+        for key in self.keys_of(job_id):
+            self.expiry.pop(key, None)
+        job.is_interrupted = job.is_interrupted or job.abandoned > 0
+        job.failures = job.abandoned = 0
+        job.error = job.reason = job.progress = job.stopped_by = job.expires_ms = None
+        job.is_counted = True
+        job.trail.append("retried")
+        self.enqueue(job, job.queue)
+        return ["done", "queued"]
+
     def promote(self) -> list[str]:
         """The ids that became queued."""
         for job_id in self.due("rq:recado:expires", self.now_ms):

@@ -226,6 +226,9 @@ class World:
     def _control_arguments(self, act: str, target: str, by: str) -> list[Any]:
         return [act, target, by]
 
+    def _retry_arguments(self, job_id: str, by: str) -> list[Any]:
+        return [by, job_id, 10**6, 10**12, ""]
+
     def _promote_arguments(self) -> list[Any]:
         return [200, BROKEN_EXC]
 
@@ -271,9 +274,13 @@ def _paired(kind: str, value: Any) -> Any:
 
 
 def words_of(trail: str) -> list[str]:
-    """The words of a trail, and which attempt began."""
+    """The words of a trail, which attempt began, and where somebody retried the job."""
     words = []
     for line in trail.splitlines():
         _, _, word, *detail = json.loads(line)
-        words.append(f"started {detail[0]['attempt']}" if word == "started" else word)
+        if word == "started":
+            word = f"started {detail[0]['attempt']}"
+        elif detail and "retried" in detail[0]:
+            word = "retried"
+        words.append(word)
     return words

@@ -9,13 +9,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.queue.connection import connect
 from app.queue.operating import OperationParams, Operator
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.retry import Failure
 from app.queue.transitions import Claimed
 from jobs.context import JobContext
 from jobs.errors import RetryLater
-from tests.heart_scene import Actor
+from tests.heart_scene import Actor, LossyNetwork
 from tests.http_doubles import bearer, key
 from tests.web_scene import NOTE, WebScene, web_scene_on
 
@@ -301,6 +302,26 @@ class TestOperations:
         shown = await stage.operation(operation)
         assert (shown["state"], shown["done"], shown["failed"]) == ("finished", 2, 1)
         assert stage.statuses(ids) == ["queued", "failed", "queued"]
+
+    async def test_lost_replies_make_it_do_nothing_twice(self, stage: Stage) -> None:
+        ids = await stage.fail(*["a"] * 80)
+        operation = await stage.start(**ALL)
+        network = LossyNetwork(int(stage.web.heart.url.rpartition(":")[2].partition("/")[0]))
+        await network.open()
+        client = connect(network.url)
+        lossy = Stage(stage.web, Operator(client, 1000, 10**9))
+        network.lose_replies(2)
+
+        while await lossy.run(operation) is not None:
+            pass
+        await lossy.operator.aclose()
+        await client.aclose()
+        await network.close()
+
+        shown = await stage.operation(operation)
+        assert (shown["state"], shown["done"]) == ("finished", 80)
+        assert [stage.web.heart.trail(each).count("queued") for each in ids] == [2] * 80
+        assert stage.web.heart.queued() == ids
 
     async def test_operation_whose_job_was_canceled_is_stopped(self, stage: Stage) -> None:
         await stage.fail("a")
