@@ -305,3 +305,14 @@ def test_an_act_is_logged_with_its_keys_name(
     fields: dict[str, Any] = vars(record)["fields"]
     assert fields == {"path": f"/job/{job.id}/requeue", "status": 200, "key": "ops"}
     assert OPERATOR_KEY not in caplog.text
+
+
+def test_an_act_is_in_the_audit_trail_and_the_jobs(redis_url: str, producer: Producer) -> None:
+    job = producer.failed("no")
+    client_of(mounted(redis_url), headers=OPERATOR).post(f"/dashboard/job/{job.id}/requeue")
+    acts: Any = producer.client.xrange("rq:recado:audit")
+    ((_, act),) = acts
+    assert (act[b"key"], act[b"action"]) == (b"ops", b"retry")
+    assert act[b"target"] == f"/v1/jobs/{job.id}".encode()
+    trail: Any = producer.client.hget(job.key, "x_trail")
+    assert b'"by":"ops"' in trail

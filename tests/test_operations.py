@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -388,6 +389,20 @@ class TestCanary:
         await stage.run(operation)
 
         assert (await stage.operation(operation))["state"] == "stopped"
+
+    async def test_it_says_that_its_canary_waits_in_a_paused_queue(self, stage: Stage) -> None:
+        await stage.fail("a", "a")
+        await stage.post("queues/default/pause")
+        await stage.web.heart.worker("operations")
+        operation = await stage.start(**ALL, canary=True)
+        await stage.run(operation)
+
+        warnings: list[str] = []
+        async with asyncio.timeout(10):  # what is known of queues may be a second old
+            while "queue default is paused" not in warnings:
+                warnings = (await stage.operation(operation))["warnings"]
+
+        assert "no live worker listens to queue operations" not in warnings
 
     async def test_another_cause_does_not_stop_it(self, stage: Stage) -> None:
         await stage.fail("a", "a")

@@ -40,6 +40,7 @@ WORKERS = 4
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # For the page to show, in the ASGI scope, which no header of a client's can reach.
 SIGNED_IN_AS = "recado.signed_in_as"
+ACTING_AS = "recado.acting_as"
 # `data:` for the icons in Bootstrap's style sheet.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -137,7 +138,7 @@ class Dashboard:
                 scope, receive, send
             )
             return
-        scope = {**scope, SIGNED_IN_AS: key.name if by_cookie else None}
+        scope = {**scope, ACTING_AS: key.name, SIGNED_IN_AS: key.name if by_cookie else None}
         await self._wsgi(scope, receive, send)
 
     def _acting_key(self, request: Request) -> tuple[ApiKey | None, bool]:

@@ -89,7 +89,11 @@ class Operations:
         return await self._told(view)
 
     async def _told(self, view: OperationView, status: int = 200) -> Answer:
-        warnings = [] if view.state in _ENDED else await self._lookup.warnings(OPERATIONS_QUEUE)
+        warnings: list[str] = []
+        if view.state not in _ENDED:
+            # It cannot go on, or its canaries cannot.
+            for queue in (OPERATIONS_QUEUE, view.queue):
+                warnings += await self._lookup.warnings(queue) if queue is not None else []
         path = f"/v1/operations/{view.id}"
         headers = [(b"location", path.encode()), (b"retry-after", b"1")] if status == 202 else []
         return json_answer(_show(view, path, warnings), status, headers)

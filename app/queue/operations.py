@@ -217,4 +217,5 @@ def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) ->
         created_by=text(b"by"),
         created_at=from_us(number(b"created")),
         finished_at=from_us(number(b"finished")) if b"finished" in facts else None,
+        queue=text(b"queue") or None,
     )

@@ -284,6 +284,8 @@ class OperationView:
     created_by: str
     created_at: datetime
     finished_at: datetime | None
+    # Where the job that it retried last waits or runs.
+    queue: str | None = None
 
 
 @dataclass(slots=True)

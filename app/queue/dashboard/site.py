@@ -11,7 +11,7 @@ What is closed here, and what would let us go back to its own views:
 - `workers.json` failed, pages wrote, `per_page` had no bound: see reading.py.
 - HTML in job data ran, and inline scripts needed a lax policy: see pages.py.
 - Bodies and addresses of mails stood in descriptions and results: see masking.py.
-- `/requeue/<queue>` changed state by GET, and requeuing could lose a job (requeue.lua).
+- `/requeue/<queue>` changed state by GET, and requeuing could lose a job: it is `retry` now.
 - Deleting, emptying and compacting are refused: they leave no trail, and compacting is not
   atomic (ids are lost when it is interrupted). The API has acts of its own.
 """
@@ -44,6 +44,8 @@ MEDIA_TYPES = {"js": "text/javascript", "css": "text/css"}
 ACTS = ("requeue_job_view", "requeue_all", "delete_job_view", "empty_queue", "compact_queue")
 # The key's name, which the HTTP side leaves in the ASGI scope for the page to show.
 SIGNED_IN_AS = "recado.signed_in_as"
+# The same for whoever acts, and by whatever means it came.
+ACTING_AS = "recado.acting_as"
 
 
 def build_wsgi(redis_url: str) -> WSGIApplication:
@@ -204,7 +206,7 @@ class _Site:
 
     def requeue_job_view(self, job_id: str) -> Response:
         self._job(job_id)
-        if not self._connection.requeue([job_id]):
+        if not self._connection.requeue([job_id], _acting_key(), f"/v1/jobs/{job_id}"):
             abort(409, "The job is not in the failed registry, or only rq requeue can move it.")
         return jsonify(status="OK")
 
@@ -212,7 +214,10 @@ class _Site:
         if not reading.has_queue(self._redis, queue_name):
             abort(404, "There is no such queue.")
         ids = self._connection.failed_ids(queue_name)
-        return jsonify(status="OK", count=self._connection.requeue(ids))
+        return jsonify(
+            status="OK",
+            count=self._connection.requeue(ids, _acting_key(), f"/v1/queues/{queue_name}"),
+        )
 
     def refuse(self, **_: Any) -> Response:
         abort(403, "Deleting, emptying and compacting are done through the API.")
@@ -234,6 +239,10 @@ class _Site:
             return parse_page(str(page), str(per_page))
         except BadPageError as error:
             abort(400, str(error))
+
+
+def _acting_key() -> str:
+    return str(request.environ.get("asgi.scope", {}).get(ACTING_AS, ""))
 
 
 def _check_request() -> None:

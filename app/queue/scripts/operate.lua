@@ -65,6 +65,11 @@ local function act_on(member)
   end
   if over_budget({ [job.queue] = { 1, size_of(member) } }, unpack(budgets)) then return 'full' end
   retry_job(job, cjson.encode({ by = op.by, retried = true, operation = id }))
+  local base = base_queue(job.queue)
+  if op.queue ~= base then
+    op.queue = base
+    call('HSET', key, 'queue', base)
+  end
   if op.canary == '1' then call('HSET', job_key(member), 'x_op', id) end
   return 'done'
 end

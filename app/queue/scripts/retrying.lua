@@ -93,8 +93,10 @@ end
 local function retry_job(job, detail, change, fields)
   put_failure_away(job)
   if change then apply(job, change, fields) end
-  local size = size_of(job.id)
-  call('HSET', job_key(job.id), 'x_size', size)
-  call('HINCRBY', OURS .. 'bytes', base_queue(job.queue), size)
+  if job.type then
+    local size = size_of(job.id)
+    call('HSET', job_key(job.id), 'x_size', size)
+    call('HINCRBY', OURS .. 'bytes', base_queue(job.queue), size)
+  end
   return send_off(job, detail)
 end
