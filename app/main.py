@@ -31,6 +31,7 @@ from app.http.intake import Intake
 from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.lookup import Lookup
+from app.http.metrics import Metrics
 from app.http.middleware import Edge, RequestIdFilter
 from app.http.named_files import NamedFiles
 from app.http.openapi import OpenApi
@@ -39,6 +40,7 @@ from app.http.ports import (
     AuditRecords,
     Control,
     FailureRecords,
+    Figures,
     OperationRecords,
     RateLimiter,
     Reader,
@@ -57,7 +59,9 @@ from app.http.suppressions import Suppressions
 from app.http.templates import Templates
 from app.http.uploads import Uploads
 from app.http.waiting import Closing
+from app.http.workers import Workers
 from app.keyring import LOCAL_KEY
+from app.queue.admission import Admission
 from app.queue.audit import AuditTrail
 from app.queue.connection import Reachability, connect, end_tasks
 from app.queue.control import Control as QueueControl
@@ -66,8 +70,9 @@ from app.queue.failures import FailureGroups
 from app.queue.file_keeper import FileKeeper
 from app.queue.file_store import RedisStorage
 from app.queue.operations import Operations as QueueOperations
+from app.queue.overview import Overview
 from app.queue.rates import RateLimiter as QueueRateLimiter
-from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.submission_times import SubmissionTimes
 from app.queue.submitting import Submitter as QueueSubmitter
 from app.queue.suppressions import SuppressionList
 from app.queue.transitions import Caretaker
@@ -114,6 +119,7 @@ class Parts:
     failures: FailureRecords
     operations: OperationRecords
     audit: AuditRecords
+    figures: Figures
     limiter: RateLimiter | None = None
     closing: Closing = field(default_factory=Closing)
     ping_seconds: float = PING_SECONDS
@@ -178,7 +184,11 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         events=Events(
             lookup, parts.views, parts.watcher, parts.closing, parts.ping_seconds
         ),
-        queues=Queues(parts.control, parts.catalog.queues()),
+        queues=Queues(parts.control, parts.figures, parts.catalog.queues()),
+        workers=Workers(parts.figures),
+        metrics=Metrics(
+            parts.figures, parts.catalog, settings.max_queue_jobs, settings.max_queue_bytes
+        ),
         uploads=uploads,
         artifacts=artifacts,
         results=results,
@@ -234,6 +244,8 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     operations = QueueOperations(client, reachability)
     views = Views(client, reachability)
     watcher = QueueWatcher(client, reachability)
+    overview = Overview(client, reachability, catalog.queues())
+    times = SubmissionTimes(client)
     limiter = None
     if settings.rate is not None:
         limiter = QueueRateLimiter(client, reachability, *settings.rate)
@@ -250,16 +262,21 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     return create_app(
         settings,
         Parts(
-            PokingSubmitter(submitter, upkeep), views, control, watcher, catalog, storage,
+            Admission(submitter, upkeep, times), views, control, watcher, catalog, storage,
             uploads, suppressions, FailureGroups(client, reachability), operations,
-            AuditTrail(client, reachability), limiter, closing,
+            AuditTrail(client, reachability), overview, limiter, closing,
         ),
         beside=beside,
         lifespan=_lifespan(
-            {"upkeep": upkeep.run, "watcher": watcher.run, "file_keeper": keeper.run},
+            {
+                "upkeep": upkeep.run,
+                "watcher": watcher.run,
+                "file_keeper": keeper.run,
+                "submission_times": times.run,
+            },
             [
-                submitter, caretaker, control, suppressions, operations, views, limiter, storage,
-                client,
+                submitter, times, caretaker, control, suppressions, operations, views, limiter,
+                storage, client,
             ],
         ),
     )  # fmt: skip
@@ -296,46 +313,6 @@ async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
             # Requests are answered all the same.
             log.exception("%s_broke", name)
         await asyncio.sleep(UPKEEP_PAUSE_SECONDS)
-
-
-class PokingSubmitter:
-    """Submits, and lets upkeep know of what has a time: it may come before its next look."""
-
-    def __init__(self, submitter: Submitter, upkeep: Upkeep) -> None:
-        self._submitter = submitter
-        self._upkeep = upkeep
-
-    async def submit(
-        self, draft: JobDraft, idempotency: Idempotency | None = None
-    ) -> Replay | None:
-        replay = await self._submitter.submit(draft, idempotency)
-        if _has_a_time(draft):
-            self._upkeep.poke()
-        return replay
-
-    async def submit_batch(
-        self,
-        batch_id: str,
-        drafts: Sequence[JobDraft],
-        idempotency: Idempotency | None = None,
-        places: Sequence[int] | None = None,
-    ) -> Replay | None:
-        replay = await self._submitter.submit_batch(batch_id, drafts, idempotency, places)
-        if any(map(_has_a_time, drafts)):
-            self._upkeep.poke()
-        return replay
-
-    async def recall(
-        self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
-    ) -> Replay | None:
-        return await self._submitter.recall(by, idempotency, draft)
-
-    async def keep_answer(self, idempotency: Idempotency, by: str, answer: KeptAnswer) -> None:
-        await self._submitter.keep_answer(idempotency, by, answer)
-
-
-def _has_a_time(draft: JobDraft) -> bool:
-    return draft.scheduled_at is not None or draft.expires_at is not None
 
 
 class Secret:

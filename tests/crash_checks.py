@@ -17,7 +17,7 @@ _PLACES = {"stopped": "failed"}  # as RQ has it
 _LASTING = {
     "queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at", "recado:upkeep_at",
     "recado:upkeep_turn", "recado:bytes", "recado:retained", "recado:errors",
-    "recado:audit", "recado:failures", "recado:failed_seq", "recado:cleared",
+    "recado:audit", "recado:failures", "recado:failed_seq", "recado:cleared", "recado:counts",
 }  # fmt: skip
 _REGISTRIES = ("finished", "failed", "canceled")
 
@@ -128,6 +128,6 @@ def _check_key(client: redis.Redis, key: str, job_ids: set[str], queues: set[str
         assert not rest.endswith(":executions"), key
         assert -1 != ttl <= 60, f"{key} is kept for {ttl} s"
     else:
-        expiring = ("recado:submitter:", "recado:claimed:", "recado:batch:")
+        expiring = ("recado:submitter:", "recado:claimed:", "recado:batch:", "recado:counts:")
         assert name.startswith(expiring), key
         assert ttl != -1, key

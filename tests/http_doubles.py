@@ -48,6 +48,7 @@ from app.settings import Settings
 from app.storage import Storage
 from jobs.catalog import Catalog
 from jobs.catalog import load as load_catalog
+from tests.figure_doubles import MemoryFigures
 from tests.file_doubles import (
     MemoryUploads,
     NoActs,
@@ -309,6 +310,14 @@ class MemoryQueue:
     async def paused_queues(self) -> list[str]:
         return sorted(self.paused)
 
+    async def empty(self, queue: str, by: str) -> int:
+        self._check()
+        self.acts.append(("empty", queue, by))
+        waiting = [each.id for each in self.views.values() if each.status == "queued"]
+        for job_id in waiting:
+            self.end(job_id, "canceled")
+        return len(waiting)
+
     @asynccontextmanager
     async def events(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:
         self._check()
@@ -412,6 +421,7 @@ def app_over(
     *,
     storage: Storage | None = None,
     uploads: MemoryUploads | None = None,
+    figures: MemoryFigures | None = None,
     closing: Closing | None = None,
     ping_seconds: float = PING_SECONDS,
 ) -> Starlette:
@@ -432,6 +442,7 @@ def app_over(
             failures=NoFailures(),
             operations=NoOperations(),
             audit=NoActs(),
+            figures=figures if figures is not None else MemoryFigures(),
             closing=closing if closing is not None else Closing(),
             ping_seconds=ping_seconds,
         ),

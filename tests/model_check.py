@@ -23,6 +23,8 @@ def differences(model: State, stored: dict[str, Stored]) -> list[str]:
     for key in sorted(expected.keys() | stored.keys()):
         if key == "rq:recado:bytes" and model.touched:
             continue
+        if key.startswith("rq:recado:counts"):  # see test_counts.py
+            continue
         if key not in stored:
             lines.append(f"{key} is missing: {expected[key]}")
             continue

@@ -279,7 +279,7 @@ class Play:
         for key in [key for key in self.model.sets if key.startswith("rq:recado:i:")]:
             kind, _, value = key.removeprefix("rq:recado:i:").partition(":")
             self.do("repair", kind, value, list(self.model.sets[key]))
-        remembered = ("rq:recado:failure:", "rq:recado:cleared", "rq:recado:audit")
+        remembered = ("rq:recado:failure:", "rq:recado:cleared", "rq:recado:audit", _COUNTS)
         left = {
             key
             for key in set(self.world.stored()) - _EVER
@@ -288,6 +288,8 @@ class Play:
         assert not left, f"never forgotten: {sorted(left)}"
 
 
+# For ever, and by the minute for an hour.
+_COUNTS = "rq:recado:counts"
 _EVER = {
     "rq:queues", "rq:recado:indexes", "rq:recado:recovered_at", "rq:recado:sweep_at",
     "rq:recado:upkeep_at", "rq:recado:bytes", "rq:recado:failed_seq",

@@ -61,6 +61,8 @@ def before_call(
             case.body["fingerprint"] = "0" * 16
     elif case.operation.path.endswith("/preview"):
         _make_preview_possible(case)
+    if "confirm" in case.query:
+        case.query["confirm"] = case.path_parameters["name"]
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = uuid.uuid4().hex
     # Only a list gives cursors, and the lists of this run are short.

@@ -88,7 +88,7 @@ def test_examples_know_the_service_only_over_http() -> None:
 
 
 def test_http_and_queue_meet_only_in_the_records() -> None:
-    shared = ("app.queue.records", "app.queue.errors")
+    shared = ("app.queue.records", "app.queue.errors", "app.queue.figures")
     breaches = [
         f"{name} imports {imported}"
         for name, tree in sources("app/http", "app/queue")

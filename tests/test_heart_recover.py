@@ -375,12 +375,11 @@ async def test_everything_is_under_the_prefix_and_nothing_but_the_named_keys_rem
     assert scene.stored() - expiring == {
         "rq:queues",
         "rq:recado:failed_seq",
+        "rq:recado:counts",
         "rq:recado:indexes",
         "rq:recado:recovered_at",
         "rq:recado:sweep_at",
         "rq:recado:upkeep_at",
     }
-    assert all(
-        key.startswith(("rq:worker:", "rq:recado:submitter:", "rq:recado:claimed:"))
-        for key in expiring
-    )
+    named = ("rq:worker:", "rq:recado:submitter:", "rq:recado:claimed:", "rq:recado:counts:")
+    assert all(key.startswith(named) for key in expiring)

@@ -21,6 +21,7 @@ from app.queue.control import Control
 from app.queue.events import Watcher
 from app.queue.failures import FailureGroups
 from app.queue.operations import Operations
+from app.queue.overview import Overview
 from app.queue.submitting import Submitter
 from app.queue.suppressions import SuppressionList
 from app.queue.uploads import UploadRecords
@@ -82,15 +83,17 @@ async def web_scene_on(
         )  # fmt: skip
         suppressions = SuppressionList(heart.client, heart.reachability)
         operations = Operations(heart.client, heart.reachability)
+        job_types = catalog.load([JOB_MODULES])
         parts = Parts(
             transitions=submitter, views=heart.views, control=control, watcher=watcher,
-            catalog=catalog.load([JOB_MODULES]),
+            catalog=job_types,
             storage=storage if storage is not None else NoStorage(),
             uploads=UploadRecords(heart.client, heart.reachability, most_uploads),
             suppressions=suppressions,
             failures=FailureGroups(heart.client, heart.reachability),
             operations=operations,
             audit=AuditTrail(heart.client, heart.reachability),
+            figures=Overview(heart.client, heart.reachability, job_types.queues()),
         )  # fmt: skip
         app = create_app(settings_with(keys, **settings), parts)
         hearing = asyncio.create_task(watcher.run())

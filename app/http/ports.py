@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
+from app.queue.figures import Measures, Minute, QueueFigures, WorkerFigures
 from app.queue.records import (
     ActPage,
     Allowance,
@@ -132,6 +133,35 @@ class Control(Protocol):
     async def resume(self, queue: str, by: str) -> None: ...
 
     async def paused_queues(self) -> list[str]: ...
+
+    async def empty(self, queue: str, by: str) -> int:
+        """Cancel what waits in the queue as this begins. How many jobs that were."""
+        ...
+
+
+class Figures(Protocol):
+    """How queues and workers stand, in numbers. `app.queue.overview.Overview`.
+
+    Every method raises QueueUnavailableError when Redis cannot be asked.
+    """
+
+    async def queues(self) -> list[QueueFigures]:
+        """All that there are, in order of name."""
+        ...
+
+    async def queue(self, name: str) -> QueueFigures | None: ...
+
+    async def minutes(self, name: str) -> list[Minute]:
+        """The last hour of a queue, oldest first."""
+        ...
+
+    async def workers(self) -> list[WorkerFigures]:
+        """Those that have not said good-bye, in order of name."""
+        ...
+
+    async def measures(self, types: Collection[str]) -> Measures:
+        """All that is measured; of other types than these together."""
+        ...
 
 
 class Watcher(Protocol):

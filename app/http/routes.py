@@ -20,6 +20,7 @@ from app.http.health import Health
 from app.http.job_list import PARAMETERS as LIST_PARAMETERS
 from app.http.job_list import JobList
 from app.http.jobs import Jobs
+from app.http.metrics import Metrics
 from app.http.openapi import OpenApi
 from app.http.operations import Operations
 from app.http.problem_pages import explain_problem, list_problems
@@ -31,6 +32,7 @@ from app.http.suppressions import PARAMETERS as SUPPRESSION_PARAMETERS
 from app.http.suppressions import Suppressions
 from app.http.templates import Templates
 from app.http.uploads import Uploads
+from app.http.workers import Workers
 from app.keyring import Scope
 
 SUBMIT: tuple[Scope, ...] = ("submit",)
@@ -51,6 +53,8 @@ class Endpoints:
     batches: Batches
     events: Events
     queues: Queues
+    workers: Workers
+    metrics: Metrics
     uploads: Uploads
     artifacts: Artifacts
     results: ResultLinks
@@ -82,6 +86,9 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     def watching(endpoint: Endpoint, *parameters: str) -> Operation:
         return Operation(endpoint, ANY_KEY, parameters=frozenset(parameters))
 
+    def looking(endpoint: Endpoint) -> Operation:
+        return Operation(endpoint, SEE_ALL)
+
     def operating(endpoint: Endpoint, *parameters: str) -> Operation:
         return Operation(endpoint, OPERATE, parameters=frozenset(parameters))
 
@@ -107,6 +114,11 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/batches/{id}",         authority, get=watching(batches.show)),
         resource("/v1/templates",            authority, get=watching(templates.show)),
         resource("/v1/templates/{name}/preview", authority, post=watching(templates.preview)),
+        resource("/v1/queues",               authority, get=looking(queues.show)),
+        resource("/v1/queues/{name}",        authority, get=looking(queues.show_one)),
+        resource("/v1/queues/{name}/jobs",   authority,
+                 delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
+        resource("/v1/workers",              authority, get=looking(endpoints.workers.show)),
         resource("/v1/queues/{name}/pause",  authority, post=operating(queues.pause)),
         resource("/v1/queues/{name}/resume", authority, post=operating(queues.resume)),
         resource("/v1/suppressions",         authority,
@@ -132,6 +144,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/docs/{name}",             authority, get=free(docs.asset)),
         resource("/healthz",                 authority, get=free(health.alive)),
         resource("/readyz",                  authority, get=free(health.ready)),
+        resource("/metrics",                 authority, get=looking(endpoints.metrics.show)),
         resource("/problems",                authority, get=free(list_problems)),
         resource("/problems/{slug}",         authority, get=free(explain_problem)),
         resource("/",                        authority, get=free(health.index)),

@@ -351,13 +351,6 @@ class TemplatePreview(Shape):
     html: str
 
 
-class QueueState(Shape):
-    """Whether a queue is paused."""
-
-    name: str
-    paused: bool
-
-
 class Suppression(Shape):
     """An address that a mail server refused for good: nothing is sent to it until then."""
 

@@ -36,6 +36,13 @@ FAILURES = f"{OURS}failures"
 FAILED_SEQ = f"{OURS}failed_seq"
 # Who did what, a stream.
 AUDIT = f"{OURS}audit"
+# What has happened since ever, by queue and type; and the same as it was in a minute.
+COUNTS = f"{OURS}counts"
+# Bytes that wait, by queue without priority.
+BYTES = f"{OURS}bytes"
+# How long submissions took, told by the web processes.
+SUBMISSIONS = f"{OURS}submissions"
+SUSPENDED = f"{PREFIX}:suspended"
 
 
 def job(job_id: str) -> str:
@@ -54,6 +61,11 @@ def worker(name: str) -> str:
     return f"{PREFIX}:worker:{name}"
 
 
+def held(worker_name: str) -> str:
+    """The executions that a worker holds."""
+    return f"{PREFIX}:worker:{worker_name}:executions"
+
+
 def commands(worker_name: str) -> str:
     """The channel on which stock tools send commands to a worker."""
     return f"{PREFIX}:pubsub:{worker_name}"
@@ -61,6 +73,16 @@ def commands(worker_name: str) -> str:
 
 def scheduled(queue_name: str) -> str:
     return f"{PREFIX}:scheduled:{queue_name}"
+
+
+def registry(kind: str, queue_name: str) -> str:
+    """A sorted set of RQ's: `wip`, `scheduled`, `deferred`, `finished`, `failed`, `canceled`."""
+    return f"{PREFIX}:{kind}:{queue_name}"
+
+
+def minute_counts(minute: int) -> str:
+    """What COUNTS was in that minute since 1970."""
+    return f"{COUNTS}:{minute}"
 
 
 def claimed(queue_name: str, minute: int) -> str:

@@ -252,11 +252,16 @@ def _strings(value: Any) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else []
 
 
-def _time(record: Hash, field: str) -> datetime | None:
-    text = _text(record, field)
-    with contextlib.suppress(ValueError, TypeError):
-        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+def rq_time(text: bytes | None) -> datetime | None:
+    """A time as RQ writes it; None where there is none that can be read."""
+    with contextlib.suppress(ValueError):
+        found = datetime.strptime((text or b"").decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
+        return found.replace(tzinfo=UTC)
     return None
+
+
+def _time(record: Hash, field: str) -> datetime | None:
+    return rq_time(record.get(field.encode()))
 
 
 def _milliseconds(record: Hash, field: str) -> datetime | None:

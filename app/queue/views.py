@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,21 +19,10 @@ from app.queue.errors import QueueUnavailableError
 from app.queue.lists import Lists
 from app.queue.places import place
 from app.queue.reading import events_of, view_of
-from app.queue.records import Event, JobView, split_queue_name
-from app.queue.transitions import SILENCE_SECONDS
+from app.queue.records import Event, JobView
+from app.queue.workers import LiveWorker, Workers
 
 WARNINGS_SECONDS = 1.0
-# A stock worker says that it lives as seldom as every 405 s (RQ 3.0, worker_ttl - 15).
-STOCK_SILENCE_SECONDS = 480
-
-
-@dataclass(frozen=True, slots=True)
-class LiveWorker:
-    """A worker that beats. `mail_fault`: what it finds wrong with the mail server, if anything."""
-
-    name: str
-    queues: frozenset[str]
-    mail_fault: str | None
 
 
 class Views:
@@ -44,6 +32,7 @@ class Views:
         self._client = client
         self._reachability = reachability
         self._lists = Lists(client, reachability)
+        self._workers = Workers(client, reachability)
         self.jobs = self._lists.jobs
         self.batch = self._lists.batch
         self._looked_at = -WARNINGS_SECONDS
@@ -76,7 +65,7 @@ class Views:
         """Why the service is not ready, in words; empty when it is."""
         try:
             reasons = server.faults(await self._server_facts())
-            live = await self._live_workers()
+            live = await self._workers.live()
             paused = await self._paused()
         except QueueUnavailableError as error:
             return [error.reason]
@@ -107,7 +96,7 @@ class Views:
         return await asyncio.shield(self._looking)
 
     async def _look(self) -> tuple[list[LiveWorker], dict[str, str]]:
-        return await self._live_workers(), await self._paused()
+        return await self._workers.live(), await self._paused()
 
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every process."""
@@ -138,44 +127,10 @@ class Views:
             pipeline.smembers(keys.PAUSED)
             pipeline.hgetall(keys.PAUSED_WHY)
             paused, why = await self._ask(pipeline.execute())
-        return {name.decode(): _cause(why.get(name)) for name in paused}
-
-    async def _live_workers(self) -> list[LiveWorker]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            pipeline.smembers(keys.WORKERS)
-            pipeline.zrange(keys.BEATS, 0, -1, withscores=True)
-            (seconds, _), members, beats = await self._ask(pipeline.execute())
-        silent_before_ms = (seconds - SILENCE_SECONDS) * 1000
-        beating = {name for name, beat_ms in beats if beat_ms >= silent_before_ms}
-        ours = {name for name, _ in beats}
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key in members:
-                pipeline.hmget(key, "queues", "x_mail", "death", "last_heartbeat")
-            records = await self._ask(pipeline.execute())
-        live = []
-        for key, (queues, mail, death, heartbeat) in zip(members, records, strict=True):
-            name = key.removeprefix(keys.worker("").encode())
-            alive = name in beating if name in ours else _stock_alive(heartbeat, seconds)
-            if alive and queues is not None and death is None:
-                names = {split_queue_name(each)[0] for each in queues.decode().split(",")}
-                live.append(
-                    LiveWorker(name.decode(), frozenset(names), mail.decode() if mail else None)
-                )
-        return live
+        return {name.decode(): pause_cause(why.get(name)) for name in paused}
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)
-
-
-def _stock_alive(heartbeat: bytes | None, now: int) -> bool:
-    if heartbeat is None:
-        return False
-    try:
-        beat = datetime.strptime(heartbeat.decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
-    except ValueError:
-        return False
-    return now - beat.replace(tzinfo=UTC).timestamp() < STOCK_SILENCE_SECONDS
 
 
 def _nobody_listens(queue: str) -> str:
@@ -186,7 +141,8 @@ def _is_paused(queue: str, why: str) -> str:
     return f"queue {queue} is paused" + (f" by itself: {why}" if why else "")
 
 
-def _cause(error: bytes | None) -> str:
+def pause_cause(error: bytes | None) -> str:
+    """The error for which a queue has paused itself, in words; empty where there is none."""
     try:
         found = json.loads(error or b"{}")
         return f"{found['code']}: {found['message']}"

@@ -209,7 +209,9 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
     async def _register(self) -> bool:
-        await self._transitions.birth(await asyncio.to_thread(worker_facts))
+        slots = self._options.concurrency + self._options.processes
+        facts = await asyncio.to_thread(worker_facts)
+        await self._transitions.birth(facts | {"x_slots": str(slots)})
         return True
 
     async def _leave(self, heart: Heart, background: list[asyncio.Task[None]]) -> None:

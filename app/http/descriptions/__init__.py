@@ -7,6 +7,7 @@ how large a body may be, and that unknown query parameters are refused.
 
 from app.http.descriptions.files import FILES
 from app.http.descriptions.jobs import JOBS
+from app.http.descriptions.looking import LOOKING
 from app.http.descriptions.operating import OPERATING
 from app.http.descriptions.parts import Description
 from app.http.descriptions.service import SERVICE
@@ -18,11 +19,13 @@ TAGS = {
     "files": "What jobs read, and what they leave behind.",
     "templates": "E-mails that are written once and filled in often.",
     "failures": "What failed, by cause: find it, and run it again.",
-    "queues": "Hold them, and let them go on.",
+    "queues": "How they stand, and who works; hold them, let them go on, empty them.",
     "suppressions": "Addresses that were refused for good.",
     "service": "Is it up, is it ready, and what is here.",
     "problems": "What the `type` of a problem means.",
 }
-DESCRIPTIONS: dict[tuple[str, str], Description] = JOBS | FILES | TEMPLATES | OPERATING | SERVICE
+DESCRIPTIONS: dict[tuple[str, str], Description] = (
+    JOBS | FILES | TEMPLATES | LOOKING | OPERATING | SERVICE
+)
 # Pages for people, which a program has no use for.
 UNDESCRIBED = {"/docs", "/docs/{name}"}

@@ -112,6 +112,8 @@ PARAMETERS: dict[str, Json] = {
         "name", "The queue; all of its priorities are meant.", "^[a-z][a-z0-9_.-]*$",
         example="email",
     ),
+    "confirm": _query("confirm", "The queue's name once more, so that none is emptied by mistake.",
+                      type="string", minLength=1, example="email") | {"required": True},
     "template": _path("name", "The template's name.", "^[a-z][a-z0-9_]{0,49}$",
                       example="password_reset"),
     "slug": _path("slug", "The last part of a problem's `type`.", "^[a-z-]+$",

@@ -1,25 +1,13 @@
-"""Queues, and what stands around the jobs: health, problems, this description."""
+"""What stands around the jobs: suppressions, health, problems, this description."""
 
 from __future__ import annotations
 
 from app.http import shapes
-from app.http.descriptions.parts import NO_FIELDS, NOT_CHANGED, QUEUE, TEXT, Description, Reply
+from app.http.descriptions.parts import NOT_CHANGED, QUEUE, TEXT, Description, Reply
 
 _PAGE = {"text/html": TEXT}
 
 SERVICE: dict[tuple[str, str], Description] = {
-    ("POST", "/v1/queues/{name}/pause"): Description(
-        "pauseQueue", "queues", "Pause a queue",
-        "What runs goes on, nothing more is started, and jobs are still accepted.",
-        {200: Reply("It is paused.", shapes.QueueState)},
-        parameters=("queue_name",), problems=QUEUE, body=NO_FIELDS,
-    ),
-    ("POST", "/v1/queues/{name}/resume"): Description(
-        "resumeQueue", "queues", "Resume a queue",
-        "Workers take up what waits.",
-        {200: Reply("It is not paused.", shapes.QueueState)},
-        parameters=("queue_name",), problems=QUEUE, body=NO_FIELDS,
-    ),
     ("GET", "/v1/suppressions"): Description(
         "listSuppressions", "suppressions", "List suppressed addresses",
         "Those that a mail server refused for good (5.1.1), the latest first: e-mails to them"

@@ -41,7 +41,7 @@ def _assemble(name: str, *parts: str) -> Script:
 
 
 # What several transitions share, each part building on those before it.
-_ENDING = ("groups", "index", "slots", "notify", "ending")
+_ENDING = ("counts", "groups", "index", "slots", "notify", "ending")
 
 BIRTH = _load("birth")
 DEATH = _load("death")
@@ -61,6 +61,7 @@ SUPPRESS = _load("suppress")
 PROMOTE = _load("promote", *_ENDING)
 RECOVER = _load("recover", "audit", *_ENDING, "regroup")
 CONTROL = _load("control", "audit", *_ENDING)
+EMPTY = _load("empty", "audit", *_ENDING)
 _RETRYING = ("audit", *_ENDING, "accept", "idempotency", "budget", "retrying")
 RETRY = _load("retry", *_RETRYING)
 REQUEUE = _load("requeue", *_RETRYING)

@@ -11,6 +11,7 @@ for _ = 1, tonumber(ARGV[3]) do
     job.fields = {}
     call('HDEL', job_key(id), 'x_todo')
     local ok, problem = pcall(accept, job)
+    tally('submitted', job.queue, job.type)
     if not ok then pcall(bury, job.queue, id, problem, ARGV[4]) end
   end
 end

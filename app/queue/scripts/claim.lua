@@ -138,6 +138,9 @@ local function start(q, id, at, values, timeout)
   wip[#wip + 1] = NOW_S + horizon
   wip[#wip + 1] = composite
   held[#held + 1] = composite
+  tally('claimed', q, values[TYPE])
+  local since = waits_since(values[TRAIL])
+  if since then observe(WAIT, q, values[TYPE], (tonumber(NOW_US) - since) / 1e6) end
   jobs[#jobs + 1] = { id, ex, q, attempt, values }
 end
 

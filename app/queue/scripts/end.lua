@@ -20,7 +20,7 @@ local JOB = { unpack(LEAVING) }
 for _, name in ipairs({ 'x_trail', 'x_result', 'x_next', 'dependency_id', 'result_ttl' }) do
   JOB[#JOB + 1] = name
 end
-local ORIGIN, TRAIL, RESULT, NEXT, PARENT, TTL = 3, 7, 8, 9, 10, 11
+local ORIGIN, TYPE, TRAIL, RESULT, NEXT, PARENT, TTL = 3, 7, 8, 9, 10, 11, 12
 
 local finishers = {}
 
@@ -57,7 +57,8 @@ local function keep_result(key, o)
 end
 
 -- A retry that does not use up an attempt.
-function finishers.postponed(id, q, o, started)
+function finishers.postponed(id, q, o, started, job)
+  tally('retried', q, job[TYPE])
   local key = job_key(id)
   call('HSET', key, 'ended_at', '')
   keep_result(key, o)
@@ -75,19 +76,19 @@ function finishers.postponed(id, q, o, started)
   woken['@'] = true
 end
 
-function finishers.retry(id, q, o, started)
+function finishers.retry(id, q, o, started, job)
   call('HINCRBY', job_key(id), 'x_failures', 1)
-  finishers.postponed(id, q, o, started)
+  finishers.postponed(id, q, o, started, job)
 end
 
 -- What is wrong would stop every job of its queue: none is begun until that is mended. An
 -- operator's pause is left as it is.
-function finishers.blocked(id, q, o, started)
+function finishers.blocked(id, q, o, started, job)
   local base = base_queue(q)
   if call('SADD', OURS .. 'paused', base) == 1 then
     call('HSET', OURS .. 'paused_why', base, o.error)
   end
-  finishers.postponed(id, q, o, started)
+  finishers.postponed(id, q, o, started, job)
 end
 
 local function end_for_good(status)
@@ -110,13 +111,15 @@ end
 finishers.failed = end_for_good('failed')
 finishers.stopped = end_for_good('stopped')
 
-function finishers.interrupted(id, q, o)
+function finishers.interrupted(id, q, o, _, job)
+  tally('interrupted', q, job[TYPE])
   call('HSET', job_key(id), 'x_interrupted', 1)
   put_back(id, q, o.stopped_by)
 end
 
 -- Its child process was killed from outside: like a worker that died, but known at once.
-function finishers.abandoned(id, q, o)
+function finishers.abandoned(id, q, o, _, job)
+  tally('recovered', q, job[TYPE])
   call('HINCRBY', job_key(id), 'x_abandoned', 1)
   put_back(id, q, o.stopped_by)
 end
@@ -150,6 +153,7 @@ local function finish(o)
   if o.kind == 'stopped' then o.ttl = tonumber(job[TTL] or '') or ENDLESS end
   if o.progress ~= '' then job[TRAIL] = note_progress(id, o.progress) end
   if o.kind ~= 'finished' then note(id, EVENTS[o.kind] or o.kind, o.detail) end
+  observe(RUN, q, job[TYPE], NOW_S - (tonumber(execution[2]) or NOW_S))
   finishers[o.kind](id, q, o, { o.ex, execution[2] }, job)
   local counter = o.kind == 'finished' and 'successful_job_count' or 'failed_job_count'
   if o.kind ~= 'interrupted' and o.kind ~= 'abandoned' then counted[counter] = counted[counter] + 1 end

@@ -31,10 +31,12 @@ end
 -- Whatever way a job ends, it gives back what it held while it waited and ran. `job` has the
 -- values of LEAVING, if they have been read; `released` takes the bytes by queue for who ends
 -- many and tells at the end.
-local LEAVING = { 'rate_limit_key', 'x_size', 'origin', 'x_expires', 'x_error', 'x_notify' }
+local LEAVING = { 'rate_limit_key', 'x_size', 'origin', 'x_expires', 'x_error', 'x_notify',
+  'x_type' }
 local function leave(id, status, job, released)
   job = job or call('HMGET', job_key(id), unpack(LEAVING))
   leave_slot(id, job[1])
+  if job[3] then tally(status, job[3], job[7]) end
   if job[2] and job[3] then
     local base, size = base_queue(job[3]), tonumber(job[2]) or 0
     if released then released[base] = (released[base] or 0) + size
@@ -81,7 +83,9 @@ local function cancel_waiting(id, job, reason, detail)
     for _, parent in ipairs(call('SMEMBERS', P .. ':job::' .. id .. ':dependencies')) do
       call('SREM', job_key(parent) .. ':dependents', id)
     end
-  elseif status ~= 'rate_limited' then call('LREM', queue_key(q), 0, id) end
+  elseif status ~= 'rate_limited' and status ~= 'taken' then
+    call('LREM', queue_key(q), 0, id)
+  end
   unindex_status(id, status)
   call('HSET', job_key(id), 'status', 'canceled', 'ended_at', NOW_ISO, 'x_reason', reason)
   note(id, 'canceled', detail or ('{"reason":"' .. reason .. '"}'))

@@ -28,4 +28,5 @@ local function notify(id, status, text)
   call('HINCRBY', OURS .. 'bytes', base_queue(q), #data + wish.overhead)
   call('HSET', job_key(id), 'x_notified', new)
   push(q, new)
+  tally('submitted', q, wish.type)
 end

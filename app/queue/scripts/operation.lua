@@ -23,6 +23,7 @@ if act == 'start' then
   job.fields = cjson.decode(ARGV[12])
   call('HINCRBY', OURS .. 'bytes', base_queue(job.queue), job.size)
   accept(job)
+  tally('submitted', job.queue, job.type)
   for _, each in ipairs({ key, key .. ':causes' }) do call('EXPIRE', each, OPERATION_SECONDS) end
   wake()
   return { 'done' }

@@ -30,6 +30,7 @@ local function abandon(worker, q, id, ex)
   local count = (tonumber(job[4] or '') or 0) + 1
   local fate = 'requeued'
   call('HSET', key, 'x_abandoned', count)
+  tally('recovered', q, job[2])
   note(id, 'recovered', string.format('{"worker":"%s"}', worker or ''))
   if stop then
     fate = 'stopped'
@@ -282,6 +283,16 @@ local function tidy_bytes()
   end
 end
 
+-- Once a minute what was counted is written down: the last hour can be told by the minute.
+local MINUTES_SECONDS = 3900
+local function note_minute()
+  local key = COUNTS .. ':' .. math.floor(NOW_S / 60)
+  if has(key) then return end
+  local found, counts = call('HGETALL', COUNTS), {}
+  for i = 1, #found, 2 do counts[found[i]] = found[i + 1] end
+  call('SET', key, cjson.encode({ at = NOW_US, counts = counts }), 'EX', MINUTES_SECONDS)
+end
+
 -- A few at a time, in turn: a quiet service with many queues is still a quiet one.
 local function queues_in_turn()
   local names = queue_names()
@@ -307,7 +318,9 @@ local since = NOW_MS - (tonumber(call('GET', due_key) or '') or 0)
 if since < 0 or since >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
-  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes, trim_audit }) do pcall(tidy) end
+  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes, trim_audit, note_minute }) do
+    pcall(tidy)
+  end
   local regrouped, walks_on = pcall(regroup)
   if regrouped and walks_on then
     more = 1

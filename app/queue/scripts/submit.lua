@@ -90,6 +90,7 @@ local function accept_group(group)
     answer[i + 1], ids[i] = status, job.id
   end
   count_bytes(wanted)
+  for _, job in ipairs(group.jobs) do tally('submitted', job.queue, job.type) end
   if group.batch ~= '' then
     record_batch(group.batch, group.by, group.request, group.places, ids)
   end

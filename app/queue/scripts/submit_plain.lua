@@ -86,6 +86,7 @@ local function file_and_push()
     call('ZADD', form.by_type, unpack(form.entries))
     call('ZADD', form.by_key, unpack(form.entries))
     call('RPUSH', queue_key(form.queue), unpack(form.ids))
+    redis.pcall('HINCRBY', OURS .. 'counts', 'submitted|' .. form.base .. '|' .. form.type, #form.ids)
     names[#names + 1] = form.queue
   end
   call('PUBLISH', OURS .. 'wake', table.concat(names, ','))
