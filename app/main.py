@@ -232,17 +232,17 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         failure_retention_seconds=settings.retention_failed_seconds,
     )
     upkeep = Upkeep(caretaker)
+    budgets = settings.max_queue_jobs, settings.max_queue_bytes
     submitter = QueueSubmitter(
         client,
         reachability,
         settings.submit_timeout_seconds,
-        settings.max_queue_jobs,
-        settings.max_queue_bytes,
+        *budgets,
     )
     control = QueueControl(client, reachability, settings.max_queue_jobs, settings.max_queue_bytes)
     suppressions = SuppressionList(client, reachability)
     operations = QueueOperations(client, reachability)
-    views = Views(client, reachability)
+    views = Views(client, reachability, budgets)
     watcher = QueueWatcher(client, reachability)
     overview = Overview(client, reachability, catalog.queues())
     times = SubmissionTimes(client)

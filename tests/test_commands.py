@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,19 @@ def terminal(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Terminal:
-    """A wide one, in a folder without settings."""
+) -> Iterator[Terminal]:
+    """In a folder without settings. Commands are programs: their logging is not the tests'."""
+    loggers = [logging.getLogger(name) for name in ("", "asyncio", "uvicorn.access")]
+    before = [(each, each.level, each.handlers[:]) for each in loggers]
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("JOB_MODULES", JOB_MODULES)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Terminal(capsys)
+    yield Terminal(capsys)
+    for logger, level, handlers in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 def given(url: str, prepare: Callable[[Scene], Any]) -> Any:

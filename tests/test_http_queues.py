@@ -13,7 +13,7 @@ from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.control import EMPTY_JOBS
 from tests.http_doubles import bearer, key
 from tests.stock import stock_on
-from tests.web_scene import WebScene, web_scene_on
+from tests.web_scene import NOTE, WebScene, web_scene_on
 
 
 @pytest.fixture
@@ -22,8 +22,13 @@ async def web(redis_url: str) -> AsyncIterator[WebScene]:
         yield web
 
 
+async def every(web: WebScene) -> list[dict[str, Any]]:
+    data: list[dict[str, Any]] = (await web.client.get("/v1/queues")).json()["data"]
+    return data
+
+
 async def queue(web: WebScene, name: str = "default") -> dict[str, Any]:
-    data = (await web.client.get("/v1/queues")).json()["data"]
+    data = await every(web)
     assert [each["name"] for each in data] == sorted({each["name"] for each in data})
     shown: dict[str, Any]
     (shown,) = [each for each in data if each["name"] == name]
@@ -273,6 +278,51 @@ class TestWorkers:
         assert (shown["name"], shown["is_alive"], shown["pid"]) == ("stock", True, 7)
         assert (shown["state"], shown["running"], shown["slots"]) == ("busy", ["some-job"], None)
         assert 59 < shown["heartbeat_age"] < 120
+
+
+class TestReadiness:
+    async def test_suspended_workers_are_told_of_and_jobs_carry_the_warning(
+        self, web: WebScene
+    ) -> None:
+        await web.heart.worker(*[each["name"] for each in await every(web)])
+        before = await web.client.get("/readyz")
+        with stock_on(web.heart.url) as stock:
+            stock.rq("suspend")
+
+            suspended = await web.client.get("/readyz")
+            job_id = await web.submit()
+            warned = await web.job(job_id)
+            measured = await web.client.get("/metrics")
+
+            stock.rq("resume")
+        after = await web.client.get("/readyz")
+
+        assert [each.status_code for each in (before, suspended, after)] == [200, 503, 200]
+        (reason,) = suspended.json()["reasons"]
+        assert "rq resume" in reason
+        assert reason in warned["warnings"]
+        assert "recado_suspended 1.0" in measured.text
+
+    async def test_queue_as_deep_as_it_may_become_is_told_of(self, redis_url: str) -> None:
+        async with web_scene_on(redis_url, most_queued=2) as web:
+            await web.heart.worker(*[each["name"] for each in await every(web)])
+            await web.submit(priority="low")
+            await web.submit(priority="low", delay=3600)
+            refused = await web.post("/v1/jobs", NOTE | {"options": {"priority": "low"}})
+            ready = await web.client.get("/readyz")
+
+        assert refused.status_code == 503
+        assert ready.json()["reasons"] == [
+            "queue default.low is full: no new jobs are taken for it"
+        ]
+
+    async def test_queue_with_as_many_bytes_as_it_may_have_is_told_of(self, redis_url: str) -> None:
+        async with web_scene_on(redis_url, most_bytes=1000) as web:
+            await web.heart.worker(*[each["name"] for each in await every(web)])
+            web.heart.redis.hset("rq:recado:bytes", "default", 1000)
+            ready = await web.client.get("/readyz")
+
+        assert ready.json()["reasons"] == ["queue default is full: no new jobs are taken for it"]
 
 
 async def test_read_looks_and_operate_acts(redis_url: str) -> None:

@@ -25,6 +25,7 @@ from app.queue.overview import Overview
 from app.queue.submitting import Submitter
 from app.queue.suppressions import SuppressionList
 from app.queue.uploads import UploadRecords
+from app.queue.views import Views
 from app.storage import Storage
 from jobs import catalog
 from tests.file_doubles import NoStorage
@@ -84,8 +85,9 @@ async def web_scene_on(
         suppressions = SuppressionList(heart.client, heart.reachability)
         operations = Operations(heart.client, heart.reachability)
         job_types = catalog.load([JOB_MODULES])
+        views = Views(heart.client, heart.reachability, (most_queued, most_bytes))
         parts = Parts(
-            transitions=submitter, views=heart.views, control=control, watcher=watcher,
+            transitions=submitter, views=views, control=control, watcher=watcher,
             catalog=job_types,
             storage=storage if storage is not None else NoStorage(),
             uploads=UploadRecords(heart.client, heart.reachability, most_uploads),
@@ -105,5 +107,6 @@ async def web_scene_on(
             await asyncio.gather(hearing, return_exceptions=True)
             await submitter.aclose()
             await control.aclose()
+            await views.aclose()
             await operations.aclose()
             await suppressions.aclose()

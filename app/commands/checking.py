@@ -6,10 +6,10 @@ import argparse
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from app.commands.session import FAILED_STATUS, Session, run, write_json
+from app.commands.tables import console
 from app.queue.file_store import RedisStorage
 from app.queue.fitness import Finding, examine
 from app.settings import Settings
@@ -26,10 +26,10 @@ def check(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"findings": [{"level": each.level, "text": each.text} for each in found]})
         else:
-            console = Console()
+            out = console()
             for each in found:
                 mark, style = _MARKS[each.level]
-                console.print(Text.assemble((f"{mark} ", style), each.text))
+                out.print(Text.assemble((f"{mark} ", style), each.text))
         if any(each.level == "fault" for each in found):
             raise SystemExit(FAILED_STATUS)
 

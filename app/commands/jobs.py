@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from app.commands.session import Session, fail, run, who, write_json
-from app.commands.tables import job_table
+from app.commands.tables import console, job_table
 from app.http.showing import show_event, show_job
 from app.queue.errors import BadCursorError, JobEndedError, JobNotFoundError
 from app.queue.records import Event, JobFilter, JobView
@@ -36,10 +35,10 @@ def list_jobs(options: argparse.Namespace) -> None:
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        console = Console()
-        console.print(job_table(page.jobs) if page.jobs else "No such job.")
+        out = console()
+        out.print(job_table(page.jobs) if page.jobs else "No such job.")
         if page.next_cursor is not None:
-            console.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
 
     run(use)
 
@@ -57,15 +56,15 @@ def show(options: argparse.Namespace) -> None:
             shown = show_job(view, warnings, {"traceback"})
             write_json(shown | {"trail": [show_event(each) for each in trail]})
             return
-        console = Console()
+        out = console()
         for line in _lines(view, warnings):
-            console.print(line)
-        console.print(Text("\nWhat happened", "bold"))
+            out.print(line)
+        out.print(Text("\nWhat happened", "bold"))
         for event in trail:
-            console.print(_line_of(event))
+            out.print(_line_of(event))
         if view.traceback:
-            console.print(Text("\nTraceback", "bold"))
-            console.print(Text(view.traceback))
+            out.print(Text("\nTraceback", "bold"))
+            out.print(Text(view.traceback))
 
     run(use)
 
@@ -83,7 +82,7 @@ def cancel(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"id": options.id, "status": done})
         else:
-            Console().print(f"{options.id}: {done}")
+            console().print(f"{options.id}: {done}")
 
     run(use)
 

@@ -8,12 +8,12 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from app.commands.session import Session, run, write_json
-from app.commands.tables import queue_table, worker_table
+from app.commands.tables import console, queue_table, worker_table
 from app.queue.errors import QueueUnavailableError
 
 LOOK_SECONDS = 1.0
@@ -27,7 +27,7 @@ def queues(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"data": [each.shown() for each in found]})
         else:
-            Console().print(queue_table(found))
+            console().print(queue_table(found))
 
     run(use)
 
@@ -40,9 +40,9 @@ def workers(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"data": [asdict(each) for each in found]})
         elif found:
-            Console().print(worker_table(found))
+            console().print(worker_table(found))
         else:
-            Console().print("No worker is registered: start one with python -m app.worker.")
+            console().print("No worker is registered: start one with python -m app.worker.")
 
     run(use)
 
@@ -54,7 +54,7 @@ def status(options: argparse.Namespace) -> None:
         if options.json:
             write_json(await _facts(session))
         elif options.once or not sys.stdout.isatty():
-            Console().print(await _picture(session))
+            console().print(await _picture(session))
         else:
             await _watch(session)
 

@@ -84,7 +84,8 @@ async def _within(
     settings: Settings, job_types: Catalog, use: Callable[[Session], Awaitable[None]]
 ) -> None:
     client, reachability = connect(settings.redis_location), Reachability()
-    views, control = Views(client, reachability), Control(client, reachability)
+    budgets = settings.max_queue_jobs, settings.max_queue_bytes
+    views, control = Views(client, reachability, budgets), Control(client, reachability)
     overview = Overview(client, reachability, job_types.queues())
     try:
         await use(Session(settings, job_types, views, overview, control, client, reachability))

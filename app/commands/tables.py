@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.queue.figures import QueueFigures, WorkerFigures
 from app.queue.records import JobView
 
+# Where no terminal says how wide it is: nothing is cut off for `grep`.
+PIPE_WIDTH = 250
 # Older than this, somebody waits who should not have to.
 OLD_SECONDS = 60.0
 _STATUS_STYLE = {"failed": "red", "started": "green", "finished": "dim", "canceled": "dim"}
+
+
+def console() -> Console:
+    """Where people read."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, soft_wrap=True)
 
 
 def queue_table(queues: Sequence[QueueFigures]) -> Table:

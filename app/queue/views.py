@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,16 +20,35 @@ from app.queue.errors import QueueUnavailableError
 from app.queue.lists import Lists
 from app.queue.places import place
 from app.queue.reading import events_of, view_of
-from app.queue.records import Event, JobView
+from app.queue.records import PRIORITIES, Event, JobView, queue_name
 from app.queue.workers import LiveWorker, Workers
 
 WARNINGS_SECONDS = 1.0
+SUSPENDED = "all workers are suspended (`rq suspend`): nothing is begun until `rq resume`"
+
+
+@dataclass(frozen=True, slots=True)
+class _Capacity:
+    """Who works, and what keeps them from it: `paused` says why, by queue."""
+
+    live: list[LiveWorker]
+    paused: dict[str, str]
+    is_suspended: bool
 
 
 class Views:
-    """Every method raises QueueUnavailableError when Redis cannot be asked."""
+    """Every method raises QueueUnavailableError when Redis cannot be asked.
 
-    def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
+    `budgets`: how many jobs, and bytes, a queue may hold.
+    """
+
+    def __init__(
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        budgets: tuple[int, int] | None = None,
+    ) -> None:
+        self._budgets = budgets
         self._client = client
         self._reachability = reachability
         self._lists = Lists(client, reachability)
@@ -36,7 +56,7 @@ class Views:
         self.jobs = self._lists.jobs
         self.batch = self._lists.batch
         self._looked_at = -WARNINGS_SECONDS
-        self._looking: asyncio.Task[tuple[list[LiveWorker], dict[str, str]]] | None = None
+        self._looking: asyncio.Task[_Capacity] | None = None
 
     async def job(self, job_id: str) -> JobView | None:
         """The job, or None when there is none of that id."""
@@ -61,30 +81,33 @@ class Views:
         )
         return None if status is None and batch is None else events_of(trail or b"")
 
-    async def readiness(self, queues: Iterable[str]) -> list[str]:
+    async def readiness(self, queues: Collection[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
         try:
             reasons = server.faults(await self._server_facts())
-            live = await self._workers.live()
-            paused = await self._paused()
+            reasons += await self._full(queues)
+            found = await self._look()
         except QueueUnavailableError as error:
             return [error.reason]
-        served = {queue for worker in live for queue in worker.queues}
+        reasons += [SUSPENDED] * found.is_suspended
+        served = {queue for worker in found.live for queue in worker.queues}
         reasons += [_nobody_listens(queue) for queue in queues if queue not in served]
-        reasons += [_is_paused(queue, paused[queue]) for queue in sorted(paused)]
-        faults = {worker.mail_fault for worker in live if worker.mail_fault}
+        reasons += [_is_paused(queue, found.paused[queue]) for queue in sorted(found.paused)]
+        faults = {worker.mail_fault for worker in found.live if worker.mail_fault}
         reasons += sorted(f"the mail server: {fault}" for fault in faults)
         return reasons
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. At most a second old."""
-        live, paused = await self._capacity()
-        warnings = [_is_paused(queue, paused[queue])] if queue in paused else []
-        if not any(queue in worker.queues for worker in live):
+        found = await self._capacity()
+        warnings = [SUSPENDED] * found.is_suspended
+        if queue in found.paused:
+            warnings.append(_is_paused(queue, found.paused[queue]))
+        if not any(queue in worker.queues for worker in found.live):
             warnings.append(_nobody_listens(queue))
         return warnings
 
-    async def _capacity(self) -> tuple[list[LiveWorker], dict[str, str]]:
+    async def _capacity(self) -> _Capacity:
         """One look serves everybody who asks meanwhile, and for a while after."""
         now = time.monotonic()
         is_old = now - self._looked_at > WARNINGS_SECONDS
@@ -95,8 +118,33 @@ class Views:
             return self._looking.result()
         return await asyncio.shield(self._looking)
 
-    async def _look(self) -> tuple[list[LiveWorker], dict[str, str]]:
-        return await self._workers.live(), await self._paused()
+    async def _look(self) -> _Capacity:
+        live = await self._workers.live()
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.smembers(keys.PAUSED)
+            pipeline.hgetall(keys.PAUSED_WHY)
+            pipeline.exists(keys.SUSPENDED)
+            paused, why, suspended = await self._ask(pipeline.execute())
+        reasons = {name.decode(): pause_cause(why.get(name)) for name in paused}
+        return _Capacity(live, reasons, bool(suspended))
+
+    async def _full(self, queues: Collection[str]) -> list[str]:
+        """Of which queues no more jobs are taken, by the budgets that submissions keep to."""
+        if self._budgets is None:
+            return []
+        most_jobs, most_bytes = self._budgets
+        names = [queue_name(queue, priority) for queue in queues for priority in PRIORITIES]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.llen(keys.queue(name))
+                pipeline.zcard(keys.registry("scheduled", name))
+                pipeline.zcard(keys.registry("deferred", name))
+            pipeline.hgetall(keys.BYTES)
+            *counts, sizes = await self._ask(pipeline.execute())
+        depths = [sum(counts[at : at + 3]) for at in range(0, len(counts), 3)]
+        full = [name for name, depth in zip(names, depths, strict=True) if depth >= most_jobs]
+        full += [each for each in queues if int(sizes.get(each.encode(), 0)) >= most_bytes]
+        return [f"queue {name} is full: no new jobs are taken for it" for name in full]
 
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every process."""
@@ -120,14 +168,6 @@ class Views:
             for found in await self._ask(pipeline.execute()):
                 facts |= {name: str(value) for name, value in found.items()}
         return facts
-
-    async def _paused(self) -> dict[str, str]:
-        """Why, by queue; nothing where an operator did it."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.smembers(keys.PAUSED)
-            pipeline.hgetall(keys.PAUSED_WHY)
-            paused, why = await self._ask(pipeline.execute())
-        return {name.decode(): pause_cause(why.get(name)) for name in paused}
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)

@@ -28,8 +28,8 @@ SERVICE: dict[tuple[str, str], Description] = {
     ),
     ("GET", "/readyz"): Description(
         "readiness", "service", "Are jobs taken and run?",
-        "Whether Redis answers, workers live for every queue, and the mail server can be"
-        " reached, as the workers report it: for alerts and deploys.",
+        "Whether Redis answers and has room, workers live for every queue, nothing holds them, and"
+        " the mail server can be reached, as the workers report it: for alerts and deploys.",
         {
             200: Reply("They are.", shapes.Readiness),
             503: Reply("They are not, for these reasons.", shapes.Readiness),
