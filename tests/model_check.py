@@ -260,7 +260,8 @@ def _broken_lists(model: State) -> Iterator[str]:
         wanted = {"all", f"type:{job.type}", f"by:{job.by}"}
         wanted |= {f"tag:{name}:{value}" for name, value in job.tags.items()}
         if job.error is not None and job.status != "finished":
-            wanted |= {f"{kind}:{value}" for kind, value in model.errors[job.id].items()}
+            lists = model.errors[job.id]
+            wanted |= {f"{kind}:{lists[kind]}" for kind in ("error", "fingerprint")}
         if job.status in INDEXED:
             wanted.add(f"status:{job.status}")
         found = {

@@ -170,10 +170,14 @@ class State:
         self.errors[job.id] = {"error": error["code"], "fingerprint": error["fingerprint"]}
         for kind, value in self.errors[job.id].items():
             self._add_to(f"{kind}:{value}", job.id)
+        if (entry := self.entry_of(job.id)) != job.id:
+            self.errors[job.id]["entry"] = entry
 
     def _unlist_error(self, job_id: str) -> None:
-        for kind, value in self.errors.pop(job_id, {}).items():
-            self.remove_from(f"rq:recado:i:{kind}:{value}", self.entry_of(job_id))
+        lists = self.errors.pop(job_id, {})
+        entry = lists.pop("entry", "")
+        for kind, value in lists.items():
+            self.remove_from(f"rq:recado:i:{kind}:{value}", entry or self.entry_of(job_id))
 
     def unindex(self, job_id: str, entry: str = "") -> None:
         job = self.jobs.get(job_id)
@@ -181,7 +185,7 @@ class State:
         for key in [key for key in self.sets if key.startswith("rq:recado:i:")]:
             self.remove_from(key, entry)
         self.tagged.discard(job_id)
-        self.errors.pop(job_id, None)
+        self._unlist_error(job_id)
 
     def _add_to(self, name: str, job_id: str) -> None:
         self.sets[f"rq:recado:i:{name}"][self.entry_of(job_id)] = None

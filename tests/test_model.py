@@ -222,6 +222,20 @@ def test_job_of_a_stock_producer_is_in_lists_until_it_is_forgotten(play: Play) -
     assert keys_with(play, job_id) == []
 
 
+def test_lists_of_errors_forget_a_stock_job_whose_record_was_deleted(play: Play) -> None:
+    """Its id alone does not say where it stands in them; the record that did was gone."""
+    play.do("stock_enqueue", "default", play.new_id("-stock"))
+    player = play.join("default")
+    play.claim(player)
+    play.end(player, [(player.running[0], "retry", 60, 0.0)])
+    play.do("stock_delete", play.known[0])
+    play.do("repair", "status", "failed", [play.known[0]])
+
+    play.live_through(100, [player])
+
+    assert keys_with(play, play.known[0]) == []
+
+
 def test_progress_of_a_job_that_a_stock_tool_deleted_brings_nothing_back(play: Play) -> None:
     """RQ leaves the execution of a running job that has a concurrency key."""
     player = play.join("default")

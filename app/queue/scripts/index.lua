@@ -87,8 +87,12 @@ local function error_lists(text)
 end
 
 local function unlist_error(id, entry)
-  for kind, value in pairs(noted(OURS .. 'errors', id)) do
-    call('ZREM', INDEX .. kind .. ':' .. value, entry or entry_of(id))
+  local lists = noted(OURS .. 'errors', id)
+  entry = lists.entry or entry
+  lists.entry = nil
+  for kind, value in pairs(lists) do
+    entry = entry or entry_of(id)
+    call('ZREM', INDEX .. kind .. ':' .. value, entry)
     if kind == 'fingerprint' then leave_group(id, value) end
   end
   call('HDEL', OURS .. 'errors', id)
@@ -118,9 +122,13 @@ end
 local function set_error(id, error_json)
   unlist_error(id)
   local lists = error_lists(error_json)
-  if next(lists) ~= nil then call('HSET', OURS .. 'errors', id, cjson.encode(lists)) end
-  for kind, value in pairs(lists) do
-    call('ZADD', INDEX .. kind .. ':' .. value, 0, entry_of(id))
+  if next(lists) ~= nil then
+    local entry = entry_of(id)
+    for kind, value in pairs(lists) do call('ZADD', INDEX .. kind .. ':' .. value, 0, entry) end
+    local note = { error = lists.error, fingerprint = lists.fingerprint }
+    -- The record that knows it may go before the lists do.
+    if entry ~= id then note.entry = entry end
+    call('HSET', OURS .. 'errors', id, cjson.encode(note))
   end
   call('HSET', job_key(id), 'x_error', error_json)
   if lists.fingerprint then tell_operation(id, lists.fingerprint) end
