@@ -195,6 +195,14 @@ def test_alerts_say_what_to_do() -> None:
         assert {"summary", "description"} <= rule["annotations"].keys(), rule
 
 
+def test_every_alert_is_in_the_runbook() -> None:
+    runbook = (DEPLOY.parent / "docs" / "operating.md").read_text()
+    headings = " ".join(line for line in runbook.splitlines() if line.startswith("## "))
+    alerts = re.findall(r"alert: (\w+)", ALERTS.read_text())
+
+    assert sorted(re.findall(r"Recado\w+", headings)) == sorted(alerts)
+
+
 def test_panels_do_not_lie_upon_one_another() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels():
