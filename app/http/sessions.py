@@ -2,7 +2,7 @@
 
 The cookie says until when it holds and by the name of which key, never the key. The MAC is
 over the key's digest too: a key that is gone, was replaced under its name, or has lost
-`operate`, ends its sessions at once.
+its scope, ends its sessions at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.keyring import ApiKey, Keyring
+from app.keyring import ApiKey, Keyring, Scope
 
 _COOKIE = re.compile(
     r"(?P<until>\d{1,12})\.(?P<name>[A-Za-z0-9_.-]{1,64})\.(?P<mac>[\w-]{43})", re.A
@@ -26,7 +26,10 @@ _COOKIE = re.compile(
 
 
 class Sessions:
-    """Issues and reads session cookies; `seconds` is how long one holds, sign-in to end."""
+    """Issues and reads session cookies; `seconds` is how long one holds, sign-in to end.
+
+    It reads those of keys with `any_of` these scopes, whoever issued them with the same secret.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Sessions:
         seconds: int,
         *,
         secure: bool = False,
+        any_of: Sequence[Scope] = ("operate",),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keyring = keyring
@@ -42,6 +46,7 @@ class Sessions:
         self._secret = hmac.digest(secret, b"recado session 1", "sha256")
         self._seconds = seconds
         self._secure = secure
+        self._any_of = any_of
         self._clock = clock
 
     @property
@@ -54,12 +59,12 @@ class Sessions:
         return f"{until}.{key.name}.{self._mac(until, key)}"
 
     def read(self, cookie: str | None) -> ApiKey | None:
-        """Whose session it is, or None: none, forged, cut, over, or the key may not operate."""
+        """Whose session it is, or None: none, forged, cut, over, or its key may not."""
         found = _COOKIE.fullmatch(cookie) if cookie is not None and len(cookie) <= 256 else None
         if found is None:
             return None
         key = self._keyring.named(found["name"])
-        if key is None or "operate" not in key.scopes:
+        if key is None or key.scopes.isdisjoint(self._any_of):
             return None
         until = int(found["until"])
         if not hmac.compare_digest(found["mac"], self._mac(until, key)):

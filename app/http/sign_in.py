@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from app.http.bodies import SILENCE_SECONDS
 from app.http.faults import BodyTooLargeError, SlowBodyError
 from app.http.sessions import Sessions
-from app.keyring import Keyring
+from app.keyring import Keyring, Scope
 from app.logs import event
 
 log = logging.getLogger("recado.sign_in")
@@ -65,16 +65,19 @@ class Guesses:
 class SignIn:
     """The form and its answer, for whatever is mounted at `request.scope["root_path"]`."""
 
-    def __init__(self, keyring: Keyring, sessions: Sessions) -> None:
+    def __init__(
+        self, keyring: Keyring, sessions: Sessions, any_of: Sequence[Scope] = ("operate",)
+    ) -> None:
         self._keyring = keyring
         self._sessions = sessions
+        self._any_of = any_of
         self._guesses = Guesses()
 
     def form(self, request: Request) -> Response:
-        return _form(request)
+        return self._form(request)
 
     async def submit(self, request: Request) -> Response:
-        """303 with a session; 401 for a wrong key, 403 without `operate`, 429 after ten wrong ones.
+        """303 with a session; 401 for a wrong key, 403 without its scope, 429 after ten wrong ones.
 
         Raises BodyTooLargeError, SlowBodyError.
         """
@@ -82,46 +85,50 @@ class SignIn:
         if self._guesses.too_many(client):
             error = "Too many wrong keys. Wait a minute, then try again."
             headers = {"Retry-After": str(int(WINDOW_SECONDS))}
-            return _form(request, error, status=429, headers=headers)
+            return self._form(request, error, status=429, headers=headers)
         key = self._keyring.find(await _presented(request))
         if key is None:
             self._guesses.note(client)
             event(log, "sign_in_refused", logging.WARNING, reason="unknown_key")
-            return _form(request, "This key is not known. Check that it is complete.", status=401)
-        if "operate" not in key.scopes:
+            return self._form(
+                request, "This key is not known. Check that it is complete.", status=401
+            )
+        if key.scopes.isdisjoint(self._any_of):
             event(log, "sign_in_refused", logging.WARNING, reason="missing_scope", key=key.name)
-            return _form(request, "This key lacks the scope operate.", status=403)
+            error = f"This key lacks the scope {' or '.join(self._any_of)}."
+            return self._form(request, error, status=403)
         event(log, "signed_in", key=key.name)
         response = RedirectResponse(_destination(request), 303)
         self._sessions.begin(response, key)
         return response
+
+    def _form(
+        self,
+        request: Request,
+        error: str | None = None,
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        told = f'<p class="wrong" id="wrong" role="alert">{escape(error)}</p>' if error else ""
+        wanted = request.query_params.get("next")
+        values = {
+            "error": told,
+            "action": escape(sign_in_path(request.scope.get("root_path", ""), wanted)),
+            "described_by": "wrong" if error else "about",
+            "invalid": ' aria-invalid="true"' if error else "",
+            "scopes": " or ".join(f"<code>{each}</code>" for each in self._any_of),
+        }
+        page = re.sub(r"\{\{ (\w+) \}\}", lambda hole: values[hole[1]], _PAGE)
+        return HTMLResponse(
+            page, status, {"Content-Security-Policy": POLICY} | (headers if headers else {})
+        )
 
 
 def sign_in_path(root: str, wanted: str | None = None) -> str:
     """Where the form is; `wanted` is the path to go to afterwards."""
     asked = "" if wanted is None else "?" + urlencode({"next": wanted})
     return f"{root}/sign-in{asked}"
-
-
-def _form(
-    request: Request,
-    error: str | None = None,
-    *,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    told = f'<p class="wrong" id="wrong" role="alert">{escape(error)}</p>' if error else ""
-    wanted = request.query_params.get("next")
-    values = {
-        "error": told,
-        "action": escape(sign_in_path(request.scope.get("root_path", ""), wanted)),
-        "described_by": "wrong" if error else "about",
-        "invalid": ' aria-invalid="true"' if error else "",
-    }
-    page = re.sub(r"\{\{ (\w+) \}\}", lambda hole: values[hole[1]], _PAGE)
-    return HTMLResponse(
-        page, status, {"Content-Security-Policy": POLICY} | (headers if headers else {})
-    )
 
 
 def _destination(request: Request) -> str:
