@@ -17,13 +17,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from app import logs
-from app.http import dashboard, inbox
+from app.http import console, dashboard, inbox
 from app.http.application import Application
 from app.http.artifacts import Artifacts
 from app.http.audit import Audit
 from app.http.auth import Authority, LocalOnly
 from app.http.batches import Batches
+from app.http.console import Console
 from app.http.data import Data
+from app.http.entrance import Entrance
 from app.http.events import PING_SECONDS, Events
 from app.http.failures import Failures
 from app.http.health import Health
@@ -52,7 +54,7 @@ from app.http.ports import (
 from app.http.queues import Queues
 from app.http.result_links import ResultLinks
 from app.http.retries import Retries
-from app.http.routes import Endpoints, table
+from app.http.routes import Endpoints, console_acts, table
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
 from app.http.suppressions import Suppressions
@@ -139,6 +141,7 @@ def create_app(
     return Application(
         routes=[
             *table(authority, endpoints, settings.max_body_bytes),
+            *console.routes(ConsoleOnDemand(settings, parts, endpoints)),
             *(route for routes in beside.values() for route in routes),
         ],
         middleware=_middleware(settings),
@@ -162,6 +165,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
     files = NamedFiles(parts.storage, parts.uploads, settings.upload_retention_seconds)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
+    links["console"] = "/console"
     links |= {name: f"/{name}" for name in beside}
     jobs = Jobs(
         terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
@@ -336,6 +340,39 @@ class Secret:
                 else await self._views.session_secret()
             )
         return self._found
+
+
+class ConsoleOnDemand:
+    """The console behind its entrance, once the secret of its sessions can be had.
+
+    That may have to come from Redis, which need not be there at start.
+    """
+
+    def __init__(self, settings: Settings, parts: Parts, endpoints: Endpoints) -> None:
+        self._settings = settings
+        self._secret = Secret(settings, parts.views)
+        self._console = Console(
+            views=parts.views,
+            figures=parts.figures,
+            failures=parts.failures,
+            queues=parts.catalog.queues(),
+            acts=console_acts(endpoints),
+        )
+        self._built: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._built is None:
+            settings = self._settings
+            self._built = Entrance(
+                self._console.app,
+                settings.keyring,
+                any_of=("read", "operate"),
+                session_secret=await self._secret.get(),
+                session_seconds=settings.session_seconds,
+                secure_cookie=settings.is_production,
+                local_key=None if settings.keyring else LOCAL_KEY,
+            )
+        await self._built(scope, receive, send)
 
 
 class DashboardOnDemand:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +30,24 @@ ALLOWANCE = "recado.allowance"
 _LOCAL_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _PROXIES = {b"x-forwarded-for", b"forwarded"}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Admission(Protocol):
+    """Whose request it is, and may they."""
+
+    async def admit(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
+        """The acting key. Raises UnauthenticatedError, RateLimitedError or MissingScopeError."""
+        ...
+
+
+class Admitted:
+    """For requests that have come through an entrance, which left their key in the scope."""
+
+    async def admit(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
+        key: ApiKey = scope[KEY]
+        if key.scopes.isdisjoint(any_of):
+            raise MissingScopeError(" or ".join(any_of))
+        return key
 
 
 class Authority:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.auth import KEY, Authority
+from app.http.auth import KEY, Admission
 from app.http.bodies import check_declared_length
 from app.http.faults import InvalidRequestError, MethodNotAllowedError
 from app.keyring import Scope as KeyScope
@@ -36,7 +36,7 @@ class Operation:
 class Resource:
     """An ASGI application for one path. Starlette would answer 405 for one method at a time."""
 
-    def __init__(self, authority: Authority, operations: dict[str, Operation]) -> None:
+    def __init__(self, authority: Admission, operations: dict[str, Operation]) -> None:
         self._authority = authority
         self.operations = dict(operations)
         if "GET" in operations:
@@ -57,7 +57,7 @@ class Resource:
         await answer(scope, receive, send)
 
 
-def resource(path: str, authority: Authority, **operations: Operation) -> Route:
+def resource(path: str, authority: Admission, **operations: Operation) -> Route:
     """A route from its methods: `resource("/v1/jobs", authority, post=Operation(…))`."""
     by_method = {method.upper(): operation for method, operation in operations.items()}
     return Route(path, Resource(authority, by_method), name=path)

@@ -10,7 +10,7 @@ from app.http import docs
 from app.http.artifacts import Artifacts
 from app.http.audit import PARAMETERS as AUDIT_PARAMETERS
 from app.http.audit import Audit
-from app.http.auth import Authority
+from app.http.auth import Admitted, Authority
 from app.http.batches import Batches
 from app.http.data import Data
 from app.http.events import Events
@@ -152,3 +152,31 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     # fmt: on
     openapi.describe(routes)
     return routes
+
+
+def console_acts(endpoints: Endpoints) -> list[BaseRoute]:
+    """What the console's pages ask for: the API's paths, for the key of the session."""
+    admitted, retries, operations = Admitted(), endpoints.retries, endpoints.operations
+    jobs, queues = endpoints.jobs, endpoints.queues
+
+    def act(endpoint: Endpoint) -> Operation:
+        return Operation(endpoint, OPERATE)
+
+    # fmt: off
+    return [
+        resource("/v1/queues/{name}/pause",  admitted, post=act(queues.pause)),
+        resource("/v1/queues/{name}/resume", admitted, post=act(queues.resume)),
+        resource("/v1/jobs/{id}",            admitted, delete=act(jobs.delete)),
+        resource("/v1/jobs/{id}/cancel",     admitted, post=act(jobs.cancel)),
+        resource("/v1/jobs/{id}/retry",      admitted, post=act(retries.retry)),
+        resource("/v1/jobs/{id}/artifacts/{name}", admitted,
+                 get=Operation(endpoints.artifacts.download, SEE_ALL)),
+        resource("/v1/failures/preview",     admitted, post=act(operations.preview)),
+        resource("/v1/failures/retry",       admitted, post=act(operations.retry)),
+        resource("/v1/failures/discard",     admitted, post=act(operations.discard)),
+        resource("/v1/operations/{id}",      admitted, get=act(operations.show)),
+        resource("/v1/operations/{id}/pause",  admitted, post=act(operations.pause)),
+        resource("/v1/operations/{id}/resume", admitted, post=act(operations.resume)),
+        resource("/v1/operations/{id}/stop", admitted, post=act(operations.stop)),
+    ]
+    # fmt: on

@@ -1,0 +1,126 @@
+"""How the console says things: ages, counts, times, trends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from app.queue.figures import QueueFigures, WorkerFigures
+from app.queue.records import Attempt
+
+_STEPS = ((60.0, "s"), (3600.0, "min"), (86400.0, "h"), (float("inf"), "d"))
+_SHOWN_CHARACTERS = 100_000
+# A cause that fails this many times as fast as over the day is on the rise.
+_RISE = 2.0
+
+
+def urgency(queue: QueueFigures) -> tuple[float, str]:
+    """The queue whose oldest job has waited longest comes first."""
+    return (-(queue.oldest_age or 0.0), queue.name)
+
+
+def totals(queues: Sequence[QueueFigures], workers: Sequence[WorkerFigures]) -> dict[str, Any]:
+    """The row of figures on top."""
+    ages = [each.oldest_age for each in queues if each.oldest_age is not None]
+    return {
+        "depth": sum(each.depth for each in queues),
+        "oldest_age": max(ages, default=None),
+        "running": sum(each.running for each in queues),
+        "scheduled": sum(each.scheduled for each in queues),
+        "failed": sum(each.failed for each in queues),
+        "workers": sum(each.is_alive for each in workers),
+    }
+
+
+def duration(seconds: float | None) -> str:
+    """In one unit, two where the first is small: `3 min`, `1.5 h`."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    unit_seconds = 1.0
+    for limit, unit in _STEPS:
+        if seconds < limit:
+            amount = seconds / unit_seconds
+            return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+        unit_seconds = limit
+    raise AssertionError("the last step has no limit")
+
+
+def moment(at: datetime | None, now: datetime) -> Markup:
+    """A time as it is felt, and to the second for who asks."""
+    if at is None:
+        return Markup("–")
+    seconds = (now - at).total_seconds()
+    felt = f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+    exact = at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, felt)
+
+
+def number(value: float | None) -> str:
+    """With thin spaces, as a comma is a point elsewhere."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def rate(per_second: float | None) -> str:
+    if per_second is None:
+        return "–"
+    return f"{per_second:.1f}/s" if per_second >= 1 or per_second == 0 else _a_minute(per_second)
+
+
+def _a_minute(per_second: float) -> str:
+    return f"{per_second * 60:.1f}/min"
+
+
+def trend(counts: Mapping[str, int]) -> str:
+    """`rising`, `steady`, `falling` or `quiet`: the last hour beside the day's mean hour."""
+    hour, day = counts["1h"], counts["24h"]
+    if hour == 0:
+        return "quiet"
+    usual = max(day - hour, 0) / 23
+    if hour > _RISE * usual:
+        return "rising"
+    return "falling" if hour * _RISE < usual else "steady"
+
+
+def pretty(value: Any) -> str:
+    """JSON to read; what is very long is cut, and says so."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}\n… cut: {len(text):,} characters in all"
+
+
+def editable(value: Any) -> str:
+    """JSON to change: whole, and without what UTF-8 has no bytes for."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2, default=str)
+    return text
+
+
+def share(progress: Mapping[str, Any]) -> float | None:
+    """How far a job is, 0 to 100; None where it does not say of how much."""
+    current, total = progress.get("current"), progress.get("total")
+    if not isinstance(current, int | float) or not isinstance(total, int | float) or total <= 0:
+        return None
+    return min(100.0, max(0.0, 100.0 * current / total))
+
+
+def took(attempt: Attempt) -> float | None:
+    """Seconds that an attempt took, once it is over."""
+    if attempt.ended_at is None:
+        return None
+    return (attempt.ended_at - attempt.started_at).total_seconds()
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "duration": duration, "moment": moment, "number": number, "rate": rate, "trend": trend,
+    "pretty": pretty, "editable": editable, "share": share, "took": took,
+}  # fmt: skip

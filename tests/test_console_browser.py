@@ -1,0 +1,233 @@
+"""The console as an operator uses it, in a browser: looking, acting, on a phone and in the dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chromium import Chromium, find_chromium
+from tests.conftest import poll_until
+from tests.harness import JOB_MODULES
+from tests.http_doubles import key
+from tests.running_service import MASTER, RunningService, running_service
+
+pytestmark = pytest.mark.browser
+
+EVIL = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>\u202e"
+WIDTHS = {"phone": 390, "desk": 1280}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, key("looker", "read"), job_modules=JOB_MODULES) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chromium]:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium")
+    chromium = Chromium(program, tmp_path)
+    yield chromium
+    chromium.close()
+
+
+def sign_in(browser: Chromium, service: RunningService, path: str = "/", who: str = MASTER) -> None:
+    """As `who`; then at the path."""
+    browser.open(f"{service.url}/console{path}")
+    browser.wait_for("document.forms.length")
+    browser.value(f"document.getElementById('key').value = {json.dumps(who * 2)}")
+    browser.click("form button")
+    browser.wait_for("!location.href.includes('sign-in') && document.readyState === 'complete'")
+
+
+def submitted(service: RunningService, job_type: str, **params: Any) -> dict[str, Any]:
+    """It is tried once."""
+    body = {"type": job_type, "params": params, "options": {"max_attempts": 1}}
+    response = service.client.post("/v1/jobs", json=body)
+    assert response.status_code == 202, response.text
+    shown: dict[str, Any] = response.json()
+    return shown
+
+
+def failed(service: RunningService, message: str) -> Any:
+    return service.ended(submitted(service, "test.permanent", message=message))
+
+
+def violations(browser: Chromium) -> list[Any]:
+    """What axe-core finds wrong with the page."""
+    found = find_spec("axe_core_python")
+    assert found is not None and found.origin is not None, "requirements-dev.txt has it"
+    script = (Path(found.origin).parent / "axe.min.js").read_text()
+    browser.command("Runtime.evaluate", expression=script)
+    answer = browser.command(
+        "Runtime.evaluate",
+        expression="axe.run().then(r => r.violations.map(v =>"
+        " [v.id, v.nodes.map(n => n.target.join(' ') + ': ' + n.failureSummary)]))",
+        awaitPromise=True,
+        returnByValue=True,
+    )
+    shown: list[Any] = answer["result"]["value"]
+    return shown
+
+
+def wear(browser: Chromium, scheme: str, width: int) -> None:
+    browser.command(
+        "Emulation.setDeviceMetricsOverride",
+        width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
+    )  # fmt: skip
+    browser.command(
+        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+    )
+
+
+def test_every_page_is_accessible_and_fits_in_light_and_dark_on_phone_and_desk(
+    browser: Chromium, service: RunningService
+) -> None:
+    gate = service.folder / "gate"
+    job = failed(service, "the mail server said 550 " + "x" * 200)
+    running = submitted(service, "test.wait", gate=str(gate))
+    sign_in(browser, service)
+    paths = ["/", f"/jobs/{job['id']}", f"/jobs/{running['id']}", "/jobs/none"]
+    paths.append(f"/failures/{job['error']['fingerprint']}")
+    for path in paths:
+        browser.open(f"{service.url}/console{path}")
+        for scheme in ("light", "dark"):
+            for name, width in WIDTHS.items():
+                wear(browser, scheme, width)
+                where = f"{path} {scheme} {name}"
+                assert violations(browser) == [], where
+                wide = browser.value("document.documentElement.scrollWidth")
+                assert wide <= width, where
+    gate.touch()
+
+
+def test_hostile_text_stays_text(browser: Chromium, service: RunningService) -> None:
+    job = failed(service, EVIL)
+    sign_in(browser, service)
+    for path in ("/", f"/jobs/{job['id']}", f"/failures/{job['error']['fingerprint']}"):
+        browser.open(f"{service.url}/console{path}")
+        browser.wait_for("document.body.innerText.includes('onerror')")
+        assert browser.value("document.querySelectorAll('main img, main script').length") == 0
+        assert browser.value("document.title").endswith("Recado")
+    assert browser.complaints == []
+
+
+def test_the_overview_follows_what_happens(browser: Chromium, service: RunningService) -> None:
+    gate = service.folder / "another-gate"
+    sign_in(browser, service)
+    browser.wait_for("document.getElementById('watch').dataset.state === 'live'")
+    job = submitted(service, "test.wait", gate=str(gate))
+    browser.wait_for(f"document.getElementById('job-{job['id']}')")
+    browser.wait_for("document.querySelector('svg.spark polyline').points.length > 1")
+    gate.touch()
+    browser.wait_for(f"!document.getElementById('job-{job['id']}')")
+    assert browser.complaints == []
+
+
+def test_a_read_key_looks_and_has_nothing_to_act_with(
+    browser: Chromium, service: RunningService
+) -> None:
+    job = failed(service, "for a looker")
+    sign_in(browser, service, f"/jobs/{job['id']}", "looker")
+    assert "for a looker" in browser.text()
+    assert browser.value("document.querySelectorAll('main button').length") == 0
+    assert "Traceback" not in browser.text()
+    browser.open(f"{service.url}/dashboard/")
+    browser.wait_for("location.href.includes('sign-in')")
+
+
+def test_a_job_is_retried_with_other_params(browser: Chromium, service: RunningService) -> None:
+    job = service.ended(submitted(service, "test.flaky", succeed_on=99))
+    sign_in(browser, service, f"/jobs/{job['id']}")
+    browser.click("summary")
+    browser.value("document.getElementById('params').value = '{\"succeed_on\": \"soon\"}'")
+    browser.click("#edit button")
+    browser.wait_for(
+        "document.getElementById('edit-faults').textContent.includes('/params/succeed_on')"
+    )
+    browser.value("document.getElementById('params').value = '{\"succeed_on\": 1}'")
+    browser.click("#edit button")
+    poll_until(
+        lambda: service.client.get(f"/v1/jobs/{job['id']}").json()["status"] == "finished",
+        what="the job finishes",
+    )
+    browser.wait_for("document.querySelector('h1').textContent.includes('finished')")
+
+
+def test_a_cause_is_previewed_and_retried_by_a_canary_which_stops_when_it_comes_back(
+    browser: Chromium, service: RunningService
+) -> None:
+    jobs = [failed(service, "the same for all three") for _ in range(3)]
+    sign_in(browser, service, f"/failures/{jobs[0]['error']['fingerprint']}")
+    browser.click("#preview")
+    browser.wait_for("document.body.innerText.includes('3 jobs are taken down')")
+    browser.click("#order button[value=retry]")
+    browser.wait_for("document.getElementById('operation-state').textContent === 'Retry: stopped'")
+    assert "stopped by" in browser.text()
+    runs = [
+        len(service.client.get(f"/v1/jobs/{job['id']}").json()["attempts"]) - len(job["attempts"])
+        for job in jobs
+    ]
+    assert sorted(runs) == [0, 0, 1]
+    browser.value("location.reload()")
+    browser.wait_for("document.getElementById('operation-state').textContent === 'Retry: stopped'")
+
+
+def test_a_cause_is_discarded_once_that_is_confirmed(
+    browser: Chromium, service: RunningService
+) -> None:
+    job = failed(service, "to be thrown away")
+    path = f"/v1/jobs/{job['id']}"
+    sign_in(browser, service, f"/failures/{job['error']['fingerprint']}")
+    browser.click("#preview")
+    browser.wait_for("!document.getElementById('order').hidden")
+    browser.click("#order button[value=discard]")
+    browser.click("dialog button:not(.danger)")
+    browser.wait_for("document.querySelector('dialog') === null")
+    assert service.client.get(path).status_code == 200
+    browser.click("#order button[value=discard]")
+    browser.click("#yes")
+    browser.wait_for(
+        "document.getElementById('operation-state').textContent === 'Discard: finished'"
+    )
+    assert service.client.get(path).status_code == 404
+
+
+def test_a_queue_is_paused_and_resumed(browser: Chromium, service: RunningService) -> None:
+    sign_in(browser, service)
+    browser.click("tr[data-queue=email] button[data-post$=pause]")
+    browser.wait_for("document.querySelector('tr[data-queue=email] .badge')")
+    assert "email" in json.dumps(service.client.get("/readyz").json())
+    browser.click("tr[data-queue=email] button[data-post$=resume]")
+    browser.wait_for("!document.querySelector('tr[data-queue=email] .badge')")
+    poll_until(service.is_ready, what="nothing is paused")
+
+
+def test_keys_lead_to_the_search_and_through_the_causes(
+    browser: Chromium, service: RunningService
+) -> None:
+    for message in ("one cause", "quite another"):
+        failed(service, message)
+    sign_in(browser, service)
+    press(browser, "/")
+    assert browser.value("document.activeElement.id") == "find"
+    browser.value("document.querySelector('a.cause').focus()")
+    first = browser.value("document.activeElement.id")
+    press(browser, "ArrowDown")
+    assert browser.value("document.activeElement.id") not in (first, "")
+    press(browser, "ArrowUp")
+    assert browser.value("document.activeElement.id") == first
+
+
+def press(browser: Chromium, name: str) -> None:
+    text = {"text": name} if len(name) == 1 else {}
+    browser.command("Input.dispatchKeyEvent", type="keyDown", key=name, **text)
+    browser.command("Input.dispatchKeyEvent", type="keyUp", key=name)
