@@ -264,6 +264,8 @@ async function preview() {
   selection = shown.selection;
   byId("preview-text").textContent =
     `${shown.count} ${shown.count === 1 ? "job is" : "jobs are"} taken down. What fails from now on is left alone.`;
+  byId("preview").textContent = "Preview again";
+  byId("preview").className = "";
   byId("order").hidden = shown.count === 0;
   if (shown.count) byId("canary").focus();
 }
