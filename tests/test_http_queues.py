@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rq import suspension
 
 from app.queue import scripts
 from app.queue.calling import BROKEN_EXC, run_script
@@ -287,14 +288,14 @@ class TestReadiness:
         await web.heart.worker(*[each["name"] for each in await every(web)])
         before = await web.client.get("/readyz")
         with stock_on(web.heart.url) as stock:
-            stock.rq("suspend")
+            suspension.suspend(stock.connection)
 
             suspended = await web.client.get("/readyz")
             job_id = await web.submit()
             warned = await web.job(job_id)
             measured = await web.client.get("/metrics")
 
-            stock.rq("resume")
+            suspension.resume(stock.connection)
         after = await web.client.get("/readyz")
 
         assert [each.status_code for each in (before, suspended, after)] == [200, 503, 200]
