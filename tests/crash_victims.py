@@ -110,8 +110,10 @@ async def _ask(order: dict[str, Any]) -> None:
         await submitter.submit(drafts[0], key)
     elif asked["act"] == "submit_batch":
         await submitter.submit_batch(asked["batch_id"], drafts, key)
-    else:
+    elif asked["act"] == "cancel":
         await control.cancel(drafts[0].id, "ops")
+    else:
+        await control.retry(drafts[0].id, "ops")
     Path(asked["returned"]).touch()
     await submitter.aclose()
     await control.aclose()

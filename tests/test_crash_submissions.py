@@ -5,6 +5,7 @@ A request is accepted whole or not at all, and who was told of it finds it there
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tests.crash_proxy import CrashProxy, Moment
 from tests.crash_stage import Stage
 from tests.crash_victims import Victims
 from tests.harness import draft, journal, submit, view
+from tests.heart_scene import scene_on
 
 LARGE_BODY = 300_000
 
@@ -31,7 +33,7 @@ LARGE_BODY = 300_000
 class Request:
     """What a client asks for, and in which state its jobs then are."""
 
-    act: Literal["submit", "submit_batch", "cancel"] = "submit"
+    act: Literal["submit", "submit_batch", "cancel", "retry"] = "submit"
     count: int = 1
     size: int = 10
     delay_seconds: float | None = None
@@ -53,7 +55,10 @@ REQUESTS = {
     # Records first, then one script that makes them count, then several that queue them.
     "large batch": Request("submit_batch", count=70, key="k"),
     "cancel": Request("cancel", state="canceled"),
+    "retry": Request("retry"),
 }
+# What these do to a job that is there: where it is before, and after.
+CHANGES = {"cancel": ("queued", "canceled"), "retry": ("failed", "queued")}
 
 
 @dataclass
@@ -111,10 +116,13 @@ class Asking:
             parent = draft("test.note")
             parent.queue = f"{asked.queue}p"
             (asked.parent,) = submit(self.valkey.url, parent)
-        if request.act == "cancel":
-            waiting = draft("test.note", message="x" * request.size)
+        if request.act in CHANGES:
+            notes = str(asked.journal)
+            waiting = draft("test.note", message="x" * request.size, journal=notes)
             waiting.queue = asked.queue
             asked.job_ids = submit(self.valkey.url, waiting)
+        if request.act == "retry":
+            asyncio.run(_fail_one(self.valkey.url, asked.queue))
         return asked
 
     def play(self, asked: Ask, *, kills_server: bool = False) -> int:
@@ -144,10 +152,11 @@ class Asking:
         with redis.Redis.from_url(self.valkey.url) as client:
             ttls: list[Any] = [client.ttl(f"rq:job:{job_id}") for job_id in asked.job_ids]
         told = f"{asked}: TTLs {ttls}"
-        if asked.request.act == "cancel":
+        if asked.request.act in CHANGES:
             (job_id,) = asked.job_ids
-            done = self.stage.status(job_id) == "canceled"
-            assert self.stage.places(asked.queue, job_id) == ["canceled" if done else "queued"]
+            before, after = CHANGES[asked.request.act]
+            done = self.stage.status(job_id) == after
+            assert self.stage.places(asked.queue, job_id) == [after if done else before]
             assert done or not asked.returned.exists(), told
             return done
         accepted = self.is_accepted(asked)
@@ -192,6 +201,14 @@ class Asking:
             assert runs == sorted(asked.job_ids), str(asked)
         os.kill(pid, signal.SIGTERM)
         poll_until(lambda: have_ended(pid), what="the worker has ended")
+
+
+async def _fail_one(url: str, queue: str) -> None:
+    """The queue's job is run, and fails for good."""
+    async with scene_on(url) as scene:
+        actor = await scene.worker(queue)
+        await actor.fail(await actor.take())
+        await actor.transitions.death()
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +260,8 @@ def test_request_during_which_redis_is_killed_is_accepted_once(asking: Asking, n
     for asked in played:
         asking.play(asked, kills_server=True)
         is_done = asking.check(asked)
-        # A cancel is not repeated for the client, who hears 503 and may ask again.
-        assert (is_done and asked.returned.exists()) or request.act == "cancel", str(asked)
-    if request.state in {"queued", "deferred"}:
+        # What changes a job is not repeated for the client, who hears 503 and may ask again.
+        assert (is_done and asked.returned.exists()) or request.act in CHANGES, str(asked)
+    if request.act not in CHANGES and request.state in {"queued", "deferred"}:
         asking.check_runs(played)
     print(f"\n{name}: {len(points)} restarts of Redis, 0 lost, 0 run twice")
