@@ -58,7 +58,7 @@ end
 -- 'done', 'full', or nil: it has left the selection by itself.
 local function act_on(member)
   local job = find_retryable(member)
-  if not job or job.status ~= 'failed' or not fits(member, filter) then return nil end
+  if not job or not fits(member, filter) then return nil end
   if op.action == 'discard' then
     discard(job)
     return 'done'

@@ -7,7 +7,7 @@ local found = members(fp, ARGV[4], ARGV[5], tonumber(ARGV[6]))
 local answer = { 0, ARGV[4], #found == 2 * tonumber(ARGV[6]) and 1 or 0 }
 for i = 1, #found, 2 do
   answer[2] = found[i + 1]
-  if is_failed(found[i]) and fits(found[i], filter) then
+  if fits(found[i], filter) then
     answer[1] = answer[1] + 1
     if #answer < 3 + MOST_SAMPLES then answer[#answer + 1] = found[i] end
   end
