@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import chain, repeat
 
 import pytest
 
 from app.queue import scripts
-from app.queue.calling import run_script
+from app.queue.calling import BROKEN_EXC, run_script
+from app.queue.keys import PREFIX
 from app.queue.packing import pack
-from app.queue.transitions import claim_arguments
+from app.queue.transitions import (
+    SILENCE_SECONDS,
+    Outcome,
+    WorkerTransitions,
+    claim_arguments,
+)
 from tests.conftest import ValkeyServer
 from tests.harness import draft
-from tests.heart_scene import BEATS, Actor, LossyNetwork, Scene, scene_on, submit_arguments
+from tests.heart_scene import (
+    BEATS,
+    RECOVERED_AT,
+    SILENCE_MS,
+    Actor,
+    LossyNetwork,
+    Scene,
+    scene_on,
+    submit_arguments,
+)
 
 
 @pytest.fixture
@@ -195,3 +211,53 @@ async def _promote_until_queued(scene: Scene, job_id: str) -> None:
         if job_id in {each.id for each in (await scene.caretaker.promote())[0]}:
             return
     pytest.fail("was not promoted")
+
+
+async def test_worker_that_was_stopped_while_it_claimed_begins_nothing_that_another_has(
+    scene: Scene,
+) -> None:
+    """An answer may lie in its connection for as long as the process is stopped."""
+    job_id = await scene.submit()
+    actor = await scene.worker()
+
+    def take_over() -> float:
+        scene.silence(actor)
+        scene.redis.set(RECOVERED_AT, scene.now_ms() - 2000)
+        scene.redis.eval(scripts.RECOVER.source, 0, PREFIX, SILENCE_MS, 3, 3600, BROKEN_EXC, 20000)
+        return SILENCE_SECONDS + 1
+
+    looks: Iterator[Callable[[], float]] = chain([lambda: 0.0, take_over], repeat(lambda: 12.0))
+
+    def clock() -> float:
+        return next(looks)()
+
+    stopped = WorkerTransitions(
+        scene.client, scene.reachability, name=actor.name, queues=["default"], clock=clock
+    )
+
+    claim = await stopped.claim(coroutines=8, processes=0, queues=["default"], process_types=[])
+
+    assert (claim.state, claim.jobs) == ("register", [])
+    assert scene.queued() == [job_id]
+    await stopped.aclose()
+
+
+async def test_worker_that_was_stopped_for_a_while_runs_what_is_still_its_own(
+    scene: Scene,
+) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    times = chain([0.0, SILENCE_SECONDS], repeat(12.0))
+    stopped = WorkerTransitions(
+        scene.client, scene.reachability, name=actor.name, queues=["default"],
+        clock=lambda: next(times),
+    )  # fmt: skip
+
+    claim = await stopped.claim(coroutines=8, processes=0, queues=["default"], process_types=[])
+
+    assert [(each.id, each.attempt) for each in claim.jobs] == [(job_id, 1)]
+    assert (
+        await stopped.end(Outcome(job_id, claim.jobs[0].execution, "default", "finished", 3600))
+        == "done"
+    )
+    await stopped.aclose()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.queue import scripts
+from app.queue import keys, scripts
 from app.queue.calling import run_script
 from app.queue.control import Control
 from app.queue.errors import JobIdTakenError, QueueUnavailableError
@@ -163,6 +163,24 @@ async def test_job_is_refused_where_its_queue_is_something_else(scene: Scene) ->
 
     assert not [key for key in scene.stored() if key.startswith("rq:job:")]
     assert scene.redis.get("rq:queue:default") == "not a queue"
+
+
+async def test_counter_that_is_something_else_loses_no_job(scene: Scene) -> None:
+    """What a claim counts is not worth a job that is in no place."""
+    job_id = await scene.submit()
+    minute = scene.now_ms() // 60_000
+    for each in (minute, minute + 1):
+        scene.redis.rpush(keys.claimed("default", each), "no number")
+    actor = await scene.worker()
+
+    claimed = await actor.take()
+
+    assert claimed.id == job_id
+    assert scene.members("wip") == [claimed.composite]
+    scene.silence(actor)
+    recovered, _ = await scene.recover()
+    assert [each.id for each in recovered] == [job_id]
+    assert scene.queued() == [job_id]
 
 
 async def test_record_that_stands_already_is_not_overwritten(scene: Scene) -> None:

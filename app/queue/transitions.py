@@ -6,7 +6,8 @@ A job changes its state by these scripts and nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from app.queue.scripts import Script
 
 # No beat for so long, and a worker counts as dead.
 SILENCE_SECONDS = 10.0
+# After so long an answer may be history.
+FRESH_SECONDS = SILENCE_SECONDS / 2
 # How long RQ's tools show a worker that stopped beating without a word.
 WORKER_RECORD_SECONDS = 480
 UPKEEP_MS = 20_000
@@ -155,9 +158,16 @@ class WorkerTransitions:
     """
 
     def __init__(
-        self, client: async_redis.Redis, reachability: Reachability, *, name: str, queues: list[str]
+        self,
+        client: async_redis.Redis,
+        reachability: Reachability,
+        *,
+        name: str,
+        queues: list[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self._clock = clock
         self._queues = queues
         self._reachability = reachability
         self._claim_lane = Lane(client, reachability)
@@ -209,7 +219,7 @@ class WorkerTransitions:
             coroutines=coroutines, processes=processes, queues=queues,
             process_types=process_types, floor=floor, floor_jobs=floor_jobs, passed=passed,
         )  # fmt: skip
-        answer = await self._repeat(scripts.CLAIM, *arguments)
+        answer = await self._ask_for_jobs(arguments)
         state = answer[0].decode()
         if state != "ok":
             return Claim(state)
@@ -221,9 +231,19 @@ class WorkerTransitions:
         if strangers:
             types = _types((each.id, each.fields.get("data", b"")) for each in strangers)
             await self._repeat(scripts.ADOPT, *types)
-        dropped, broken = ([each.decode() for each in ids] for ids in answer[2:4])
-        now_passed = [Passed(*(part.decode() for part in each)) for each in answer[5]]
+        dropped, broken = ([_text(each) for each in ids] for ids in answer[2:4])
+        now_passed = [Passed(*map(_text, each)) for each in answer[5]]
         return Claim("ok", jobs, dropped, broken, seq, bool(answer[4]), now_passed)
+
+    async def _ask_for_jobs(self, arguments: Sequence[Any]) -> Any:
+        """An answer that is fresh. A worker that was stopped while it waited may have lost what it
+        was given, and another runs it: asked once more, the script gives what is still ours.
+        """
+        while True:
+            asked = self._clock()
+            answer = await self._repeat(scripts.CLAIM, *arguments)
+            if self._clock() - asked < FRESH_SECONDS:
+                return answer
 
     async def has_waiting(self, queues: Sequence[str]) -> bool:
         """Whether any of these queues has an entry: one command, for who looks in vain."""
@@ -297,6 +317,11 @@ def claim_arguments(
     ]  # fmt: skip
 
 
+def _text(name: bytes) -> str:
+    """A name to be told; stock tools and other languages may have written any bytes."""
+    return name.decode("utf-8", "replace")
+
+
 def _types(bodies: Iterable[tuple[str, bytes]]) -> list[str]:
     """What the script `adopt` takes: ids and types of stock producers' jobs."""
     return [part for job_id, data in bodies for part in (job_id, type_of(data))]
@@ -363,12 +388,10 @@ class Caretaker:
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
         _, wait_ms, jobs, queues = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
-        self._timed = [EXPIRES, *(scheduled(each.decode()) for each in queues)]
+        self._timed = [EXPIRES, *(scheduled(_text(each)) for each in queues)]
         promoted = [
-            Promoted(
-                each[0].decode(), each[1].decode(), each[2].decode(), int(each[3]), each[4].decode()
-            )
-            for each in jobs
+            Promoted(_text(job_id), _text(kind), _text(name), attempt, _text(request_id))
+            for job_id, kind, name, attempt, request_id in jobs
         ]
         return promoted, None if wait_ms < 0 else wait_ms / 1000
 
@@ -385,9 +408,9 @@ class Caretaker:
         )  # fmt: skip
         recovered = [
             Recovered(
-                id=fate[0].decode(), type=fate[1].decode(), queue=fate[2].decode(),
-                attempt=int(fate[3]), fate=fate[4].decode(), worker=fate[5].decode(),
-                request_id=fate[6].decode(),
+                id=_text(fate[0]), type=_text(fate[1]), queue=_text(fate[2]),
+                attempt=fate[3], fate=fate[4].decode(), worker=_text(fate[5]),
+                request_id=_text(fate[6]),
             )
             for fate in fates
         ]  # fmt: skip

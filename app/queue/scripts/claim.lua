@@ -115,7 +115,7 @@ local function drop_front(q)
 end
 
 -- What is taken, written once for all jobs: {score, composite …} of a queue, and all composites.
-local wip, held = {}, {}
+local wip, held, claimed = {}, {}, {}
 local own_part = string.match(worker, '[^.]*$')
 
 local function start(q, id, at, values, timeout)
@@ -176,7 +176,9 @@ local function consider(q, id, at)
   end
   local values, large = read(id)
   local status = values[STATUS]
-  if not status and not values[DATA] and not has(job_key(id)) then
+  local is_none = not status and not values[DATA] and not has(job_key(id))
+  if is_none or not is_id(id) then
+    put_aside(id)
     take_out(q, id, at)
     dropped[#dropped + 1] = id
     return true
@@ -271,12 +273,13 @@ for i = 1, queue_count do
     look_through(q, limit)
   end
   if #jobs > before then
-    count_claims(q, #jobs - before)
     call('ZADD', P .. ':wip:' .. q, unpack(wip))
     wip = {}
+    claimed[q] = (claimed[q] or 0) + #jobs - before
   end
 end
 if #held > 0 then call('SADD', held_key(worker), unpack(held)) end
+for q, count in pairs(claimed) do pcall(count_claims, q, count) end
 
 call('ZADD', OURS .. 'beats', 'XX', NOW_MS, worker)
 if #jobs > 0 then call('HSET', wkey, 'x_claim', seq, 'state', 'busy') end

@@ -203,10 +203,7 @@ end
 local function bury(q, id, problem, exc_string)
   local key, message = job_key(id), 'The record of this job cannot be read: ' .. cause_of(problem)
   if call('TYPE', key).ok ~= 'hash' then
-    if has(key) then
-      call('RENAME', key, OURS .. 'broken:' .. id)
-      call('EXPIRE', OURS .. 'broken:' .. id, ENDLESS)
-    end
+    put_aside(id)
     call('HSET', key, 'data', '["unreadable",null,[],{}]', 'created_at', NOW_ISO, 'origin', q)
   end
   call('HDEL', key, 'retries_left', 'retry_intervals', 'timeout', 'x_attempt', 'x_failures',

@@ -29,8 +29,10 @@ local LATEST = 2 ^ 52 - 1
 local function list_stock(id)
   local made = microseconds_of(call('HGET', job_key(id), 'created_at')) or tonumber(NOW_US)
   local entry = string.format('%013x:%s', math.max(0, math.min(made, LATEST)), id)
-  call('HSET', job_key(id), 'x_entry', entry)
-  call('ZADD', INDEX .. 'all', 0, entry)
+  if is_id(id) then
+    call('HSET', job_key(id), 'x_entry', entry)
+    call('ZADD', INDEX .. 'all', 0, entry)
+  end
   return entry
 end
 

@@ -14,6 +14,18 @@ local function base_queue(q)
 end
 local function split_composite(composite) return string.match(composite, '^([^:]*):(.*)$') end
 
+-- RQ's ids are letters, numbers, dashes and underscores (RQ 3.0.0, job.py). Others are taken too,
+-- but none that could not be told from an execution, or that no tool could read.
+local function is_id(id) return not string.find(id, '[:%c\128-\255]') end
+
+-- Under a name where no transition meets it, for a day.
+local function put_aside(id)
+  local aside = OURS .. 'broken:' .. id
+  if not has(job_key(id)) then return end
+  call('RENAME', job_key(id), aside)
+  call('EXPIRE', aside, ENDLESS)
+end
+
 local function queue_names()
   local names, cut = {}, #queue_key('')
   for _, key in ipairs(call('SMEMBERS', P .. ':queues')) do

@@ -6,6 +6,7 @@ local most, moved, next_due, ids = tonumber(ARGV[2]), 0, nil, {}
 
 local function move(q, id)
   call('ZREM', P .. ':scheduled:' .. q, id)
+  if not is_id(id) then return put_aside(id) end
   local job = call('HMGET', job_key(id), 'status', 'x_type', 'x_attempt', 'x_req',
     'rate_limit_key', 'rate_limit_concurrency')
   if job[1] ~= 'scheduled' then return end
@@ -13,7 +14,7 @@ local function move(q, id)
   note(id, 'queued')
   enqueue(id, q, false, job[5], job[6])
   moved = moved + 1
-  ids[moved] = { id, job[2] or '', q, job[3] or '0', job[4] or '' }
+  ids[moved] = { id, job[2] or '', q, tonumber(job[3] or '') or 0, job[4] or '' }
 end
 
 local WAITING = { queued = true, scheduled = true, deferred = true, rate_limited = true }

@@ -153,7 +153,7 @@ local function look_at(id)
     local job = call('HMGET', key, 'status', 'ttl')
     if job[1] and not ENDED[job[1]] and not job[2] then spare(id) end
   end
-  if is_sorted(id) or #strangers >= MOST_STRANGERS then return end
+  if is_sorted(id) or #strangers >= MOST_STRANGERS or not is_id(id) then return end
   local job = call('HMGET', key, 'status', 'x_type', 'x_stock')
   if not job[1] or job[2] or job[3] then return end
   entry_of(id)
