@@ -71,6 +71,7 @@ from app.queue.events import Watcher as QueueWatcher
 from app.queue.failures import FailureGroups
 from app.queue.file_keeper import FileKeeper
 from app.queue.file_store import RedisStorage
+from app.queue.lasting import keep_up
 from app.queue.operations import Operations as QueueOperations
 from app.queue.overview import Overview
 from app.queue.rates import RateLimiter as QueueRateLimiter
@@ -90,7 +91,6 @@ from jobs.email.templating import TemplatesFaultError, templates
 log = logging.getLogger("recado.web")
 
 CANNOT_LISTEN_STATUS = 1
-UPKEEP_PAUSE_SECONDS = 1.0
 _EXPOSED_HEADERS = (
     "X-Request-Id", "Location", "Retry-After", "ETag", "WWW-Authenticate", "Allow", "Link",
     "Idempotency-Replayed", "Preference-Applied", "RateLimit", "RateLimit-Policy",
@@ -297,7 +297,7 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        running = [asyncio.create_task(_keep_up(name, run)) for name, run in background.items()]
+        running = [asyncio.create_task(keep_up(name, run)) for name, run in background.items()]
         try:
             yield
         finally:
@@ -307,16 +307,6 @@ def _lifespan(
                     await part.aclose()
 
     return lifespan
-
-
-async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            # Requests are answered all the same.
-            log.exception("%s_broke", name)
-        await asyncio.sleep(UPKEEP_PAUSE_SECONDS)
 
 
 class Secret:

@@ -300,6 +300,23 @@ def test_frozen_worker_lets_go_of_what_another_took_over(redis_url: str, tmp_pat
     assert sorted(ran(tmp_path)) == sorted((job_id, 2) for job_id in job_ids)
 
 
+def test_worker_that_redis_forgot_while_it_drains_lets_go_of_what_it_runs(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Others have taken that over: its grace would be a second run beside theirs."""
+    with worker(redis_url, tmp_path, "--grace", "300") as process:
+        submit(redis_url, *(waiting(kind, tmp_path) for kind in KINDS))
+        wait_for_journal(tmp_path / "journal", "began", 2)
+        process.process.send_signal(signal.SIGTERM)
+        wait_for_log(process, "worker_stopping")
+
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+
+        assert process.process.wait(timeout=60) == 0
+        assert process.log.read_text().count("job_outcome_late") == 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("silence", ["as if", pytest.param("real", marks=pytest.mark.slow)])
 def test_outcome_of_a_frozen_worker_comes_too_late_to_change_anything_but_the_trail(

@@ -87,6 +87,10 @@ class Heart(threading.Thread):
                 self._reachability.lost(error)
                 client.connection_pool.disconnect()
                 pause = AWAY_SECONDS
+            except Exception:
+                # A heart that stops gives away what its worker goes on with.
+                log.exception("beat_failed")
+                pause = AWAY_SECONDS
         client.close()
 
     def _beat(self, client: redis.Redis) -> Beat:

@@ -69,7 +69,7 @@ class Hearing:
     def _obey(self, message: dict[str, Any]) -> None:
         data = message["data"]
         if message["channel"] == keys.WAKE.encode():
-            names = set(data.decode().split(","))
+            names = set(data.decode("utf-8", "replace").split(","))
             if "@" in names:
                 self._tend()
             if not names.isdisjoint(self._queues):
@@ -78,7 +78,7 @@ class Hearing:
         try:
             command = json.loads(data)
             self._obey_command(command["command"], command)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             event(log, "command_unreadable", logging.WARNING)
 
     def _obey_command(self, name: str, command: dict[str, Any]) -> None:

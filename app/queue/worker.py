@@ -26,6 +26,7 @@ from app.queue.control import Control
 from app.queue.errors import QueueUnavailableError
 from app.queue.hearing import Hearing
 from app.queue.identity import worker_facts, worker_name
+from app.queue.lasting import keep_up
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.progress import ProgressReporter
 from app.queue.records import split_queue_name
@@ -159,9 +160,9 @@ class Worker:
         # The caller's: a `def` job should not have to wait for the first fork.
         self._children.start()
         background = [
-            asyncio.create_task(self._hearing.run()),
-            asyncio.create_task(self._upkeep.run()),
-            asyncio.create_task(self._watch_mail_server()),
+            asyncio.create_task(keep_up("hearing", self._hearing.run)),
+            asyncio.create_task(keep_up("upkeep", self._upkeep.run)),
+            asyncio.create_task(keep_up("mail_watch", self._watch_mail_server)),
         ]
         self._watch.start()
         heart = Heart(self._redis_url, self.name, self._held, self._heard, self._reachability)
@@ -401,8 +402,9 @@ class Worker:
         return Held(arrived, self._runs.composites, self._mail_report)
 
     def _heard(self, beat: Beat) -> None:
-        if beat.must_register and not self._drain.is_set():
-            event(log, "worker_forgotten", logging.WARNING, worker=self.name)
+        if beat.must_register:
+            if not self._drain.is_set():
+                event(log, "worker_forgotten", logging.WARNING, worker=self.name)
             self._runs.end_early("lost")
             self._look.set()
             return
