@@ -17,6 +17,7 @@ from app.queue.errors import (
 from app.queue.records import (
     ActPage,
     FailureFilter,
+    FailureGroup,
     FailurePage,
     OperationView,
     Order,
@@ -123,6 +124,9 @@ class NoFailures:
 
     async def page(self, limit: int, cursor: str | None) -> FailurePage:
         return FailurePage([], None)
+
+    async def group(self, fingerprint: str) -> FailureGroup | None:
+        return None
 
 
 class NoOperations:

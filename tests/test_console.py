@@ -126,8 +126,9 @@ async def test_the_search_leads_to_a_job_and_says_when_there_is_none(web: WebSce
     page = await web.client.get("/console/jobs/none", headers=HTML)
     assert page.status_code == 404
     assert "There is no such job" in page.text
-    cleared = await web.client.get("/console/failures/0123456789abcdef", headers=HTML)
-    assert cleared.status_code == 404
+    for cause in ("0123456789abcdef", "0123456789abcdef:jobs", "%00"):
+        cleared = await web.client.get(f"/console/failures/{cause}", headers=HTML)
+        assert cleared.status_code == 404
 
 
 async def test_causes_go_on_over_pages(web: WebScene) -> None:

@@ -169,6 +169,9 @@ def test_a_cause_is_previewed_and_retried_by_a_canary_which_stops_when_it_comes_
     sign_in(browser, service, f"/failures/{jobs[0]['error']['fingerprint']}")
     browser.click("#preview")
     browser.wait_for("document.body.innerText.includes('3 jobs are taken down')")
+    sample = browser.value("[...document.querySelectorAll('#sample a')].map(a => a.textContent)")
+    assert sorted(sample) == sorted(job["id"] for job in jobs)
+    assert violations(browser) == []
     browser.click("#order button[value=retry]")
     browser.wait_for("document.getElementById('operation-state').textContent === 'Retry: stopped'")
     assert "stopped by" in browser.text()

@@ -27,11 +27,10 @@ from app.http.lookup import ID
 from app.http.ports import FailureRecords, Figures, Reader
 from app.http.waiting import ENDED
 from app.queue.errors import BadCursorError, QueueUnavailableError
-from app.queue.records import FailureGroup, FailurePage, JobFilter
+from app.queue.records import FailurePage, JobFilter
 
 PAGES = Path(__file__).parent / "pages" / "console"
 RUNNING, CAUSES, JOBS = 50, 20, 50
-_GROUPS_A_LOOK = 200
 
 
 def routes(console: ASGIApp) -> list[BaseRoute]:
@@ -109,9 +108,11 @@ class Console:
         if view is None:
             gone = "It never was, or its retention is over."
             return self._said(request, 404, "There is no such job", gone)
-        return self._page(
-            request, "job.html", job=view, trail=trail or [], is_over=view.status in ENDED
-        )
+        # Its params and its result may be megabytes.
+        return await asyncio.to_thread(
+            self._page, request, "job.html", job=view, trail=trail or [],
+            is_over=view.status in ENDED, params=words.editable(view.params),
+        )  # fmt: skip
 
     async def cause(self, request: Request) -> Response:
         """GET /console/failures/{fingerprint}: one cause, and the jobs that failed of it."""
@@ -119,7 +120,7 @@ class Console:
         cursor = request.query_params.get("cursor")
         wanted = JobFilter(status="failed", fingerprint=fingerprint)
         try:
-            group = await self._group(fingerprint)
+            group = await self._failures.group(fingerprint)
             page = await self._views.jobs(wanted, JOBS, cursor)
         except QueueUnavailableError as error:
             return self._unavailable(request, error)
@@ -158,18 +159,6 @@ class Console:
             return await self._failures.page(CAUSES, cursor)
         except BadCursorError:
             return await self._failures.page(CAUSES, None)
-
-    async def _group(self, fingerprint: str) -> FailureGroup | None:
-        """Raises QueueUnavailableError."""
-        cursor: str | None = None
-        while True:
-            page = await self._failures.page(_GROUPS_A_LOOK, cursor)
-            for group in page.data:
-                if group.fingerprint == fingerprint:
-                    return group
-            cursor = page.next_cursor
-            if cursor is None:
-                return None
 
     def _unavailable(self, request: Request, error: QueueUnavailableError) -> Response:
         return self._said(request, 503, "Redis does not answer", str(error))

@@ -95,14 +95,14 @@ def pretty(value: Any) -> str:
     return f"{text[:_SHOWN_CHARACTERS]}\n… cut: {len(text):,} characters in all"
 
 
-def editable(value: Any) -> str:
-    """JSON to change: whole, and without what UTF-8 has no bytes for."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=2, default=str)
-    return text
+def editable(params: Any) -> str | None:
+    """JSON to change, whole, with escapes for what UTF-8 has no bytes for; None: too long."""
+    if params is None:
+        return None
+    text = json.dumps(params, indent=2, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        text = json.dumps(params, indent=2)
+    return text if len(text) <= _SHOWN_CHARACTERS else None
 
 
 def share(progress: Mapping[str, Any]) -> float | None:
@@ -122,5 +122,5 @@ def took(attempt: Attempt) -> float | None:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration, "moment": moment, "number": number, "rate": rate, "trend": trend,
-    "pretty": pretty, "editable": editable, "share": share, "took": took,
+    "pretty": pretty, "share": share, "took": took,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from app.queue.records import (
     Edit,
     Event,
     FailureFilter,
+    FailureGroup,
     FailurePage,
     Idempotency,
     JobDraft,
@@ -246,6 +247,8 @@ class FailureRecords(Protocol):
     async def page(self, limit: int, cursor: str | None) -> FailurePage:
         """That which failed last first. Raises BadCursorError."""
         ...
+
+    async def group(self, fingerprint: str) -> FailureGroup | None: ...
 
 
 class OperationRecords(Protocol):

@@ -20,6 +20,7 @@ from app.queue.verdicts import from_us
 
 SAMPLES = 5
 _CURSOR = re.compile(r"(\d{1,16})-([0-9a-f]{16})", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _CHUNK = 200
 # Bucket, and how many of them: the one that is not over counts with them.
 _WINDOWS = {"1h": ("m", 60), "24h": ("h", 24), "7d": ("h", 168)}
@@ -40,6 +41,12 @@ class FailureGroups:
         groups = await self._groups([fingerprint for _, fingerprint in page])
         last = f"{page[-1][0]}-{page[-1][1]}" if more else None
         return FailurePage(groups, last)
+
+    async def group(self, fingerprint: str) -> FailureGroup | None:
+        """None: nothing that has failed has this cause."""
+        if _FINGERPRINT.fullmatch(fingerprint) is None:
+            return None
+        return next(iter(await self._groups([fingerprint])), None)
 
     async def _entries(self, count: int, after: tuple[int, str] | None) -> list[tuple[int, str]]:
         """Microseconds and fingerprint, behind `after`. What fails at once has one time."""

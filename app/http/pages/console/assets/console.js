@@ -171,8 +171,14 @@ function refresh() {
   return refreshing;
 }
 
+/* Text that somebody marks, to copy it, must not be taken away. */
+function isReading() {
+  const marked = getSelection();
+  return !marked.isCollapsed && byId("main").contains(marked.anchorNode);
+}
+
 async function keepLive() {
-  if (!document.hidden && document.querySelector("dialog") === null) await refresh();
+  if (!document.hidden && document.querySelector("dialog") === null && !isReading()) await refresh();
   setTimeout(keepLive, LIVE_MS);
 }
 
@@ -264,6 +270,15 @@ async function preview() {
   selection = shown.selection;
   byId("preview-text").textContent =
     `${shown.count} ${shown.count === 1 ? "job is" : "jobs are"} taken down. What fails from now on is left alone.`;
+  byId("sample").hidden = shown.sample.length === 0;
+  byId("sample").replaceChildren(...shown.sample.map((id) => {
+    const [item, link] = [document.createElement("li"), document.createElement("a")];
+    link.className = "id";
+    link.href = `${root}/jobs/${encodeURIComponent(id)}`;
+    link.textContent = id;
+    item.append(link);
+    return item;
+  }));
   byId("preview").textContent = "Preview again";
   byId("preview").className = "";
   byId("order").hidden = shown.count === 0;
