@@ -40,7 +40,8 @@ class JobType:
     """One kind of work: its function, the model of its params and its defaults.
 
     `is_async`: a coroutine in the worker's loop; else it runs in a child process of its own.
-    `preload`: modules that are imported before such a process starts.
+    `preload`: modules that are imported before such a process starts. `crash_code`: what its job
+    fails with, for good, when that process crashes; without one it is tried again.
     """
 
     name: str
@@ -55,6 +56,7 @@ class JobType:
     # Made by the service itself, and by nobody else.
     is_internal: bool = False
     preload: tuple[str, ...] = ()
+    crash_code: str | None = None
 
 
 class UnknownJobTypeError(LookupError):
@@ -110,6 +112,7 @@ def job(
     backoff: Backoff | None = None,
     internal: bool = False,
     preload: tuple[str, ...] = (),
+    crash_code: str | None = None,
 ) -> Callable[[F], F]:
     """Register a function as a job type.
 
@@ -118,7 +121,8 @@ def job(
     runs beside others in the worker's loop and must not block; `def` runs in a child
     process. `timeout` is in seconds for one run. `internal`: no client can submit it. `preload`
     names modules that only runs need and that are slow to import: they are there when a child
-    process starts, and never in the web process.
+    process starts, and never in the web process. `crash_code` is for work whose library crashes
+    on what a second run would meet again, such as a lack of memory.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")
@@ -139,6 +143,7 @@ def job(
                 is_async=inspect.iscoroutinefunction(function),
                 is_internal=internal,
                 preload=preload,
+                crash_code=crash_code,
             )
         )
         return function

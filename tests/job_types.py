@@ -203,6 +203,12 @@ def die(params: Params, context: JobContext) -> None:
     os.kill(os.getpid(), signal.Signals(params.size))
 
 
+@job("test.die_of_memory", max_attempts=2, backoff=QUICK, crash_code="memory")
+def die_of_memory(params: Params, context: JobContext) -> None:
+    """The same, of a type that says what its crashes mean."""
+    die(params, context)
+
+
 @job("test.spin", max_attempts=1)
 def spin(params: Params, context: JobContext) -> None:
     """Uses `seconds` of CPU; `size` is a limit that it sets itself, as the worker would."""

@@ -174,6 +174,16 @@ class TestQuery:
         assert done.cells == [["m"], *([str(2 * n)] for n in range(999, -1, -1))]
         assert done.content_types == {"result.csv": "text/csv; charset=utf-8"}
 
+    @pytest.mark.parametrize(
+        "end", [";", "; -- é;", ";; /* ; */ -- ;\n;", " -- ;", "/* a /* nested; */ one */;\n"]
+    )
+    def test_what_follows_the_statement_is_left_out(self, end: str) -> None:
+        done = run(
+            "query", PEOPLE, sql=f"-- é\nSELECT 'é; --' AS text, $$;/*$$ AS other FROM input{end}"
+        )
+
+        assert done.rows == [{"text": "é; --", "other": ";/*"}] * 2
+
     @pytest.mark.parametrize("output_format", ["csv", "json", "ndjson", "parquet"])
     def test_values_that_json_has_not(self, output_format: str) -> None:
         sql = """SELECT 'nan'::DOUBLE AS nan, [1.5, 'inf'::DOUBLE] AS list, 9007199254740993 AS big,

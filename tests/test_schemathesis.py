@@ -28,7 +28,8 @@ PARTS = {
     "jobs": (*ONE_BY_ONE, "--include-path-regex", "^/v1/jobs"),
     "emails": (*ONE_BY_ONE, "--include-path-regex", "^/v1/emails"),
     "batches": (*ONE_BY_ONE, "--include-path-regex", "^/v1/batches"),
-    "others": (*ONE_BY_ONE, "--exclude-path-regex", "^/v1/(jobs|emails|batches)"),
+    "data": (*ONE_BY_ONE, "--include-path-regex", "^/v1/data"),
+    "others": (*ONE_BY_ONE, "--exclude-path-regex", "^/v1/(jobs|emails|batches|data)"),
     # One after the other along their links, which the examples' answers show.
     "together": ("--phases", "examples,stateful"),
 }

@@ -81,6 +81,18 @@ def test_crash_of_the_process_is_a_failure_of_its_job(here: Service, size: int, 
     assert how in job.error.message
 
 
+def test_crash_that_the_type_has_a_word_for_is_not_tried_again(here: Service) -> None:
+    crashed, left = here.run(
+        draft("test.die_of_memory", size=int(signal.SIGABRT)), draft("test.die_of_memory", size=-3)
+    )
+
+    assert crashed.error is not None
+    assert (crashed.error.code, crashed.error.retryable) == ("memory", False)
+    assert f"signal {signal.SIGABRT:d}" in crashed.error.message
+    assert outcomes(crashed) == ["failed"]
+    assert outcomes(left) == ["retry", "failed"]
+
+
 def test_process_killed_from_outside_runs_again_at_once_and_uses_up_no_attempt(
     here: Service, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic.json_schema import models_json_schema
 
 from app.http.data import PREFIX as DATA
@@ -84,7 +84,7 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
 
 def _submission(job_type: JobType) -> type[BaseModel]:
     """`{type, params, options}` for one job type, as `draft_job` takes it."""
-    needs_params = any(each.is_required() for each in job_type.params.model_fields.values())
+    needs_params = not _is_possible(job_type.params, {})
     fields: dict[str, Any] = {
         "type": Literal[job_type.name],
         "params": (job_type.params, ... if needs_params else Field(default_factory=dict)),
@@ -97,6 +97,14 @@ def _submission(job_type: JobType) -> type[BaseModel]:
         __doc__=job_type.description,
         **fields,
     )
+
+
+def _is_possible(model: type[BaseModel], value: Json) -> bool:
+    try:
+        model.model_validate(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _flat_submission(name: str, job_type: JobType) -> type[BaseModel]:

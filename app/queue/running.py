@@ -42,6 +42,8 @@ LEAVE_SECONDS = 3.0
 CANCEL_SECONDS = 0.5
 # For storing what a job has written; counts beside its time-out, not in it.
 KEEP_SECONDS = 300.0
+# How a process ends that its own code has wrecked.
+_CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV}
 
 
 class Runner:
@@ -212,6 +214,10 @@ def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
 def _died(call: Call, error: ChildDiedError, seconds: float) -> Ended:
     if error.exit_code == -signal.SIGALRM and seconds >= call.timeout_seconds:
         return _ended_early(call, "timeout")  # by its own clock: this process was held up
+    if call.job_type.crash_code is not None and -error.exit_code in _CRASHES:
+        message = f"it needs more memory than a job has: its process crashed, {error}"
+        failure = Failure(call.job_type.crash_code, message, "ChildDiedError", retryable=False)
+        return Ended("error", failure=failure, call=call)
     message = f"killed: {error}"
     if error.exit_code == -signal.SIGXCPU:
         message += f" {cpu_limit_seconds(call.timeout_seconds)} s"

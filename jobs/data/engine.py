@@ -51,7 +51,9 @@ _ARENA_MAX = -8  # glibc's malloc.h
 class Engine:
     """A connection for the time of a `with`. `folder` is the run's, for what it leaves on disk."""
 
-    def __init__(self, context: JobContext, folder: Path, ends_at: float) -> None:
+    def __init__(
+        self, context: JobContext, folder: Path, ends_at: float, *, threads: int = MAX_THREADS
+    ) -> None:
         self._context = context
         self._folder = folder
         self._ends_at = ends_at
@@ -60,7 +62,7 @@ class Engine:
         self.connection = duckdb.connect(
             ":memory:",
             config={
-                "threads": str(min(MAX_THREADS, len(os.sched_getaffinity(0)))),
+                "threads": str(min(threads, len(os.sched_getaffinity(0)))),
                 "memory_limit": f"{_memory_bytes() // 1024}KiB",
                 "temp_directory": str(temporary),
                 "max_temp_directory_size": f"{_temp_bytes(folder) // 1024}KiB",
@@ -161,7 +163,7 @@ def with_input(
     with scratch(context) as folder:
         attempts = _Attempts(params, context, outputs, folder, ends_at)
         found = source.find(params, context, folder)
-        manner = Manner()
+        manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS)
         while True:
             try:
                 return attempts.run(work, source.readable(found, folder), manner)
@@ -194,24 +196,34 @@ class _Attempts:
     ends_at: float
 
     def run(self, work: Callable[[Engine], T], file: source.Source, manner: Manner) -> T:
-        engine = Engine(self.context, self.folder, self.ends_at)
+        columns = reading.likely_columns(file)
+        threads = 1 if manner.narrow else MAX_THREADS
+        engine = Engine(self.context, self.folder, self.ends_at, threads=threads)
         try:
             with contextlib.closing(engine):
                 call = reading.table(engine.connection, file, self.params, manner)
                 engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {call}")
                 columns = len(reading.columns_of(engine.connection, "FROM input"))
-                if manner.narrow or columns > WIDE_COLUMNS:
+                if columns > WIDE_COLUMNS:
                     engine.connection.execute("SET threads = 1")
                 engine.lock(file.path, *self.outputs)
                 return work(engine)
         except LimitError as error:
             raise error.error from None
         except (duckdb.Error, MemoryError) as error:
-            raise faults.of_duckdb(error) from None
+            raise _of_columns(faults.of_duckdb(error), columns) from None
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
-            raise faults.of_duckdb(MemoryError()) from None  # there was none for its stack
+            # There was none for its stack.
+            raise _of_columns(faults.of_duckdb(MemoryError()), columns) from None
+
+
+def _of_columns(error: Exception, columns: int) -> Exception:
+    """Where there are many, they are why memory is short, and the client should know."""
+    if columns <= WIDE_COLUMNS or not isinstance(error, PermanentError) or error.code != "memory":
+        return error
+    return PermanentError(f"{columns} columns need more memory than a job has", code="memory")
 
 
 @contextlib.contextmanager

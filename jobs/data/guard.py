@@ -49,7 +49,18 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     if statements[0].named_parameters:
         raise PermanentError("the SQL has parameters, and none are given", code="sql_error")
     _check_tree(_tree(connection, sql))
-    return sql.rstrip().rstrip(";").rstrip()
+    return _without_end(sql)
+
+
+def _without_end(sql: str) -> str:
+    """Up to the semicolons and comments that it ends with, so that it can stand in brackets."""
+    text = sql.encode()
+    end = len(text)
+    for at, kind in reversed(duckdb.tokenize(sql)):
+        if kind != duckdb.token_type.comment and text[at:end].strip() != b";":
+            break
+        end = at
+    return text[:end].decode().rstrip()
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:

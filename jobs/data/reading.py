@@ -21,6 +21,8 @@ from jobs.errors import PermanentError
 SNIFFED_ROWS = 20_480  # DuckDB's own
 # Rows that are looked at for decimal commas.
 SAMPLE_ROWS = 2_000
+# Of a file when memory is short, in place of 32 MB: room for two of the longest lines.
+NARROW_BUFFER_BYTES = 4 * 1024 * 1024
 _DELIMITERS = (",", ";", "\t", "|")
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
 _QUOTED = re.compile(r'"[^"]*"')
@@ -30,7 +32,7 @@ Options = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
-    `narrow`: one thread, which needs less memory than several."""
+    `narrow`: one thread and small buffers, which need less memory than several."""
 
     whole: bool = False
     narrow: bool = False
@@ -48,6 +50,15 @@ def table(
         return _json(connection, source, manner)
     options = csv_options(connection, source, params, manner)
     return sql.call("read_csv", path, options)
+
+
+def likely_columns(source: Source) -> int:
+    """How many a CSV file has by its first line, before anything is made for each of them; 0 for
+    other files."""
+    if source.kind not in {"csv", "tsv"}:
+        return 0
+    line = _QUOTED.sub("", _first_line(source))
+    return max(map(line.count, _DELIMITERS)) + 1
 
 
 def objects(source: Source) -> str:
@@ -88,6 +99,8 @@ def csv_options(
 ) -> Options:
     """All options of `read_csv` for this file, `columns` among them."""
     told = _told(source, params)
+    if manner.narrow:
+        told["buffer_size"] = NARROW_BUFFER_BYTES
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
     found = _sniff(connection, source, told | sampled)
     if len(found["columns"]) == 1 and "delim" not in told:
@@ -197,7 +210,8 @@ def _most_frequent(source: Source) -> str | None:
 
 
 def _first_line(source: Source) -> str:
-    return source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()[0]
+    lines = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
+    return lines[0] if lines else ""
 
 
 def _comma_decimals(
