@@ -46,6 +46,7 @@ from app.http.ports import (
     OperationRecords,
     RateLimiter,
     Reader,
+    ScheduleRecords,
     Submitter,
     SuppressionRecords,
     UploadRecords,
@@ -55,6 +56,7 @@ from app.http.queues import Queues
 from app.http.result_links import ResultLinks
 from app.http.retries import Retries
 from app.http.routes import Endpoints, console_acts, table
+from app.http.schedules import Schedules
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
 from app.http.suppressions import Suppressions
@@ -75,13 +77,17 @@ from app.queue.lasting import keep_up
 from app.queue.operations import Operations as QueueOperations
 from app.queue.overview import Overview
 from app.queue.rates import RateLimiter as QueueRateLimiter
+from app.queue.schedules import Schedules as QueueSchedules
 from app.queue.submission_times import SubmissionTimes
 from app.queue.submitting import Submitter as QueueSubmitter
 from app.queue.suppressions import SuppressionList
+from app.queue.ticking import Ticker
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
 from app.queue.uploads import UploadRecords as QueueUploadRecords
 from app.queue.views import Views
+from app.schedule import Schedule
+from app.schedules_file import declared_in, job_maker
 from app.settings import Settings, load, refuse
 from app.storage import Storage, open_storage
 from jobs.catalog import Catalog
@@ -120,6 +126,7 @@ class Parts:
     suppressions: SuppressionRecords
     failures: FailureRecords
     operations: OperationRecords
+    schedules: ScheduleRecords
     audit: AuditRecords
     figures: Figures
     limiter: RateLimiter | None = None
@@ -150,12 +157,7 @@ def create_app(
 
 
 def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpoints:
-    terms = Terms(
-        catalog=parts.catalog,
-        sender=settings.sender,
-        retention_finished_seconds=settings.retention_finished_seconds,
-        retention_failed_seconds=settings.retention_failed_seconds,
-    )
+    terms = Terms.of(settings, parts.catalog)
     lookup = Lookup(parts.views)
     intake = Intake(settings.max_body_bytes, lookup)
     artifacts = Artifacts(parts.storage, lookup)
@@ -200,6 +202,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
         suppressions=Suppressions(parts.suppressions),
         failures=Failures(parts.failures),
         operations=Operations(parts.operations, lookup),
+        schedules=Schedules(parts.schedules, terms, lookup),
         audit=Audit(parts.audit),
         health=Health(parts.views, parts.catalog.queues(), links),
         openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
@@ -226,8 +229,16 @@ def _middleware(settings: Settings) -> list[Middleware]:
     return stack
 
 
-def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Starlette:
-    """The application over the Redis of the settings, which it first calls when it must."""
+def put_together(
+    settings: Settings,
+    catalog: Catalog,
+    closing: Closing,
+    declared: Sequence[Schedule] | None = None,
+) -> Starlette:
+    """The application over the Redis of the settings, which it first calls when it must.
+
+    `declared` are the schedules of the file, None without one.
+    """
     client, reachability = connect(settings.redis_location), Reachability()
     caretaker = Caretaker(
         client,
@@ -235,7 +246,15 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         abandoned_limit=settings.abandoned_limit,
         failure_retention_seconds=settings.retention_failed_seconds,
     )
-    upkeep = Upkeep(caretaker)
+    ticker = Ticker(
+        client,
+        reachability,
+        job_maker(Terms.of(settings, catalog)),
+        most_queued=settings.max_queue_jobs,
+        most_queued_bytes=settings.max_queue_bytes,
+        declared=declared,
+    )
+    upkeep = Upkeep(caretaker, ticker)
     budgets = settings.max_queue_jobs, settings.max_queue_bytes
     submitter = QueueSubmitter(
         client,
@@ -246,6 +265,7 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
     control = QueueControl(client, reachability, settings.max_queue_jobs, settings.max_queue_bytes)
     suppressions = SuppressionList(client, reachability)
     operations = QueueOperations(client, reachability)
+    schedules = QueueSchedules(client, reachability)
     views = Views(client, reachability, budgets)
     watcher = QueueWatcher(client, reachability)
     overview = Overview(client, reachability, catalog.queues())
@@ -268,7 +288,7 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
         Parts(
             Admission(submitter, upkeep, times), views, control, watcher, catalog, storage,
             uploads, suppressions, FailureGroups(client, reachability), operations,
-            AuditTrail(client, reachability), overview, limiter, closing,
+            schedules, AuditTrail(client, reachability), overview, limiter, closing,
         ),
         beside=beside,
         lifespan=_lifespan(
@@ -279,8 +299,8 @@ def put_together(settings: Settings, catalog: Catalog, closing: Closing) -> Star
                 "submission_times": times.run,
             },
             [
-                submitter, times, caretaker, control, suppressions, operations, views, limiter,
-                storage, client,
+                submitter, times, caretaker, ticker, control, suppressions, operations, schedules,
+                views, limiter, storage, client,
             ],
         ),
     )  # fmt: skip
@@ -418,6 +438,7 @@ def main() -> None:
     for output in logging.getLogger().handlers:
         output.addFilter(RequestIdFilter())
     catalog = _load_catalog(settings)
+    declared = declared_in(settings, catalog)
     host = "0.0.0.0" if settings.keyring else "127.0.0.1"  # noqa: S104 - keys guard it
     try:
         sock = listen(host, settings.port)
@@ -439,7 +460,7 @@ def main() -> None:
         environment=settings.environment,
     )
     closing = Closing()
-    serve(put_together(settings, catalog, closing), sock, closing)
+    serve(put_together(settings, catalog, closing, declared), sock, closing)
     logs.event(log, "web_stopped")
 
 

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     secret_key: SecretStr | None = None
     job_modules: Words = []
+    schedules_file: Path | None = None
     cors_origins: Words = []
     rate_limit: str | None = None
     smtp_url: SecretStr | None = None

@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from app import logs
+from app.http.submissions import Terms
 from app.queue import strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
@@ -25,7 +26,10 @@ from app.queue.files import RunFiles
 from app.queue.operating import Operator
 from app.queue.perform import check_result, validate
 from app.queue.records import OPERATIONS_QUEUE
+from app.queue.ticking import Ticker
 from app.queue.worker import Worker, WorkerOptions
+from app.schedule import Schedule
+from app.schedules_file import declared_in, job_maker
 from app.settings import Settings, child_environment, load, refuse
 from app.storage import open_storage
 from jobs import catalog
@@ -45,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     queues = options.queues if options.queues is not None else job_types.queues()
     # Whichever queues this one is for: an operation must not want for a worker.
     queues = list(dict.fromkeys([*queues, OPERATIONS_QUEUE]))
+    declared = declared_in(settings, job_types)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, job_types, _options(settings, options, queues)))
+        runner.run(_work(settings, job_types, _options(settings, options, queues), declared))
 
 
 def perform(job_type: str, params: dict[str, Any]) -> Any:
@@ -75,7 +80,12 @@ def perform(job_type: str, params: dict[str, Any]) -> Any:
         return check_result(asyncio.run(run()))
 
 
-async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) -> None:
+async def _work(
+    settings: Settings,
+    job_types: Catalog,
+    options: WorkerOptions,
+    declared: Sequence[Schedule] | None,
+) -> None:
     client = connect(settings.redis_location)
     mail = _mail(settings)
     storage = open_storage(
@@ -83,6 +93,11 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         settings.s3_access,
         lambda: RedisStorage(client, Reachability(), settings.redis_file_limits),
     )
+    ticker = Ticker(
+        client, Reachability(), job_maker(Terms.of(settings, job_types)),
+        most_queued=settings.max_queue_jobs, most_queued_bytes=settings.max_queue_bytes,
+        declared=declared,
+    )  # fmt: skip
     operator = Operator(client, settings.max_queue_jobs, settings.max_queue_bytes)
     job_types.add(operator.job_type)
     workspace = Workspace()
@@ -107,6 +122,7 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         workspace=workspace,
         artifacts=ArtifactKeeper(storage, settings.max_artifact_bytes),
         probe_mail=getattr(mail, "probe", None) if "email" in options.queues else None,
+        ticker=ticker,
     )  # fmt: skip
     try:
         await asyncio.to_thread(workspace.open)
@@ -115,6 +131,7 @@ async def _work(settings: Settings, job_types: Catalog, options: WorkerOptions) 
         workspace.close()
         await storage.aclose()
         await operator.aclose()
+        await ticker.aclose()
         await _close(mail)
         await client.aclose()
     await _leave_stragglers()

@@ -12,6 +12,7 @@ from typing import Literal
 from app.queue.errors import (
     OperationNotFoundError,
     QueueUnavailableError,
+    ScheduleNotFoundError,
     SelectionNotFoundError,
 )
 from app.queue.records import (
@@ -26,6 +27,7 @@ from app.queue.records import (
     SuppressionPage,
     Upload,
 )
+from app.schedule import Schedule, SchedulePage, ScheduleView
 from app.storage import Contents, StorageUnavailableError, Stored
 
 UNUSABLE = "the storage cannot be used"
@@ -147,6 +149,25 @@ class NoOperations:
         self, operation_id: str, act: Literal["pause", "resume", "stop"], by: str
     ) -> OperationView:
         raise OperationNotFoundError(operation_id)
+
+
+class NoSchedules:
+    """Nothing runs again and again."""
+
+    async def page(self, _: int, cursor: str | None) -> SchedulePage:
+        return SchedulePage([], None)
+
+    async def view(self, name: str) -> ScheduleView:
+        raise ScheduleNotFoundError(name)
+
+    async def create(self, _: Schedule, by: str, request_id: str) -> ScheduleView:
+        raise NotImplementedError
+
+    async def replace(self, _: Schedule, by: str, request_id: str) -> tuple[ScheduleView, bool]:
+        raise NotImplementedError
+
+    async def delete(self, name: str, by: str) -> None:
+        raise ScheduleNotFoundError(name)
 
 
 class NoActs:

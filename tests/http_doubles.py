@@ -54,6 +54,7 @@ from tests.file_doubles import (
     NoActs,
     NoFailures,
     NoOperations,
+    NoSchedules,
     NoStorage,
     NoSuppressed,
 )
@@ -441,6 +442,7 @@ def app_over(
             suppressions=NoSuppressed(),
             failures=NoFailures(),
             operations=NoOperations(),
+            schedules=NoSchedules(),
             audit=NoActs(),
             figures=figures if figures is not None else MemoryFigures(),
             closing=closing if closing is not None else Closing(),

@@ -22,6 +22,7 @@ from app.queue.events import Watcher
 from app.queue.failures import FailureGroups
 from app.queue.operations import Operations
 from app.queue.overview import Overview
+from app.queue.schedules import Schedules
 from app.queue.submitting import Submitter
 from app.queue.suppressions import SuppressionList
 from app.queue.uploads import UploadRecords
@@ -86,6 +87,7 @@ async def web_scene_on(
         operations = Operations(heart.client, heart.reachability)
         job_types = catalog.load([JOB_MODULES])
         views = Views(heart.client, heart.reachability, (most_queued, most_bytes))
+        schedules = Schedules(heart.client, heart.reachability)
         parts = Parts(
             transitions=submitter, views=views, control=control, watcher=watcher,
             catalog=job_types,
@@ -94,6 +96,7 @@ async def web_scene_on(
             suppressions=suppressions,
             failures=FailureGroups(heart.client, heart.reachability),
             operations=operations,
+            schedules=schedules,
             audit=AuditTrail(heart.client, heart.reachability),
             figures=Overview(heart.client, heart.reachability, job_types.queues()),
         )  # fmt: skip
@@ -109,4 +112,5 @@ async def web_scene_on(
             await control.aclose()
             await views.aclose()
             await operations.aclose()
+            await schedules.aclose()
             await suppressions.aclose()

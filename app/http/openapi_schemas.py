@@ -13,6 +13,7 @@ from app.http.data import PREFIX as DATA
 from app.http.data import json_fields
 from app.http.descriptions import DESCRIPTIONS
 from app.http.descriptions.parts import JSON, Json
+from app.http.schedule_bodies import NewSchedule, WrittenSchedule
 from app.http.schemas import BatchSubmission, Options, RetryRequest
 from app.http.selections import Discarding, FailureFilters, Retrying
 from app.http.shapes import Problem
@@ -32,7 +33,8 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
     """Every schema that is referred to. What comes in is as its own model says it."""
     submissions = [_submission(job_type) for job_type in catalog]
     incoming: list[type[BaseModel]] = [
-        *submissions, TemplateUse, RetryRequest, FailureFilters, Discarding, Retrying
+        *submissions, TemplateUse, RetryRequest, FailureFilters, Discarding, Retrying,
+        NewSchedule, WrittenSchedule,
     ]  # fmt: skip
     for name, type_name in FLAT_SUBMISSIONS.items():
         if type_name in catalog:

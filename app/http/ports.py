@@ -31,6 +31,7 @@ from app.queue.records import (
     SuppressionPage,
     Upload,
 )
+from app.schedule import Schedule, SchedulePage, ScheduleView
 
 
 class Submitter(Protocol):
@@ -275,6 +276,35 @@ class OperationRecords(Protocol):
         self, operation_id: str, act: Literal["pause", "resume", "stop"], by: str
     ) -> OperationView:
         """Raises OperationNotFoundError, OperationEndedError."""
+        ...
+
+
+class ScheduleRecords(Protocol):
+    """What runs again and again. `app.queue.schedules.Schedules`.
+
+    Every method raises QueueUnavailableError; `by` is the acting key's name.
+    """
+
+    async def page(self, limit: int, cursor: str | None) -> SchedulePage:
+        """In order of name. Raises BadCursorError."""
+        ...
+
+    async def view(self, name: str) -> ScheduleView:
+        """Raises ScheduleNotFoundError."""
+        ...
+
+    async def create(self, schedule: Schedule, by: str, request_id: str) -> ScheduleView:
+        """Raises ScheduleExistsError, TooManySchedulesError."""
+        ...
+
+    async def replace(
+        self, schedule: Schedule, by: str, request_id: str
+    ) -> tuple[ScheduleView, bool]:
+        """True: there was none. Raises ScheduleFromFileError, TooManySchedulesError."""
+        ...
+
+    async def delete(self, name: str, by: str) -> None:
+        """Raises ScheduleNotFoundError, ScheduleFromFileError."""
         ...
 
 

@@ -41,6 +41,10 @@ from app.queue.errors import (
     OperationEndedError,
     OperationNotFoundError,
     QueueUnavailableError,
+    ScheduleExistsError,
+    ScheduleFromFileError,
+    ScheduleNotFoundError,
+    TooManySchedulesError,
     TooManyUploadsError,
 )
 from app.storage import StorageFullError, StorageUnavailableError
@@ -132,6 +136,18 @@ _LIST = [
     ProblemType(
         "operation-ended", 409, "The operation has ended already",
         "What is finished, or was stopped, cannot be paused, resumed or stopped; begin another.",
+    ),
+    ProblemType(
+        "schedule-exists", 409, "A schedule of this name is there already",
+        "Replace it with `PUT /v1/schedules/{name}`, or take another name.",
+    ),
+    ProblemType(
+        "schedule-from-file", 409, "The schedule stands in a file",
+        "Whoever runs this service has written it into SCHEDULES_FILE, and changes it there.",
+    ),
+    ProblemType(
+        "too-many-schedules", 409, "There are too many schedules",
+        "Delete schedules that nobody needs any more. `detail` says how many there may be.",
     ),
     ProblemType(
         "body-too-large", 413, "The body is too large",
@@ -267,6 +283,12 @@ TABLE: dict[type[Exception], _Row] = {
     JobNotFailedError: _Row("job-not-failed", lambda error: f"The job is {error.status}."),
     OperationEndedError: _Row("operation-ended", lambda error: f"The operation is {error.state}."),
     OperationNotFoundError: _Row("not-found", lambda _: "There is no operation of this id."),
+    ScheduleNotFoundError: _Row("not-found", lambda _: "There is no schedule of this name."),
+    ScheduleExistsError: _Row("schedule-exists", lambda error: f"{error} is there already."),
+    ScheduleFromFileError: _Row(
+        "schedule-from-file", lambda error: f"{error} stands in the schedules' file."
+    ),
+    TooManySchedulesError: _Row("too-many-schedules"),
     RateLimitedError: _Row(
         "rate-limited", headers=lambda error: [_retry_after(error.allowance.reset_seconds)]
     ),

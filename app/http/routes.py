@@ -28,6 +28,8 @@ from app.http.queues import Queues
 from app.http.resources import Endpoint, Operation, resource
 from app.http.result_links import ResultLinks
 from app.http.retries import Retries
+from app.http.schedules import PARAMETERS as SCHEDULE_PARAMETERS
+from app.http.schedules import Schedules
 from app.http.suppressions import PARAMETERS as SUPPRESSION_PARAMETERS
 from app.http.suppressions import Suppressions
 from app.http.templates import Templates
@@ -62,6 +64,7 @@ class Endpoints:
     suppressions: Suppressions
     failures: Failures
     operations: Operations
+    schedules: Schedules
     audit: Audit
     health: Health
     openapi: OpenApi
@@ -76,6 +79,7 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
     templates = endpoints.templates
     suppressions, operations = endpoints.suppressions, endpoints.operations
+    schedules = endpoints.schedules
 
     def large(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, SUBMIT, max_body_bytes)
@@ -136,6 +140,12 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/operations/{id}/pause",  authority, post=operating(operations.pause)),
         resource("/v1/operations/{id}/resume", authority, post=operating(operations.resume)),
         resource("/v1/operations/{id}/stop", authority, post=operating(operations.stop)),
+        resource("/v1/schedules",            authority, post=operating(schedules.create),
+                                              get=operating(schedules.show_all,
+                                                            *SCHEDULE_PARAMETERS)),
+        resource("/v1/schedules/{name}",     authority, get=operating(schedules.show),
+                                              put=operating(schedules.replace),
+                                              delete=operating(schedules.delete)),
         resource("/v1/audit",                authority,
                  get=operating(endpoints.audit.show, *AUDIT_PARAMETERS)),
         resource("/v1/job-types",            authority, get=watching(jobs.types)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,9 @@ from app.http.schemas import NO_OPTIONS, JobSubmission, NotifyOptions, Options
 from app.queue.records import Concurrency, JobDraft, JobView, Notify
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 from jobs.files import FileNeeds, NamesFiles
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 _EPOCH_YEAR = 1971
 # Declared in jobs/notify.py.
@@ -30,6 +33,15 @@ class Terms:
     sender: str | None
     retention_finished_seconds: int
     retention_failed_seconds: int
+
+    @classmethod
+    def of(cls, settings: Settings, catalog: Catalog) -> Terms:
+        return cls(
+            catalog=catalog,
+            sender=settings.sender,
+            retention_finished_seconds=settings.retention_finished_seconds,
+            retention_failed_seconds=settings.retention_failed_seconds,
+        )
 
 
 # Not frozen: that would take longer than all else that is done with it.

@@ -117,5 +117,25 @@ class OperationEndedError(Exception):
         self.state = state
 
 
+class ScheduleNotFoundError(LookupError):
+    """No schedule of that name."""
+
+
+class ScheduleExistsError(Exception):
+    """A schedule of that name is there already."""
+
+
+class ScheduleFromFileError(Exception):
+    """The schedule stands in a file, and is changed there."""
+
+
+class TooManySchedulesError(Exception):
+    """There are as many schedules as there may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are at most {most} schedules")
+        self.most = most
+
+
 class BadCursorError(ValueError):
     """The cursor is not one that a list gave."""

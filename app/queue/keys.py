@@ -34,6 +34,8 @@ FILE_NAMES = f"{OURS}files:names"
 FAILURES = f"{OURS}failures"
 # The number of the last failure.
 FAILED_SEQ = f"{OURS}failed_seq"
+# Names of schedules, by the ms when they are to be looked at.
+SCHEDULES = f"{OURS}schedules"
 # Who did what, a stream.
 AUDIT = f"{OURS}audit"
 # What has happened since ever, by queue and type; and the same as it was in a minute.
@@ -143,6 +145,11 @@ def selection(selection_id: str) -> str:
 
 def operation(operation_id: str) -> str:
     return f"{OURS}operation:{operation_id}"
+
+
+def schedule(name: str, part: Literal["", ":runs"] = "") -> str:
+    """A schedule: what it is and what it waits for; the jobs of its last ticks, latest first."""
+    return f"{OURS}schedule:{name}{part}"
 
 
 def events(job_id: str) -> str:

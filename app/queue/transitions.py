@@ -17,7 +17,7 @@ from app.queue import scripts
 from app.queue.batching import MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
 from app.queue.connection import Lane, Reachability, until_answered
-from app.queue.keys import EXPIRES, PREFIX, job, queue, scheduled
+from app.queue.keys import EXPIRES, PREFIX, SCHEDULES, job, queue, scheduled
 from app.queue.reading import type_of
 from app.queue.scripts import Script
 
@@ -378,7 +378,7 @@ class Caretaker:
         failure_retention_seconds: int,
     ) -> None:
         self._lane = Lane(client, reachability)
-        self._timed = [EXPIRES]
+        self._timed = [EXPIRES, SCHEDULES]
         self._abandoned_limit = abandoned_limit
         self._failure_retention_seconds = failure_retention_seconds
         self._abandoned_exc = pack_traceback(
@@ -388,7 +388,7 @@ class Caretaker:
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
         _, wait_ms, jobs, queues = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
-        self._timed = [EXPIRES, *(scheduled(_text(each)) for each in queues)]
+        self._timed = [EXPIRES, SCHEDULES, *(scheduled(_text(each)) for each in queues)]
         promoted = [
             Promoted(_text(job_id), _text(kind), _text(name), attempt, _text(request_id))
             for job_id, kind, name, attempt, request_id in jobs

@@ -1,4 +1,4 @@
-"""promote and recover, again and again: in every worker, and in the web process too.
+"""promote, recover and schedules, again and again: in every worker, and in the web process too.
 
 The web process helps because `recover` trusts silence only while somebody keeps asking:
 when the only worker dies, somebody must have watched.
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from app.logs import event
 from app.queue.connection import is_away
+from app.queue.ticking import Ticker
 from app.queue.transitions import SILENCE_SECONDS, Caretaker
 
 log = logging.getLogger("recado.upkeep")
@@ -29,8 +30,9 @@ AWAY_SECONDS = 0.5
 class Upkeep:
     """Runs until cancelled; an unreachable Redis only makes it wait."""
 
-    def __init__(self, caretaker: Caretaker) -> None:
+    def __init__(self, caretaker: Caretaker, ticker: Ticker | None = None) -> None:
         self._caretaker = caretaker
+        self._ticker = ticker
         self._poked = asyncio.Event()
         self._search_at = -math.inf
 
@@ -62,9 +64,11 @@ class Upkeep:
     async def _look(self) -> float:
         """Seconds until it is time to look again."""
         now = asyncio.get_running_loop().time()
+        if self._ticker is not None:
+            await self._ticker.prepare()
         if self._poked.is_set() or now >= self._search_at or await self._caretaker.has_scheduled():
             self._poked.clear()
-            next_due = await self._promote()
+            next_due = min(await self._promote(), await self._tick())
             self._search_at = now + SEARCH_SECONDS
             return min(PROMOTE_SECONDS, next_due)
         return PROMOTE_SECONDS
@@ -77,6 +81,10 @@ class Upkeep:
                 attempt=each.attempt, request_id=each.request_id or None,
             )  # fmt: skip
         return math.inf if next_due is None else next_due
+
+    async def _tick(self) -> float:
+        next_tick = None if self._ticker is None else await self._ticker.look()
+        return math.inf if next_tick is None else next_tick
 
     async def _recover(self) -> bool:
         recovered, more = await self._caretaker.recover()

@@ -35,6 +35,7 @@ from app.queue.running import Runner
 from app.queue.runs import Run, Runs
 from app.queue.saving import ResultKeeper
 from app.queue.suppressions import RunSuppressions
+from app.queue.ticking import Ticker
 from app.queue.transitions import Caretaker, Claim, Claimed, WorkerTransitions
 from app.queue.turns import Turns
 from app.queue.upkeep import Upkeep
@@ -102,6 +103,7 @@ class Worker:
         workspace: Workspace,
         artifacts: ArtifactKeeper,
         probe_mail: Callable[[], Awaitable[str | None]] | None = None,
+        ticker: Ticker | None = None,
     ) -> None:
         self.name = worker_name()
         self._client = client
@@ -131,7 +133,8 @@ class Worker:
                 client, self._reachability,
                 abandoned_limit=options.abandoned_limit,
                 failure_retention_seconds=options.failure_retention_seconds,
-            )
+            ),
+            ticker,
         )  # fmt: skip
         self._limits = Limits(
             options.abandoned_limit, options.retention_seconds, options.failure_retention_seconds

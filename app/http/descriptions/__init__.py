@@ -10,6 +10,7 @@ from app.http.descriptions.jobs import JOBS
 from app.http.descriptions.looking import LOOKING
 from app.http.descriptions.operating import OPERATING
 from app.http.descriptions.parts import Description
+from app.http.descriptions.schedules import SCHEDULES
 from app.http.descriptions.service import SERVICE
 from app.http.descriptions.templates import TEMPLATES
 
@@ -19,13 +20,14 @@ TAGS = {
     "files": "What jobs read, and what they leave behind.",
     "templates": "E-mails that are written once and filled in often.",
     "failures": "What failed, by cause: find it, and run it again.",
+    "schedules": "Work that is done again and again.",
     "queues": "How they stand, and who works; hold them, let them go on, empty them.",
     "suppressions": "Addresses that were refused for good.",
     "service": "Is it up, is it ready, and what is here.",
     "problems": "What the `type` of a problem means.",
 }
 DESCRIPTIONS: dict[tuple[str, str], Description] = (
-    JOBS | FILES | TEMPLATES | LOOKING | OPERATING | SERVICE
+    JOBS | FILES | TEMPLATES | LOOKING | OPERATING | SCHEDULES | SERVICE
 )
 # Pages for people, which a program has no use for.
 UNDESCRIBED = {"/docs", "/docs/{name}"}

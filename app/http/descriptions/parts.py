@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.http.job_list import DEFAULT_LIMIT, MAX_LIMIT, STATUSES
+from app.http.schedule_bodies import SCHEDULE_NAME
 from app.http.schemas import JOB_ID_PATTERN
 
 Json = dict[str, Any]
@@ -114,6 +115,7 @@ PARAMETERS: dict[str, Json] = {
     ),
     "confirm": _query("confirm", "The queue's name once more, so that none is emptied by mistake.",
                       type="string", minLength=1, example="email") | {"required": True},
+    "schedule": _path("name", "The schedule's name.", SCHEDULE_NAME, example="nightly-report"),
     "template": _path("name", "The template's name.", "^[a-z][a-z0-9_]{0,49}$",
                       example="password_reset"),
     "slug": _path("slug", "The last part of a problem's `type`.", "^[a-z-]+$",
@@ -227,12 +229,18 @@ def _link(operation_id: str, text: str) -> Json:
     return {"operationId": operation_id, "parameters": parameters, "description": text}
 
 
+def _named(operation_id: str, text: str) -> Json:
+    return _link(operation_id, text) | {"parameters": {"name": "$response.body#/name"}}
+
+
 LINKS: dict[str, Json] = {
     "show": _link("showJob", "Watch the job."),
     "events": _link("watchJob", "Follow its events."),
     "cancel": _link("cancelJob", "Cancel or stop it."),
     "retry": _link("retryJob", "Run it again once it has failed."),
     "delete": _link("deleteJob", "Remove it once it has ended."),
+    "schedule": _named("showSchedule", "Look at it."),
+    "delete_schedule": _named("deleteSchedule", "Remove it."),
     "operation": _link("showOperation", "Watch the operation."),
     "batch": _link("showBatch", "Watch the batch."),
     "upload": _link("showUpload", "What is stored."),

@@ -16,6 +16,7 @@ _REFUSED_WHEN_FULL = {
     "stage",
     "submit",
     "submit_plain",
+    "tick",
     "upload",
 }
 
@@ -70,6 +71,9 @@ OPERATION = _load("operation", "audit", *_ENDING, "accept")
 OPERATE = _load("operate", *_RETRYING, "selection")
 REPAIR = _load("repair", "groups", "index")
 ADOPT = _load("adopt", "groups", "index")
+DUE = _assemble("due", "clock")
+TICK = _load("tick", *_ENDING, "accept", "budget")
+SCHEDULE = _load("schedule", "audit")
 UNSUPPRESS = _load("unsuppress", "audit")
 RATE = _load("rate")
 UPLOAD = _assemble("upload", "clock")
