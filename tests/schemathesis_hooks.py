@@ -23,6 +23,13 @@ schemathesis.openapi.format(
     "mailbox", _ADDRESS | strategies.builds("{} <{}>".format, _WORD, _ADDRESS)
 )
 
+schemathesis.openapi.format(
+    "cron", strategies.sampled_from(["*/7 * * * *", "0 3 * * MON-FRI", "30 2 L 1,7 *"])
+)
+schemathesis.openapi.format(
+    "time-zone", strategies.sampled_from(["UTC", "Europe/Berlin", "America/Sao_Paulo"])
+)
+
 
 @schemathesis.hook
 def before_call(
@@ -38,6 +45,8 @@ def before_call(
         # Which fields there are depends on the operation; in each, what is no text is JSON.
         form: Any = {"operation": "profile", "file": "a,b\n1,2\n", "options": '{"delay": 60}'}
         case.body = form
+    if case.operation.path.startswith("/v1/schedules") and isinstance(case.body, dict):
+        _make_schedule_possible(case)
     for options in _options(case.body):
         _make_possible(options)
         if case.operation.path.endswith("/retry"):
@@ -80,6 +89,16 @@ def _make_preview_possible(case: schemathesis.Case[Any]) -> None:
         }
         if case.body.get("locale") is not None:
             case.body["locale"] = "pt"
+
+
+def _make_schedule_possible(case: schemathesis.Case[Any]) -> None:
+    """Names that no other case has taken, and a job that can be run again and again."""
+    body: Any = case.body
+    body["job"] = {"type": "log.write", "params": {"message": "x"}}
+    if case.operation.method.upper() == "POST":
+        body["name"] = f"s{uuid.uuid4().hex}"
+    else:
+        body.pop("name", None)
 
 
 def _params(body: Any) -> list[dict[str, Any]]:

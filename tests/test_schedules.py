@@ -164,7 +164,7 @@ class TestWriting:
         assert [each.status_code for each in answers] == [204, 404]
         assert (await stage.web.client.get("/v1/schedules/hourly")).status_code == 404
         assert (await stage.web.job(job_id))["status"] == "queued"
-        assert not [each for each in stage.web.heart.stored() if "schedule:" in each]
+        assert not [each for each in stage.web.heart.stored() if "recado:schedule:" in each]
 
     async def test_who_wrote_it_is_in_the_audit_trail(self, stage: Stage) -> None:
         await stage.create()
@@ -381,7 +381,7 @@ class TestTrouble:
     async def test_type_that_is_gone_is_said_on_the_schedule_and_logged_once(
         self, redis_url: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with stage_on(redis_url, catalog=load()) as stage:
+        async with stage_on(redis_url, catalog=Catalog()) as stage:
             await stage.create()
             for _ in range(2):
                 assert await stage.tick() == []

@@ -81,6 +81,8 @@ def schemas_of(catalog: Catalog) -> dict[str, Json]:
         }
     schemas["DataForm"] = _data_form(operations)
     schemas |= _batch_submission()
+    for name in ("NewSchedule", "WrittenSchedule"):
+        schemas[name]["properties"]["job"] = {"$ref": REFERENCE.format(model="JobSubmission")}
     return {name: _without_titles(schema) for name, schema in schemas.items()}
 
 
