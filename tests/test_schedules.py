@@ -233,6 +233,14 @@ class TestTicks:
         found = await stage.web.client.get("/v1/jobs?tag=schedule:hourly")
         assert [each["id"] for each in found.json()["data"]] == [job_id]
 
+    async def test_jobs_of_ticks_are_counted_as_submitted(self, stage: Stage) -> None:
+        await stage.create()
+        await stage.tick()
+
+        figures = (await stage.web.client.get("/metrics")).text
+
+        assert 'recado_jobs_submitted_total{queue="default",type="test.note"} 1.0' in figures
+
     async def test_nothing_comes_before_its_time(self, stage: Stage) -> None:
         await stage.create()
         stage.come_due(late_ms=-60_000)

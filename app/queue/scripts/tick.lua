@@ -61,6 +61,7 @@ if not ok then
   return put_off('its job could not be recorded')
 end
 count_bytes(wanted)
+tally('submitted', job.queue, job.type)
 call('LPUSH', runs, job.id)
 call('LTRIM', runs, 0, tonumber(ARGV[13]) - 1)
 call('HDEL', key, 'fault')
