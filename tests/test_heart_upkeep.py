@@ -105,6 +105,30 @@ async def test_hundreds_of_foreign_executions_are_taken_over_in_several_calls(
     assert scene.members("wip") == []
 
 
+async def test_job_behind_hundreds_of_deleted_ones_gets_its_slot_over_several_calls(
+    scene: Scene,
+) -> None:
+    concurrency = Concurrency("shop", 1)
+    first = await scene.submit(concurrency=concurrency)
+    actor = await scene.worker()
+    claimed = await actor.take()
+    assert claimed.id == first
+    deleted = await scene.submit_many(250, concurrency=concurrency)
+    last = await scene.submit(concurrency=concurrency)
+    scene.redis.delete(*(f"rq:job:{job_id}" for job_id in deleted))
+    (waiting,) = scene.redis.keys("rq:rl:*:rate_limited")
+
+    await actor.finish(claimed)
+    assert 0 < scene.redis.zcard(waiting) < 251
+    assert scene.queued() == []
+    _, more = await scene.recover()
+    while more:
+        _, more = await scene.caretaker.recover()
+
+    assert scene.queued() == [last]
+    assert scene.redis.zcard(waiting) == 0
+
+
 async def test_hundreds_of_ids_left_in_an_intermediate_list_go_back(scene: Scene) -> None:
     job_ids = await scene.submit_many(120)
     intermediate = "rq:queue:default:intermediate"

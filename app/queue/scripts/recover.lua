@@ -255,6 +255,7 @@ end
 
 -- Slots of jobs that a stock tool deleted or that died in another's hands.
 local function tidy_slots()
+  local full = false
   for _, key in ipairs(call('SRANDMEMBER', P .. ':rl-keys', 20)) do
     for _, id in ipairs(call('ZRANGE', limit_key(key, 'allowed'), 0, MOST - 1)) do
       local status = call('TYPE', job_key(id)).ok == 'hash' and call('HGET', job_key(id), 'status')
@@ -262,9 +263,10 @@ local function tidy_slots()
         call('ZREM', limit_key(key, 'allowed'), id)
       end
     end
-    fill_slots(key)
+    full = fill_slots(key) or full
     look_at_some(limit_key(key, 'rate_limited'))
   end
+  return full
 end
 
 -- Counted bytes drift when stock tools empty a queue: where nothing is, nothing is counted.
@@ -318,13 +320,15 @@ local since = NOW_MS - (tonumber(call('GET', due_key) or '') or 0)
 if since < 0 or since >= upkeep_ms then
   call('SET', due_key, NOW_MS)
   tidy_workers()
-  for _, tidy in ipairs({ tidy_retained, sweep, tidy_slots, tidy_bytes, trim_audit, note_minute }) do
-    pcall(tidy)
+  for _, tidy in ipairs({ regroup, tidy_slots }) do
+    local ok, full = pcall(tidy)
+    if ok and full then
+      more = 1
+      call('DEL', due_key)
+    end
   end
-  local regrouped, walks_on = pcall(regroup)
-  if regrouped and walks_on then
-    more = 1
-    call('DEL', due_key)
+  for _, tidy in ipairs({ tidy_retained, sweep, tidy_bytes, trim_audit, note_minute }) do
+    pcall(tidy)
   end
   for _, q in ipairs(queues_in_turn()) do
     for _, tidy in ipairs(duties_of(q)) do

@@ -1,5 +1,5 @@
 -- What stock tools did to failed jobs, and told nobody, and what failed before there were groups.
-local WALKED = 1000
+local WALKED = 250
 
 local function regroup_job(id)
   if call('TYPE', job_key(id)).ok ~= 'hash' then return false end
