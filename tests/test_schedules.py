@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, model_validator
 from redis.exceptions import RedisError
 
 from app.http.submissions import Terms
@@ -400,6 +401,24 @@ class TestTrouble:
         assert "/type: there is no such job type" in warnings[0]
         told = [each for each in caplog.records if each.getMessage() == "schedule_put_off"]
         assert len(told) == 2, "once a tick"
+
+    async def test_type_whose_check_breaks_holds_up_no_other(self, redis_url: str) -> None:
+        class Broken(BaseModel):
+            @model_validator(mode="after")
+            def _break(self) -> Broken:
+                raise RuntimeError("broken")
+
+        catalog = Catalog()
+        catalog.add(load().get("log.write"))
+        catalog.add(replace(load([JOB_MODULES]).get("test.note"), params=Broken))
+        async with stage_on(redis_url, catalog=catalog) as stage:
+            await stage.create(name="a")
+            await stage.create(name="b", job={"type": "log.write", "params": {"message": "x"}})
+            stage.come_due("a", late_ms=1)
+
+            assert len(await stage.tick("b")) == 1
+            warnings = (await stage.shown("a"))["warnings"]
+        assert "RuntimeError while its params were checked" in warnings[0]
 
     async def test_full_redis_puts_the_tick_off(self, stage: Stage) -> None:
         await stage.create(cron="0 0 1 1 *")

@@ -146,6 +146,10 @@ class Ticker:
             draft = self._make(run)
         except ValueError as error:
             return str(error)[:500], []
+        except Exception as error:
+            # A type's own validators may fail in any way; other schedules must not wait for it.
+            log.exception("schedule_job_broke")
+            return f"{type(error).__name__} while its params were checked", []
         return "", pack(draft).accepted_elsewhere()
 
     async def _send(self, due: _Due, job_id: str | None, arguments: list[Any]) -> None:
