@@ -235,6 +235,33 @@ class TestCheck:
         assert terminal.status == 1
 
     @pytest.mark.parametrize(
+        ("seconds", "expected"),
+        [
+            ("60", [("ok", "Schedules in the file: 1.")]),
+            ("0", [("fault", "SCHEDULES_FILE: /schedules/0/interval: ")]),
+        ],
+    )
+    def test_schedules_file_is_read(
+        self,
+        terminal: Terminal,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        seconds: str,
+        expected: list[tuple[str, str]],
+    ) -> None:
+        path = tmp_path / "schedules.toml"
+        path.write_text(
+            f'[[schedules]]\nname = "a"\ninterval = {seconds}\njob = {{type = "test.note"}}\n'
+        )
+        monkeypatch.setenv("SCHEDULES_FILE", str(path))
+
+        found = terminal.json("check")["findings"]
+
+        about = [each for each in found if "chedules" in each["text"].casefold()]
+        assert [each["level"] for each in about] == [level for level, _ in expected]
+        assert about[0]["text"].startswith(expected[0][1])
+
+    @pytest.mark.parametrize(
         ("changed", "fsync", "level", "word"),
         [
             ({}, "everysec", "ok", "appendfsync everysec"),

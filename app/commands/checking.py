@@ -10,8 +10,10 @@ from rich.text import Text
 
 from app.commands.session import FAILED_STATUS, Session, run, write_json
 from app.commands.tables import console
+from app.http.submissions import Terms
 from app.queue.file_store import RedisStorage
 from app.queue.fitness import Finding, examine
+from app.schedules_file import read_file
 from app.settings import Settings
 from app.storage import StorageError, open_storage
 
@@ -45,8 +47,20 @@ async def _findings(session: Session) -> AsyncIterator[Finding]:
             yield Finding("warning", f"{reason[0].upper()}{reason[1:]}.")
     yield await _mail(session.settings)
     yield await _storage(session)
+    for finding in _schedules(session):
+        yield finding
     for sentence in session.settings.warnings():
         yield Finding("warning", f"{sentence}.")
+
+
+def _schedules(session: Session) -> list[Finding]:
+    path = session.settings.schedules_file
+    if path is None:
+        return []
+    schedules, faults = read_file(path, Terms.of(session.settings, session.catalog))
+    if faults:
+        return [Finding("fault", f"{fault}.") for fault in faults]
+    return [Finding("ok", f"Schedules in the file: {len(schedules)}.")]
 
 
 async def _mail(settings: Settings) -> Finding:
