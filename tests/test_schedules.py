@@ -26,6 +26,10 @@ from tests.web_scene import NOTE, WebScene, web_scene_on
 
 DAY_MS = 86_400_000
 HOURLY: dict[str, Any] = {"name": "hourly", "cron": "0 * * * *", "job": NOTE}
+EMAIL: dict[str, Any] = {
+    "type": "email.send",
+    "params": {"from": "a@shop.example", "to": "b@shop.example", "subject": "x", "text": "x"},
+}
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,8 @@ class TestWriting:
             ({"job": NOTE | {"options": {"depends_on": ["x" * 30]}}}, ["/job/options/depends_on"]),
             ({"job": NOTE | {"options": {"tags": {"schedule": "mine"}}}},
              ["/job/options/tags/schedule"]),
+            ({"job": EMAIL | {"params": EMAIL["params"] | {"text": "x" * 200_000}}},
+             ["/job/params"]),
             ({"job": {"type": "data.profile", "params": {"upload_id": "x" * 30}}},
              ["/job/params"]),
         ],

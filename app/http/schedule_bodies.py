@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import MAX_TAGS, YEAR_SECONDS, Number, faults_of
@@ -21,6 +21,9 @@ TAG = "schedule"
 ONE_TIMING = "one of cron and interval says when"
 OUTLIVES = "means nothing for a schedule, which goes on"
 NAMES_FILE = "may be gone before the schedule is: say what the job needs in its params"
+# What a tick carries to Redis in one step; a larger body would need two.
+MOST_PARAMS_BYTES = 192 * 1024
+TOO_LARGE = f"has {MOST_PARAMS_BYTES} bytes at most in a schedule"
 TAKEN_TAG = "is the tag of the schedule's own name"
 FULL_TAGS = f"has {MAX_TAGS - 1} tags at most: one is the schedule's own"
 _ONCE = ("scheduled_at", "expires_at", "depends_on", "allow_failure")
@@ -144,5 +147,7 @@ def _job_faults(job: Mapping[str, Any], terms: Terms, origin: Origin) -> list[Fa
     except InvalidRequestError as error:
         told = {fault.pointer for fault in faults}
         return faults + [each for each in error.below("/job").faults if each.pointer not in told]
+    if len(to_json(draft.params)) > MOST_PARAMS_BYTES:
+        faults.append(Fault("/job/params", TOO_LARGE))
     named = draft.files.named if draft.files is not None else ()
     return faults + [Fault("/job" + pointer_of(draft, each.place), NAMES_FILE) for each in named]
