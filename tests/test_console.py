@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from app.queue.calling import run_script, to_json
+from app.queue.scripts import PROGRESS
 from tests.conftest import ValkeyServer
 from tests.http_doubles import bearer, key
 from tests.web_scene import WebScene, web_scene_on
@@ -129,6 +131,36 @@ async def test_the_search_leads_to_a_job_and_says_when_there_is_none(web: WebSce
     for cause in ("0123456789abcdef", "0123456789abcdef:jobs", "%00"):
         cleared = await web.client.get(f"/console/failures/{cause}", headers=HTML)
         assert cleared.status_code == 404
+
+
+async def test_what_runs_tells_how_far_it_is(web: WebScene) -> None:
+    job_id = await web.heart.submit()
+    actor = await web.heart.worker()
+    claimed = await actor.take()
+    await signed_in(web, "r")
+    words = [
+        ({"current": 30, "total": 120, "unit": "rows", "message": "<b>"}, ["25 %", "&lt;b&gt;"]),
+        ({"current": 30, "total": None, "unit": "rows", "message": ""}, ["30 rows"]),
+        ({"current": 30, "total": 0, "unit": "rows", "message": ""}, ["30 rows"]),
+    ]
+    for word, shown in words:
+        parts = [claimed.id, claimed.execution, to_json(word)]
+        await run_script(actor.scene.lane, PROGRESS, actor.name, 1, *parts)
+        for path in ("/live", f"/jobs/{job_id}"):
+            page = (await web.client.get(f"/console{path}", headers=HTML)).text
+            assert [each in page for each in shown] == [True] * len(shown)
+
+
+async def test_a_job_shows_each_attempt_with_its_error(web: WebScene) -> None:
+    job_id = await failed_job(web, "the first time")
+    await signed_in(web, "o")
+    await web.client.post(f"/console/v1/jobs/{job_id}/retry", headers=SAME)
+    actor = await web.heart.worker()
+    assert await actor.fail(await actor.take(), "the second time") == "done"
+    page = (await web.client.get(f"/console/jobs/{job_id}", headers=HTML)).text
+    timeline = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
+    assert timeline.index("the first time") < timeline.index("the second time")
+    assert timeline.count("failed after") == 2
 
 
 async def test_causes_go_on_over_pages(web: WebScene) -> None:
