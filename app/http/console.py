@@ -27,10 +27,11 @@ from app.http.lookup import ID
 from app.http.ports import FailureRecords, Figures, Reader
 from app.http.waiting import ENDED
 from app.queue.errors import BadCursorError, QueueUnavailableError
-from app.queue.records import FailurePage, JobFilter
+from app.queue.figures import WorkerFigures
+from app.queue.records import FailurePage, JobFilter, JobView
 
 PAGES = Path(__file__).parent / "pages" / "console"
-RUNNING, CAUSES, JOBS = 50, 20, 50
+RUNNING, CAUSES, JOBS = 25, 20, 50
 
 
 def routes(console: ASGIApp) -> list[BaseRoute]:
@@ -135,23 +136,34 @@ class Console:
 
     async def _standing(self, request: Request) -> dict[str, Any]:
         """Raises QueueUnavailableError."""
-        queues, workers, running, failures, reasons = await asyncio.gather(
+        queues, (workers, running), failures, reasons = await asyncio.gather(
             self._figures.queues(),
-            self._figures.workers(),
-            self._views.jobs(JobFilter(status="started"), RUNNING, None),
+            self._at_work(),
             self._causes(request.query_params.get("causes")),
             self._views.readiness(self._queues),
         )
         return {
             "queues": sorted(queues, key=words.urgency),
             "workers": workers,
-            "running": running.jobs,
+            "running": running,
             "running_total": sum(each.running for each in queues),
             "failures": failures,
             "reasons": reasons,
             "cursor": request.query_params.get("causes"),
             "totals": words.totals(queues, workers),
         }
+
+    async def _at_work(self) -> tuple[list[WorkerFigures], list[JobView]]:
+        """Workers, and what they run, the oldest first. Raises QueueUnavailableError.
+
+        The workers are asked: a list by status looks at the newest jobs only, and what has run
+        for hours is not among them.
+        """
+        workers = await self._figures.workers()
+        ids = list(dict.fromkeys(each for worker in workers for each in worker.running))
+        some = sorted(ids)[:RUNNING]
+        views = await asyncio.gather(*(self._views.job(each) for each in some))
+        return workers, [each for each in views if each is not None and each.status == "started"]
 
     async def _causes(self, cursor: str | None) -> FailurePage:
         """Raises QueueUnavailableError. A cursor of another page means the first."""
