@@ -255,7 +255,7 @@ def test_what_is_not_one_select_over_input_is_refused(
 def test_greed_costs_one_run(here: Service, folder: Path) -> None:
     attacks = [*GREED, deep(10_000), deep(45_000)]
     # Should the machine be too busy to end one in time, its worker does: worth a retry elsewhere.
-    drafts = [replace(query(folder, sql, 3.0), max_attempts=1) for sql in attacks]
+    drafts = [replace(query(folder, sql, 2.0), max_attempts=1) for sql in attacks]
 
     jobs = here.run(*drafts, seconds=120)
 
