@@ -167,7 +167,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
     files = NamedFiles(parts.storage, parts.uploads, settings.upload_retention_seconds)
     links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
     links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
-    links["console"] = "/console"
+    links["console"] = "/console/"
     links |= {name: f"/{name}" for name in beside}
     jobs = Jobs(
         terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
