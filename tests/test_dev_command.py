@@ -165,7 +165,7 @@ def test_printed_curl_line_mails_and_ctrl_c_leaves_nothing(
         lambda: dev.get(f"/v1/jobs/{job['id']}")["status"] == "finished", what="the mail is sent"
     )
     addresses = dict(re.findall(r"^  (\w+) +(http://\S+)$", dev.output, re.MULTILINE))
-    assert sorted(addresses) == ["API", "Dashboard", "Docs", "Health", "Inbox"]
+    assert sorted(addresses) == ["API", "Console", "Dashboard", "Docs", "Health", "Inbox"]
     for address in addresses.values():
         with urllib.request.urlopen(address, timeout=10) as page:
             assert page.status == 200

@@ -161,6 +161,7 @@ class Plan:
         addresses = {
             "API": f"{base}/",
             "Docs": f"{base}/docs",
+            "Console": f"{base}/console/",
             "Dashboard": f"{base}/dashboard",
             "Inbox": f"{base}/inbox",
             "Health": f"{base}/healthz",
