@@ -156,7 +156,8 @@ def _sent_away(domain: _Domain, now: float, pace: float, least: float = 0.0) -> 
     return RetryLater(
         "the recipient's domain has as many mails under way as it gets at once",
         code="domain_busy",
-        delay_seconds=domain.line_end - now,
+        # The sum may have rounded up: by uptime, near 32,768 s of it for one.
+        delay_seconds=min(domain.line_end - now, LONGEST_DELAY_SECONDS),
         uses_attempt=False,
     )
 
