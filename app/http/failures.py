@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from starlette.requests import Request
 
-from app.http.answers import Answer, RawHeaders, json_answer
-from app.http.faults import Fault, InvalidRequestError
-from app.http.job_list import read_limit
+from app.http.answers import Answer, json_answer
+from app.http.paging import limit_of, read_page
 from app.http.ports import FailureRecords
-from app.queue.errors import BadCursorError
 from app.queue.records import FailureGroup
 
 PARAMETERS = ("limit", "cursor")
@@ -24,20 +20,7 @@ class Failures:
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/failures."""
-        given = request.query_params
-        faults: list[Fault] = []
-        limit = read_limit(given.get("limit"), faults)
-        if faults:
-            raise InvalidRequestError(faults)
-        try:
-            page = await self._records.page(limit, given.get("cursor"))
-        except BadCursorError:
-            detail = "is none that this list gave"
-            raise InvalidRequestError.parameter("cursor", detail) from None
-        headers: RawHeaders = []
-        if page.next_cursor is not None:
-            query = urlencode({**given, "cursor": page.next_cursor})
-            headers.append((b"link", f'</v1/failures?{query}>; rel="next"'.encode()))
+        page, headers = await read_page(request, limit_of(request), self._records.page)
         data = [_show(group) for group in page.data]
         return json_answer({"data": data, "next_cursor": page.next_cursor}, headers=headers)
 

@@ -6,23 +6,21 @@ import logging
 import re
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 
 from app import logs
-from app.http.answers import Answer, RawHeaders, json_answer
+from app.http.answers import Answer, json_answer
 from app.http.auth import acting_key
 from app.http.bodies import parse_json, read_json_text, require_no_fields
-from app.http.faults import Fault, InvalidRequestError
-from app.http.job_list import read_limit
 from app.http.lookup import Lookup
 from app.http.middleware import REQUEST_ID
+from app.http.paging import limit_of, read_page
 from app.http.ports import ScheduleRecords
 from app.http.resources import MIB
 from app.http.schedule_bodies import SCHEDULE_NAME, TAG, read_schedule
 from app.http.submissions import Origin, Terms
-from app.queue.errors import BadCursorError, ScheduleNotFoundError
+from app.queue.errors import ScheduleNotFoundError
 from app.schedule import ScheduleView
 
 log = logging.getLogger("recado.http")
@@ -41,20 +39,7 @@ class Schedules:
 
     async def show_all(self, request: Request) -> Answer:
         """GET /v1/schedules."""
-        given = request.query_params
-        faults: list[Fault] = []
-        limit = read_limit(given.get("limit"), faults)
-        if faults:
-            raise InvalidRequestError(faults)
-        try:
-            page = await self._records.page(limit, given.get("cursor"))
-        except BadCursorError:
-            detail = "is none that this list gave"
-            raise InvalidRequestError.parameter("cursor", detail) from None
-        headers: RawHeaders = []
-        if page.next_cursor is not None:
-            query = urlencode({**given, "cursor": page.next_cursor})
-            headers.append((b"link", f'</v1/schedules?{query}>; rel="next"'.encode()))
+        page, headers = await read_page(request, limit_of(request), self._records.page)
         data = [await self._shown(each) for each in page.data]
         return json_answer({"data": data, "next_cursor": page.next_cursor}, headers=headers)
 

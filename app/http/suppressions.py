@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 
 from app import logs
 from app.http.answers import Answer, RawHeaders, json_answer
 from app.http.auth import acting_key
-from app.http.faults import Fault, InvalidRequestError, NotFoundError
-from app.http.job_list import read_limit
+from app.http.faults import Fault, NotFoundError
+from app.http.paging import limit_of, read_page
 from app.http.ports import SuppressionRecords
-from app.queue.errors import BadCursorError
 from app.queue.records import Suppression, SuppressionPage
 from jobs.email.addresses import MAX_TEXT, AddressError, parse_address
 
@@ -31,25 +29,15 @@ class Suppressions:
     async def show(self, request: Request) -> Answer:
         """GET /v1/suppressions."""
         given = request.query_params
-        faults: list[Fault] = []
-        limit = read_limit(given.get("limit"), faults)
+        others: list[Fault] = []
         if not 1 <= len(given.get("address", "a")) <= MAX_TEXT:
             detail = f"has 1 to {MAX_TEXT} characters"
-            faults.append(Fault("", detail, parameter="address"))
-        if faults:
-            raise InvalidRequestError(faults)
+            others.append(Fault("", detail, parameter="address"))
+        limit = limit_of(request, *others)
         if "address" in given:
             found = await self._records.find(_wire_address(given["address"]))
             return _answer(SuppressionPage([found] if found is not None else [], None), [])
-        try:
-            page = await self._records.page(limit, given.get("cursor"))
-        except BadCursorError:
-            detail = "is none that this list gave"
-            raise InvalidRequestError.parameter("cursor", detail) from None
-        headers: RawHeaders = []
-        if page.next_cursor is not None:
-            query = urlencode({**given, "cursor": page.next_cursor})
-            headers.append((b"link", f'</v1/suppressions?{query}>; rel="next"'.encode()))
+        page, headers = await read_page(request, limit, self._records.page)
         return _answer(page, headers)
 
     async def delete(self, request: Request) -> Answer:
