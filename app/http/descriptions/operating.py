@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.http import shapes
+from app.http import failure_shapes as shapes
 from app.http.descriptions.parts import NO_FIELDS, QUEUE, Body, Description, Reply, json_body
+from app.http.shapes import Job
 
 _EDIT = json_body(
     "RetryRequest",
@@ -39,7 +40,7 @@ OPERATING: dict[tuple[str, str], Description] = {
         " attempts; those that it had stay in its trail, and the numbering goes on. `params` and"
         " `options` take the place of the job's own, as a whole: an option that is absent then has"
         " its type's default. Both are checked as in a submission; `expires_at` is not taken.",
-        {202: Reply("It waits for a worker, or until it is due.", shapes.Job,
+        {202: Reply("It waits for a worker, or until it is due.", Job,
                     headers=("Location", "Retry-After"))},
         parameters=("id",),
         problems=("job-not-failed", "storage-unavailable", "storage-full", *QUEUE),

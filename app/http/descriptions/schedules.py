@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.http import shapes
+from app.http import schedule_shapes as shapes
 from app.http.descriptions.parts import QUEUE, Description, Reply, json_body
 
 _JOB = {"type": "log.write", "params": {"message": "Good morning"}}
