@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.keyring import ApiKey, Keyring
-from app.storage import RedisFileLimits, S3Access, bucket_of, folder_of
-from jobs.email.addresses import AddressError, parse_address
-from jobs.email.mail_server import MailServer
+from app.keyring import Keyring
+from app.setting_types import (
+    Endpoint,
+    Keys,
+    Lower,
+    Mailbox,
+    PublicUrl,
+    Rate,
+    RedisUrl,
+    Region,
+    SecretKey,
+    SmtpUrls,
+    StorageUrl,
+    WebhookSecret,
+    Words,
+)
+from app.storage import RedisFileLimits, S3Access
 
 SETTINGS_FAULT_STATUS = 2
 # In the data folder while bin/dev runs: where its Valkey and its mail catcher listen.
@@ -25,8 +37,6 @@ DEV_NOTE = "dev.json"
 MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
 DEVELOPMENT_SENDER = "Recado <recado@example.test>"
 MIB = 1024 * 1024
-
-Words = Annotated[list[str], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -41,30 +51,30 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "production"] = "development"
-    redis_url: SecretStr | None = None
-    secret_key: SecretStr | None = None
+    environment: Annotated[Literal["development", "production"], Lower] = "development"
+    redis_url: RedisUrl | None = None
+    secret_key: SecretKey | None = None
     job_modules: Words = []
     schedules_file: Path | None = None
     cors_origins: Words = []
-    rate_limit: str | None = None
-    smtp_url: SecretStr | None = None
+    rate_limit: Rate = None
+    smtp_url: SmtpUrls | None = None
     mailtrap_token: SecretStr | None = None
-    mail_from: str | None = None
-    storage_url: SecretStr | None = None
-    api_keys: Annotated[list[ApiKey], NoDecode] = []
-    webhook_secret: SecretStr | None = None
-    public_url: str | None = None
+    mail_from: Mailbox | None = None
+    storage_url: StorageUrl | None = None
+    api_keys: Keys = []
+    webhook_secret: WebhookSecret | None = None
+    public_url: PublicUrl | None = None
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_session_token: SecretStr | None = None
-    aws_region: str | None = None
-    aws_default_region: str | None = None
-    aws_endpoint_url_s3: str | None = None
-    aws_endpoint_url: str | None = None
+    aws_region: Region | None = None
+    aws_default_region: Region | None = None
+    aws_endpoint_url_s3: Endpoint | None = None
+    aws_endpoint_url: Endpoint | None = None
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] | None = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Lower] = "info"
+    log_format: Annotated[Literal["text", "json"] | None, Lower] = None
 
     data_dir: Path = Path(".data")
     max_body_bytes: Annotated[int, Field(ge=1024)] = 25 * MIB
@@ -88,115 +98,9 @@ class Settings(BaseSettings):
     smtp_connections: Annotated[int, Field(ge=1, le=1000)] = 72
     smtp_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
     smtp_domain_connections: Annotated[int, Field(ge=1, le=1000)] = 64
-    smtp_domain_rate: str | None = None
+    smtp_domain_rate: Rate = None
     suppression_seconds: Annotated[int, Field(ge=0, le=10 * 366 * 24 * 3600)] = 30 * 24 * 3600
     session_seconds: Annotated[int, Field(ge=60)] = 12 * 3600
-
-    @field_validator("job_modules", "cors_origins", mode="before")
-    @classmethod
-    def _split_words(cls, value: Any) -> Any:
-        return (
-            [word.strip() for word in value.split(",") if word.strip()]
-            if isinstance(value, str)
-            else value
-        )
-
-    @field_validator("log_level", "log_format", "environment", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("api_keys", mode="before")
-    @classmethod
-    def _parse_keys(cls, value: Any) -> Any:
-        return ApiKey.parse_list(value) if isinstance(value, str) else value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            _require_scheme(value, {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
-        return value
-
-    @field_validator("smtp_url")
-    @classmethod
-    def _check_smtp_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            _check_mail_servers(value.get_secret_value())
-        return value
-
-    @field_validator("storage_url")
-    @classmethod
-    def _check_storage_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        scheme = _require_scheme(value, {"file", "s3", "redis"}).scheme
-        if scheme == "file":
-            folder_of(value.get_secret_value())
-        elif scheme == "s3":
-            bucket_of(value.get_secret_value())
-        elif value.get_secret_value() != "redis:":
-            raise ValueError("is redis: alone; REDIS_URL says where that is")
-        return value
-
-    @field_validator("aws_endpoint_url", "aws_endpoint_url_s3")
-    @classmethod
-    def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = _require_scheme(SecretStr(value), {"http", "https"})
-        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("names no host: https://s3.example.com")
-        return value
-
-    @field_validator("aws_region", "aws_default_region")
-    @classmethod
-    def _check_region(cls, value: str | None) -> str | None:
-        if value is not None and re.fullmatch(r"[a-z0-9-]{1,40}", value) is None:
-            raise ValueError("is no region, like us-east-1")
-        return value
-
-    @field_validator("mail_from")
-    @classmethod
-    def _check_mail_from(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                parse_address(value)
-            except AddressError as error:
-                raise ValueError(str(error)) from error
-        return value
-
-    @field_validator("public_url")
-    @classmethod
-    def _check_public_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _require_scheme(SecretStr(value), {"http", "https"}).hostname:
-            raise ValueError("names no host: https://jobs.example.com")
-        return value.rstrip("/")
-
-    @field_validator("rate_limit", "smtp_domain_rate")
-    @classmethod
-    def _check_rate(cls, value: str | None) -> str | None:
-        if value is None or value.lower() == "off":
-            return None
-        if re.fullmatch(r"[1-9]\d{0,8}/[1-9]\d{0,5}", value) is None:
-            raise ValueError("must be so many/seconds, like 100/60, or off")
-        return value
-
-    @field_validator("secret_key")
-    @classmethod
-    def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError("must have at least 16 characters")
-        return value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith("whsec_"):
-            raise ValueError("must begin with whsec_")
-        return value
 
     @model_validator(mode="after")
     def _check_mail_server(self) -> Settings:
@@ -412,25 +316,3 @@ def _describe(fault: Any) -> str:
     names = [str(part).upper() for part in fault["loc"][:1]]
     message = str(fault["msg"]).removeprefix("Value error, ")
     return f"{names[0]}: {message}" if names else message
-
-
-def _check_mail_servers(urls: str) -> None:
-    try:
-        MailServer.parse_all(urls)
-    except ValueError as error:
-        # What urlsplit says may have a part of the password in it.
-        said = str(error) if "mail server" in str(error) or "tls" in str(error) else ""
-        raise ValueError(said or "must be smtp://user:password@host:587 or smtps://…") from None
-
-
-def _require_scheme(value: SecretStr, schemes: set[str]) -> Any:
-    try:
-        parts = urlsplit(value.get_secret_value())
-        hosts = parts.netloc.rpartition("@")[2]
-        several = "sentinel" in parts.scheme
-        _ = [urlsplit(f"//{host}").port for host in (hosts.split(",") if several else [hosts])]
-    except ValueError as error:
-        raise ValueError("is not a URL") from error
-    if parts.scheme not in schemes:
-        raise ValueError(f"must begin with one of {', '.join(sorted(schemes))}")
-    return parts
