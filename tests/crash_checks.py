@@ -18,6 +18,7 @@ _LASTING = {
     "queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at", "recado:upkeep_at",
     "recado:upkeep_turn", "recado:bytes", "recado:retained", "recado:errors",
     "recado:audit", "recado:failures", "recado:failed_seq", "recado:cleared", "recado:counts",
+    "recado:operations",
 }  # fmt: skip
 _REGISTRIES = ("finished", "failed", "canceled")
 

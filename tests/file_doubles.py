@@ -20,6 +20,7 @@ from app.queue.records import (
     FailureFilter,
     FailureGroup,
     FailurePage,
+    OperationPage,
     OperationView,
     Order,
     Selection,
@@ -141,6 +142,9 @@ class NoOperations:
         self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
     ) -> OperationView:
         raise SelectionNotFoundError(chosen)
+
+    async def page(self, limit: int, cursor: str | None) -> OperationPage:
+        return OperationPage([], None)
 
     async def view(self, operation_id: str) -> OperationView:
         raise OperationNotFoundError(operation_id)

@@ -334,6 +334,53 @@ class TestOperations:
 
         assert (shown["state"], acted.status_code) == ("stopped", 409)
 
+    async def test_they_are_listed_the_newest_first(self, stage: Stage) -> None:
+        ids = await stage.fail("a", "b", tags={"shop": "1"})
+        fingerprint = (await stage.web.job(ids[0]))["error"]["fingerprint"]
+        first = await stage.start("discard", fingerprint=fingerprint)
+        await stage.run(first)
+        token = (await stage.preview(tag="shop:1", created_before="2099-01-01T00:00:00Z"))[
+            "selection"
+        ]
+        second = await stage.start(selection=token, canary=True)
+        third = await stage.start(**ALL)
+
+        listed = (await stage.web.client.get("/v1/operations")).json()
+
+        assert listed["data"] == [await stage.operation(each) for each in (third, second, first)]
+        assert listed["next_cursor"] is None
+        assert [each["filter"] for each in listed["data"]] == [
+            {},
+            {"tag": "shop:1", "created_before": "2099-01-01T00:00:00.000000Z"},
+            {"fingerprint": fingerprint},
+        ]
+        assert [each["state"] for each in listed["data"]] == ["queued", "queued", "finished"]
+
+    async def test_list_turns_pages_and_leaves_out_what_is_no_longer_kept(
+        self, stage: Stage
+    ) -> None:
+        started = [await stage.start(**ALL) for _ in range(6)]
+        for gone in (started[0], started[3], started[4]):
+            stage.web.heart.redis.delete(f"rq:recado:operation:{gone}")
+
+        pages, path = [], "/v1/operations?limit=1"
+        while path:
+            page = await stage.web.client.get(path)
+            pages.append([each["id"] for each in page.json()["data"]])
+            path = str(page.links.get("next", {}).get("url", ""))
+        await stage.start(**ALL)
+
+        assert pages == [[started[5]], [started[2]], [started[1]]]
+        # What is gone does not stay in the list either.
+        assert stage.web.heart.redis.zcard("rq:recado:operations") == 4
+
+    @pytest.mark.parametrize("query", ["cursor=x", "cursor=%C3%A4" + "a" * 30, "limit=0"])
+    async def test_list_takes_only_its_own_cursors(self, stage: Stage, query: str) -> None:
+        response = await stage.web.client.get(f"/v1/operations?{query}")
+
+        (fault,) = response.json()["errors"]
+        assert (response.status_code, fault["parameter"]) == (422, query.partition("=")[0])
+
     async def test_unknown_operation_is_404(self, stage: Stage) -> None:
         for operation in ("f" * 35, "..%2Fx", "z" * 5000):
             response = await stage.web.client.get(f"/v1/operations/{operation}")
@@ -424,7 +471,7 @@ async def test_all_of_it_needs_operate(redis_url: str, scope: str) -> None:
         answers = [
             await web.client.post(f"/v1/{each}", json=ALL, headers=headers) for each in paths
         ]
-        for path in ("failures", "operations/x"):
+        for path in ("failures", "operations", "operations/x"):
             answers.append(await web.client.get(f"/v1/{path}", headers=headers))
 
     assert {each.status_code for each in answers} == {403}

@@ -82,6 +82,13 @@ class Operation(Shape):
         Literal["queued", "running", "paused", "finished", "stopped", "failed"],
         Field(description="`failed`: it could not go on, and why is on the job of its id."),
     ]
+    filter: Annotated[
+        dict[str, str],
+        Field(
+            description="What was asked for; nothing of it: all that had failed.",
+            examples=[{"fingerprint": "5f2b1c0d9e8a7b64"}],
+        ),
+    ]
     total: Annotated[int, Field(ge=0, description="Jobs in the selection.")]
     done: Annotated[int, Field(ge=0, description="Those that were retried or discarded.")]
     failed: Annotated[int, Field(ge=0, description="Those that could not be.")]
@@ -116,4 +123,11 @@ class ActPage(Shape):
     """What was done, the latest first."""
 
     data: list[Act]
+    next_cursor: str | None
+
+
+class OperationPage(Shape):
+    """Operations, the newest first."""
+
+    data: list[Operation]
     next_cursor: str | None

@@ -14,6 +14,7 @@ from app.http.bodies import parse_json, read_json_text, require_no_fields
 from app.http.faults import Fault, InvalidRequestError
 from app.http.lookup import ID, Lookup
 from app.http.middleware import REQUEST_ID
+from app.http.paging import limit_of, read_page
 from app.http.ports import OperationRecords
 from app.http.resources import MIB
 from app.http.selections import Discarding, FailureFilters, Retrying, read
@@ -22,6 +23,7 @@ from app.queue.records import OPERATIONS_QUEUE, OperationView, Order
 
 log = logging.getLogger("recado.http")
 
+PARAMETERS = ("limit", "cursor")
 NO_SELECTION = "is none that a preview gave within the last hour"
 _ENDED = frozenset({"finished", "stopped", "failed"})
 
@@ -51,6 +53,12 @@ class Operations:
         """POST /v1/failures/discard."""
         asked: Discarding = read(Discarding, await _body(request))
         return await self._start(request, asked, Order("discard", pace=asked.pace))
+
+    async def show_all(self, request: Request) -> Answer:
+        """GET /v1/operations."""
+        page, headers = await read_page(request, limit_of(request), self._records.page)
+        data = [await self._show(view) for view in page.data]
+        return json_answer({"data": data, "next_cursor": page.next_cursor}, headers=headers)
 
     async def show(self, request: Request) -> Answer:
         """GET /v1/operations/{id}."""
@@ -89,14 +97,17 @@ class Operations:
         return await self._told(view)
 
     async def _told(self, view: OperationView, status: int = 200) -> Answer:
+        path = _path(view)
+        headers = [(b"location", path.encode()), (b"retry-after", b"1")] if status == 202 else []
+        return json_answer(await self._show(view), status, headers)
+
+    async def _show(self, view: OperationView) -> dict[str, object]:
         warnings: list[str] = []
         if view.state not in _ENDED:
             # It cannot go on, or its canaries cannot.
             for queue in (OPERATIONS_QUEUE, view.queue):
                 warnings += await self._lookup.warnings(queue) if queue is not None else []
-        path = f"/v1/operations/{view.id}"
-        headers = [(b"location", path.encode()), (b"retry-after", b"1")] if status == 202 else []
-        return json_answer(_show(view, path, warnings), status, headers)
+        return _shown(view, _path(view), warnings)
 
 
 async def _body(request: Request) -> Any:
@@ -110,11 +121,16 @@ def _id(request: Request) -> str:
     return operation_id
 
 
-def _show(view: OperationView, path: str, warnings: list[str]) -> dict[str, object]:
+def _path(view: OperationView) -> str:
+    return f"/v1/operations/{view.id}"
+
+
+def _shown(view: OperationView, path: str, warnings: list[str]) -> dict[str, object]:
     return {
         "id": view.id,
         "action": view.action,
         "state": view.state,
+        "filter": view.filter,
         "total": view.total,
         "done": view.done,
         "failed": view.failed,

@@ -22,6 +22,7 @@ from app.queue.records import (
     JobFilter,
     JobView,
     KeptAnswer,
+    OperationPage,
     OperationView,
     Order,
     Page,
@@ -266,6 +267,10 @@ class OperationRecords(Protocol):
         self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
     ) -> OperationView:
         """Begin with a selection, or with what fits a filter now. Raises SelectionNotFoundError."""
+        ...
+
+    async def page(self, limit: int, cursor: str | None) -> OperationPage:
+        """The newest first. Raises BadCursorError."""
         ...
 
     async def view(self, operation_id: str) -> OperationView:

@@ -22,6 +22,7 @@ from app.http.job_list import JobList
 from app.http.jobs import Jobs
 from app.http.metrics import Metrics
 from app.http.openapi import OpenApi
+from app.http.operations import PARAMETERS as OPERATION_PARAMETERS
 from app.http.operations import Operations
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
@@ -136,6 +137,8 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/failures/preview",     authority, post=operating(operations.preview)),
         resource("/v1/failures/retry",       authority, post=operating(operations.retry)),
         resource("/v1/failures/discard",     authority, post=operating(operations.discard)),
+        resource("/v1/operations",           authority,
+                 get=operating(operations.show_all, *OPERATION_PARAMETERS)),
         resource("/v1/operations/{id}",      authority, get=operating(operations.show)),
         resource("/v1/operations/{id}/pause",  authority, post=operating(operations.pause)),
         resource("/v1/operations/{id}/resume", authority, post=operating(operations.resume)),

@@ -34,6 +34,8 @@ FILE_NAMES = f"{OURS}files:names"
 FAILURES = f"{OURS}failures"
 # The number of the last failure.
 FAILED_SEQ = f"{OURS}failed_seq"
+# Ids of the operations that are kept; equal scores, so that they are in order of id.
+OPERATIONS = f"{OURS}operations"
 # Names of schedules, by the ms when they are to be looked at.
 SCHEDULES = f"{OURS}schedules"
 # Who did what, a stream.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -13,6 +15,7 @@ from app.queue.asking import ask
 from app.queue.calling import run_script, to_json
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import (
+    BadCursorError,
     OperationEndedError,
     OperationNotFoundError,
     SelectionNotFoundError,
@@ -21,6 +24,7 @@ from app.queue.operating import operation_draft
 from app.queue.packing import pack
 from app.queue.records import (
     FailureFilter,
+    OperationPage,
     OperationView,
     Order,
     Selection,
@@ -34,6 +38,7 @@ SELECTION_SECONDS = 3600
 _LOOKS = 500
 _SAMPLES = 10
 _ENDED = {"finished", "stopped"}
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}", re.ASCII)
 
 
 class Operations:
@@ -72,19 +77,32 @@ class Operations:
             "" if order.pace is None else f"{order.pace:.6f}",
             int(order.canary), to_json(frozen["filter"]),
             *pack(operation_draft(operation_id, by, request_id)).accepted_elsewhere(),
+            to_json(frozen["asked"]),
             *frozen["causes"],
         )  # fmt: skip
         return await self.view(operation_id)
 
     async def view(self, operation_id: str) -> OperationView:
         """Raises OperationNotFoundError."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(keys.operation(operation_id))
-            pipeline.hget(keys.job(operation_id), "status")
-            facts, status = await self._ask(pipeline.execute())
-        if not facts:
+        views = await self._views([operation_id])
+        if not views:
             raise OperationNotFoundError(operation_id)
-        return _view(operation_id, facts, status)
+        return views[0]
+
+    async def page(self, limit: int, cursor: str | None) -> OperationPage:
+        """The newest first; each as long as it is kept. Raises BadCursorError."""
+        if cursor is not None and _CURSOR.fullmatch(cursor) is None:
+            raise BadCursorError
+        found: list[OperationView] = []
+        behind = cursor
+        while len(found) <= limit:
+            ids = await self._ids(behind, limit + 1)
+            found += await self._views(ids)
+            if len(ids) <= limit:
+                break
+            behind = ids[-1]
+        page = found[:limit]
+        return OperationPage(page, page[-1].id if len(found) > limit else None)
 
     async def act(
         self, operation_id: str, act: Literal["pause", "resume", "stop"], by: str
@@ -99,12 +117,34 @@ class Operations:
     async def aclose(self) -> None:
         await self._lane.close()
 
+    async def _ids(self, behind: str | None, count: int) -> list[str]:
+        top = "+" if behind is None else f"({behind}"
+        asking = self._client.zrevrangebylex(keys.OPERATIONS, top, "-", start=0, num=count)
+        return [each.decode() for each in await self._ask(asking)]
+
+    async def _views(self, ids: Sequence[str]) -> list[OperationView]:
+        """Those of them that are kept."""
+        if not ids:
+            return []
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for each in ids:
+                pipeline.hgetall(keys.operation(each))
+                pipeline.hget(keys.job(each), "status")
+            rows = await self._ask(pipeline.execute())
+        return [
+            _view(each, facts, status)
+            for each, facts, status in zip(ids, rows[::2], rows[1::2], strict=True)
+            if facts
+        ]
+
     async def _freeze(self, wanted: FailureFilter) -> dict[str, Any]:
         """What fits now, as it is kept: which causes, up to which failure, how many jobs."""
         before = int(await self._ask(self._client.get(keys.FAILED_SEQ)) or 0)
         causes = await self._causes(wanted)
         rest = _rest(wanted)
-        frozen: dict[str, Any] = {"filter": rest, "before": before, "causes": causes}
+        frozen: dict[str, Any] = {
+            "asked": _asked(wanted), "filter": rest, "before": before, "causes": causes,
+        }  # fmt: skip
         if rest:
             count, sample = await self._search(causes, rest, before)
         else:
@@ -186,6 +226,21 @@ def _rest(wanted: FailureFilter) -> dict[str, Any]:
     return {name: value for name, value in rest.items() if value is not None}
 
 
+def _asked(wanted: FailureFilter) -> dict[str, str]:
+    """In the words of the API."""
+    asked = {
+        "fingerprint": wanted.fingerprint,
+        "type": wanted.type,
+        "queue": wanted.queue,
+        "error": wanted.error,
+        "tag": None if wanted.tag is None else ":".join(wanted.tag),
+        "batch_id": wanted.batch_id,
+        "created_after": _stamp(wanted.created_after),
+        "created_before": _stamp(wanted.created_before),
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 def _stamp(at: datetime | None) -> str | None:
     """As RQ writes times: in order as text, too."""
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -217,5 +272,6 @@ def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) ->
         created_by=text(b"by"),
         created_at=from_us(number(b"created")),
         finished_at=from_us(number(b"finished")) if b"finished" in facts else None,
+        filter=json.loads(facts.get(b"asked", b"{}")),
         queue=text(b"queue") or None,
     )

@@ -284,8 +284,18 @@ class OperationView:
     created_by: str
     created_at: datetime
     finished_at: datetime | None
+    # What was asked for, in the words of the API.
+    filter: dict[str, str] = field(default_factory=dict)
     # Where the job that it retried last waits or runs.
     queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationPage:
+    """Operations, the newest first. `next_cursor` None: there are no more."""
+
+    data: list[OperationView]
+    next_cursor: str | None
 
 
 @dataclass(slots=True)

@@ -76,6 +76,12 @@ OPERATING: dict[tuple[str, str], Description] = {
         {202: _STARTED},
         problems=QUEUE, body=json_body("Discarding", {"alike": {"value": _ALIKE}}),
     ),
+    ("GET", "/v1/operations"): Description(
+        "listOperations", "failures", "List operations",
+        "What was begun on many failed jobs, the newest first; each is kept for 30 days.",
+        {200: Reply("A page.", shapes.OperationPage, headers=("Link",))},
+        parameters=("limit", "cursor"), problems=QUEUE,
+    ),
     ("GET", "/v1/operations/{id}"): Description(
         "showOperation", "failures", "Show an operation",
         "How far it is. It is kept for 30 days.",
