@@ -195,7 +195,7 @@ class NewJobs(Ending):
             return "OOM"
         for draft in request.drafts:
             found = self.jobs.get(draft.id)
-            if found is None or found.status is None:
+            if found is None or (found.status is None and not found.batch):
                 job = self.jobs.setdefault(draft.id, new_job(draft, ""))
                 job.has_todo = True
                 self.expire(f"rq:job:{draft.id}", 60)

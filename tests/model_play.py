@@ -271,6 +271,7 @@ class Play:
         self.live_through(16)
         for hours in (2, 30, 40 * 24):
             self.pass_time(hours * 3600 * SECOND)
+            self.do("promote")
             self.recover()
             self.recover()
         for job_id in list(self.model.jobs):

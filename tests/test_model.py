@@ -246,3 +246,17 @@ def test_progress_of_a_job_that_a_stock_tool_deleted_brings_nothing_back(play: P
     play.do("progress", player.name, player.running[0], '{"current":1}')
 
     assert f"rq:job:{play.known[0]}" not in play.world.stored()
+
+
+def test_call_that_staged_a_batch_and_arrives_again_puts_no_clock_on_its_jobs(play: Play) -> None:
+    """What is committed and waits to be queued was forgotten 60 s after the late call."""
+    request = play.request(play.draft(), play.draft(), is_batch=True)
+    play.stage(request)
+    play.do("commit", request, BUDGETS)
+    play.do("stage", request)
+    play.pass_time(130 * SECOND)  # nobody is up
+
+    play.live_through(24)
+
+    found = [play.world.stored()[f"rq:job:{draft.id}"].value["status"] for draft in request.drafts]
+    assert found == ["queued", "queued"]

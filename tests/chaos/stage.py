@@ -76,18 +76,21 @@ class Stage:
                 await asyncio.sleep(0.05)
 
     async def wait_until_ended(self, job_ids: list[str]) -> None:
-        """Or until the time is up: the judge says which have not."""
+        """Or until none has ended for a while: the judge says which have not."""
         with redis.Redis.from_url(self.valkey.url, decode_responses=True) as client:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + END_SECONDS
             waiting = job_ids
             while waiting and loop.time() < deadline:
+                before = len(waiting)
                 with client.pipeline(transaction=False) as pipeline:
                     for job_id in waiting:
                         pipeline.hget(f"rq:job:{job_id}", "status")
                     statuses = pipeline.execute()
                 pairs = zip(waiting, statuses, strict=True)
                 waiting = [job_id for job_id, status in pairs if status not in ENDED]
+                if len(waiting) < before:
+                    deadline = loop.time() + END_SECONDS
                 await asyncio.sleep(0.25)
 
 
