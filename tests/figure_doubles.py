@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from app.queue.errors import QueueUnavailableError
-from app.queue.figures import Measures, Minute, QueueFigures, WorkerFigures
+from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
 
 
 @dataclass
@@ -24,6 +24,9 @@ class MemoryFigures:
         return next((each for each in self.found if each.name == name), None)
 
     async def minutes(self, _: str) -> list[Minute]:
+        return []
+
+    async def hour(self) -> list[Waiting]:
         return []
 
     async def workers(self) -> list[WorkerFigures]:

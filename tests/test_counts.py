@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -203,17 +204,36 @@ async def test_key_that_is_something_else_costs_the_counts_only(scene: Scene) ->
 async def test_upkeep_notes_the_counts_once_a_minute(scene: Scene) -> None:
     await scene.submit()
     await scene.recover()
-    (key,) = scene.redis.keys("rq:recado:counts:*")
+    (key,) = _noted_minutes(scene)
     noted = scene.redis.get(key)
     await scene.submit()
     await scene.recover()
 
-    keys = scene.redis.keys("rq:recado:counts:*")
+    keys = _noted_minutes(scene)
     # The minute may have turned between the two.
     assert len(keys) <= 2
     assert scene.redis.get(key) == noted
     assert json.loads(noted)["counts"] == {"submitted|default|test.note": "1"}
     assert 3600 < scene.redis.ttl(key) <= 3900
+
+
+async def test_upkeep_notes_what_waits_and_since_when(scene: Scene) -> None:
+    overview = Overview(scene.client, scene.reachability, ["email"])
+    await scene.recover()
+    scene.redis.delete(*_noted_minutes(scene))
+    for priority in ("default", "high"):
+        job_id = await scene.submit(queue="email", priority=priority)
+    old = datetime.now(UTC) - timedelta(minutes=5)
+    scene.redis.hset(f"rq:job:{job_id}", "enqueued_at", old.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    scene.redis.set("rq:queue:broken", "somebody's")
+    scene.redis.sadd("rq:queues", "rq:queue:broken")
+    await scene.recover()
+
+    hour = await overview.hour()
+    assert hour[-1].depths == {"email": 2}
+    assert 300 <= hour[-1].oldest_ages["email"] < 330
+    scene.redis.flushall()
+    assert await overview.hour() == hour  # a note that is known is not asked for again
 
 
 async def test_submissions_of_several_processes_are_summed_up(scene: Scene) -> None:
@@ -268,6 +288,11 @@ async def test_last_hour_is_told_by_the_minute(scene: Scene) -> None:
     assert (minute.wait.count, minute.wait.sum_seconds) == (2, 1.5)
     assert minute.wait.quantile(0.5) == 0.75
     assert minute.run.quantile(0.5) is None
+
+
+def _noted_minutes(scene: Scene) -> list[str]:
+    keys = scene.redis.keys("rq:recado:counts:*")
+    return [key for key in keys if not key.endswith(":waiting")]
 
 
 def _note(scene: Scene, ago_seconds: int, counts: dict[str, str]) -> None:

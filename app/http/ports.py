@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
-from app.queue.figures import Measures, Minute, QueueFigures, WorkerFigures
+from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
 from app.queue.records import (
     ActPage,
     Allowance,
@@ -156,6 +156,10 @@ class Figures(Protocol):
 
     async def minutes(self, name: str) -> list[Minute]:
         """The last hour of a queue, oldest first."""
+        ...
+
+    async def hour(self) -> list[Waiting]:
+        """What waited in the last hour, about once a minute, oldest first."""
         ...
 
     async def workers(self) -> list[WorkerFigures]:

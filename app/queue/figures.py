@@ -117,6 +117,15 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waited at a moment, by queue; where nothing did, the queue is not named."""
+
+    at: datetime
+    depths: Mapping[str, int]
+    oldest_ages: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """What has happened since ever in one queue to jobs of one type."""
 

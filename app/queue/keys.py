@@ -89,6 +89,11 @@ def minute_counts(minute: int) -> str:
     return f"{COUNTS}:{minute}"
 
 
+def minute_waiting(minute: int) -> str:
+    """What waited in that minute since 1970."""
+    return f"{COUNTS}:{minute}:waiting"
+
+
 def claimed(queue_name: str, minute: int) -> str:
     """How many jobs left that queue in that minute since 1970."""
     return f"{OURS}claimed:{queue_name}:{minute}"

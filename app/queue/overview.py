@@ -17,7 +17,8 @@ from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.counts import MINUTES, Counts, minutes, rates
-from app.queue.figures import Measures, Minute, QueueFigures, WorkerFigures
+from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
+from app.queue.history import History
 from app.queue.reading import rq_time
 from app.queue.records import PRIORITIES, queue_name, split_queue_name
 from app.queue.submission_times import read_times
@@ -55,6 +56,7 @@ class Overview:
         self._reachability = reachability
         self._names = list(names)
         self._workers = Workers(client, reachability)
+        self._history = History(client, reachability)
 
     async def workers(self) -> list[WorkerFigures]:
         return await self._workers.all()
@@ -79,6 +81,10 @@ class Overview:
         wanted = [keys.minute_counts(last - ago) for ago in range(MINUTES + 1, -1, -1)]
         notes = await self._ask(self._client.mget(wanted))
         return minutes([Counts.noted(note) for note in notes], name)
+
+    async def hour(self) -> list[Waiting]:
+        """What waited in the last hour, noted once a minute, oldest first."""
+        return await self._history.hour()
 
     async def measures(self, types: Collection[str]) -> Measures:
         """All of it, of queues and types that are registered; the others are together `other`."""

@@ -285,14 +285,35 @@ local function tidy_bytes()
   end
 end
 
--- Once a minute what was counted is written down: the last hour can be told by the minute.
 local MINUTES_SECONDS = 3900
+-- How many wait, by queue without priority, and since when the first of them: as RQ writes times.
+-- Where nothing waits nothing is said.
+local function note_waiting(key)
+  local waiting, any = {}, false
+  for _, q in ipairs(queue_names()) do
+    local ok, depth = pcall(call, 'LLEN', queue_key(q))
+    if ok and depth > 0 then
+      local head = call('LINDEX', queue_key(q), 0)
+      local found, since = pcall(call, 'HGET', job_key(head), 'enqueued_at')
+      local base, known = base_queue(q), waiting[base_queue(q)] or { 0, '' }
+      since = found and since or ''
+      if known[2] ~= '' and (since == '' or known[2] < since) then since = known[2] end
+      waiting[base], any = { known[1] + depth, since }, true
+    end
+  end
+  local text = any and cjson.encode(waiting) or '{}'
+  call('SET', key, '{"at":"' .. NOW_US .. '","queues":' .. text .. '}', 'EX', MINUTES_SECONDS)
+end
+
+-- Once a minute what was counted is written down, and what waits: the last hour can be told by
+-- the minute.
 local function note_minute()
   local key = COUNTS .. ':' .. math.floor(NOW_S / 60)
   if has(key) then return end
   local found, counts = call('HGETALL', COUNTS), {}
   for i = 1, #found, 2 do counts[found[i]] = found[i + 1] end
   call('SET', key, cjson.encode({ at = NOW_US, counts = counts }), 'EX', MINUTES_SECONDS)
+  note_waiting(key .. ':waiting')
 end
 
 -- A few at a time, in turn: a quiet service with many queues is still a quiet one.
