@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from app.queue.errors import QueueUnavailableError
-from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
+from app.queue.figures import Depths, Measures, Minute, QueueFigures, WorkerFigures
 
 
 @dataclass
@@ -26,7 +26,7 @@ class MemoryFigures:
     async def minutes(self, _: str) -> list[Minute]:
         return []
 
-    async def hour(self) -> list[Waiting]:
+    async def hour(self) -> list[Depths]:
         return []
 
     async def workers(self) -> list[WorkerFigures]:

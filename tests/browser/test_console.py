@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chromium import Chromium, find_chromium
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import SignIn
 from tests.conftest import poll_until
-from tests.harness import JOB_MODULES
-from tests.http_doubles import key
-from tests.running_service import MASTER, RunningService, running_service
+from tests.running_service import RunningService
 
 pytestmark = pytest.mark.browser
 
 EVIL = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>\u202e"
 WIDTHS = {"phone": 390, "desk": 1280}
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    folder = tmp_path_factory.mktemp("service")
-    with running_service(folder, key("looker", "read"), job_modules=JOB_MODULES) as running:
-        yield running
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("needs Chromium")
-    chromium = Chromium(program, tmp_path)
-    yield chromium
-    chromium.close()
-
-
-def sign_in(browser: Chromium, service: RunningService, path: str = "/", who: str = MASTER) -> None:
-    """As `who`; then at the path."""
-    browser.open(f"{service.url}/console{path}")
-    browser.wait_for("document.forms.length")
-    browser.value(f"document.getElementById('key').value = {json.dumps(who * 2)}")
-    browser.click("form button")
-    browser.wait_for("!location.href.includes('sign-in') && document.readyState === 'complete'")
 
 
 def submitted(service: RunningService, job_type: str, **params: Any) -> dict[str, Any]:
@@ -61,57 +31,32 @@ def failed(service: RunningService, message: str) -> Any:
     return service.ended(submitted(service, "test.permanent", message=message))
 
 
-def violations(browser: Chromium) -> list[Any]:
-    """What axe-core finds wrong with the page."""
-    found = find_spec("axe_core_python")
-    assert found is not None and found.origin is not None, "requirements-dev.txt has it"
-    script = (Path(found.origin).parent / "axe.min.js").read_text()
-    browser.command("Runtime.evaluate", expression=script)
-    answer = browser.command(
-        "Runtime.evaluate",
-        expression="axe.run().then(r => r.violations.map(v =>"
-        " [v.id, v.nodes.map(n => n.target.join(' ') + ': ' + n.failureSummary)]))",
-        awaitPromise=True,
-        returnByValue=True,
-    )
-    shown: list[Any] = answer["result"]["value"]
-    return shown
-
-
-def wear(browser: Chromium, scheme: str, width: int) -> None:
-    browser.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
-    )  # fmt: skip
-    browser.command(
-        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
-    )
-
-
 def test_every_page_is_accessible_and_fits_in_light_and_dark_on_phone_and_desk(
-    browser: Chromium, service: RunningService
+    browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
     gate = service.folder / "gate"
     job = failed(service, "the mail server said 550 " + "x" * 200)
     running = submitted(service, "test.wait", gate=str(gate))
-    sign_in(browser, service)
+    sign_in()
     paths = ["/", f"/jobs/{job['id']}", f"/jobs/{running['id']}", "/jobs/none"]
     paths.append(f"/failures/{job['error']['fingerprint']}")
     for path in paths:
         browser.open(f"{service.url}/console{path}")
         for scheme in ("light", "dark"):
             for name, width in WIDTHS.items():
-                wear(browser, scheme, width)
+                browser.wear(scheme, width)
                 where = f"{path} {scheme} {name}"
-                assert violations(browser) == [], where
+                assert browser.violations() == [], where
                 wide = browser.value("document.documentElement.scrollWidth")
                 assert wide <= width, where
     gate.touch()
 
 
-def test_hostile_text_stays_text(browser: Chromium, service: RunningService) -> None:
+def test_hostile_text_stays_text(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
     job = failed(service, EVIL)
-    sign_in(browser, service)
+    sign_in()
     for path in ("/", f"/jobs/{job['id']}", f"/failures/{job['error']['fingerprint']}"):
         browser.open(f"{service.url}/console{path}")
         browser.wait_for("document.body.innerText.includes('onerror')")
@@ -120,23 +65,25 @@ def test_hostile_text_stays_text(browser: Chromium, service: RunningService) -> 
     assert browser.complaints == []
 
 
-def test_the_overview_follows_what_happens(browser: Chromium, service: RunningService) -> None:
+def test_the_overview_follows_what_happens(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
     gate = service.folder / "another-gate"
-    sign_in(browser, service)
+    sign_in()
     browser.wait_for("document.getElementById('watch').dataset.state === 'live'")
     job = submitted(service, "test.wait", gate=str(gate))
     browser.wait_for(f"document.getElementById('job-{job['id']}')")
-    browser.wait_for("document.querySelector('svg.spark polyline').points.length > 1")
+    browser.wait_for("document.querySelector('tr[data-queue] svg.spark path').getTotalLength()")
     gate.touch()
     browser.wait_for(f"!document.getElementById('job-{job['id']}')")
     assert browser.complaints == []
 
 
 def test_a_read_key_looks_and_has_nothing_to_act_with(
-    browser: Chromium, service: RunningService
+    browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
     job = failed(service, "for a looker")
-    sign_in(browser, service, f"/jobs/{job['id']}", "looker")
+    sign_in(f"/jobs/{job['id']}", "looker")
     assert "for a looker" in browser.text()
     assert browser.value("document.querySelectorAll('main button').length") == 0
     assert "Traceback" not in browser.text()
@@ -144,9 +91,11 @@ def test_a_read_key_looks_and_has_nothing_to_act_with(
     browser.wait_for("location.href.includes('sign-in')")
 
 
-def test_a_job_is_retried_with_other_params(browser: Chromium, service: RunningService) -> None:
+def test_a_job_is_retried_with_other_params(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
     job = service.ended(submitted(service, "test.flaky", succeed_on=99))
-    sign_in(browser, service, f"/jobs/{job['id']}")
+    sign_in(f"/jobs/{job['id']}")
     browser.click("summary")
     browser.value("document.getElementById('params').value = '{\"succeed_on\": \"soon\"}'")
     browser.click("#edit button")
@@ -163,33 +112,33 @@ def test_a_job_is_retried_with_other_params(browser: Chromium, service: RunningS
 
 
 def test_a_cause_is_previewed_and_retried_by_a_canary_which_stops_when_it_comes_back(
-    browser: Chromium, service: RunningService
+    browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
     jobs = [failed(service, "the same for all three") for _ in range(3)]
-    sign_in(browser, service, f"/failures/{jobs[0]['error']['fingerprint']}")
+    sign_in(f"/failures/{jobs[0]['error']['fingerprint']}")
     browser.click("#preview")
     browser.wait_for("document.body.innerText.includes('3 jobs are taken down')")
     sample = browser.value("[...document.querySelectorAll('#sample a')].map(a => a.textContent)")
     assert sorted(sample) == sorted(job["id"] for job in jobs)
-    assert violations(browser) == []
+    assert browser.violations() == []
     browser.click("#order button[value=retry]")
-    browser.wait_for("document.getElementById('operation-state').textContent === 'Retry: stopped'")
-    assert "stopped by" in browser.text()
+    browser.wait_for("document.getElementById('operation-state')?.dataset.state === 'stopped'")
+    assert "It stopped itself" in browser.text()
     runs = [
         len(service.client.get(f"/v1/jobs/{job['id']}").json()["attempts"]) - len(job["attempts"])
         for job in jobs
     ]
     assert sorted(runs) == [0, 0, 1]
-    browser.value("location.reload()")
-    browser.wait_for("document.getElementById('operation-state').textContent === 'Retry: stopped'")
+    browser.click("p.alarm a")
+    browser.wait_for("document.body.innerText.includes('the same for all three')")
 
 
 def test_a_cause_is_discarded_once_that_is_confirmed(
-    browser: Chromium, service: RunningService
+    browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
     job = failed(service, "to be thrown away")
     path = f"/v1/jobs/{job['id']}"
-    sign_in(browser, service, f"/failures/{job['error']['fingerprint']}")
+    sign_in(f"/failures/{job['error']['fingerprint']}")
     browser.click("#preview")
     browser.wait_for("!document.getElementById('order').hidden")
     browser.click("#order button[value=discard]")
@@ -198,14 +147,14 @@ def test_a_cause_is_discarded_once_that_is_confirmed(
     assert service.client.get(path).status_code == 200
     browser.click("#order button[value=discard]")
     browser.click("#yes")
-    browser.wait_for(
-        "document.getElementById('operation-state').textContent === 'Discard: finished'"
-    )
+    browser.wait_for("document.getElementById('operation-state')?.dataset.state === 'finished'")
     assert service.client.get(path).status_code == 404
 
 
-def test_a_queue_is_paused_and_resumed(browser: Chromium, service: RunningService) -> None:
-    sign_in(browser, service)
+def test_a_queue_is_paused_and_resumed(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
+    sign_in()
     browser.click("tr[data-queue=email] button[data-post$=pause]")
     browser.wait_for("document.querySelector('tr[data-queue=email] .badge')")
     assert "email" in json.dumps(service.client.get("/readyz").json())
@@ -215,22 +164,16 @@ def test_a_queue_is_paused_and_resumed(browser: Chromium, service: RunningServic
 
 
 def test_keys_lead_to_the_search_and_through_the_causes(
-    browser: Chromium, service: RunningService
+    browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
     for message in ("one cause", "quite another"):
         failed(service, message)
-    sign_in(browser, service)
-    press(browser, "/")
+    sign_in()
+    browser.press("/")
     assert browser.value("document.activeElement.id") == "find"
     browser.value("document.querySelector('a.cause').focus()")
     first = browser.value("document.activeElement.id")
-    press(browser, "ArrowDown")
+    browser.press("ArrowDown")
     assert browser.value("document.activeElement.id") not in (first, "")
-    press(browser, "ArrowUp")
+    browser.press("ArrowUp")
     assert browser.value("document.activeElement.id") == first
-
-
-def press(browser: Chromium, name: str) -> None:
-    text = {"text": name} if len(name) == 1 else {}
-    browser.command("Input.dispatchKeyEvent", type="keyDown", key=name, **text)
-    browser.command("Input.dispatchKeyEvent", type="keyUp", key=name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chromium import Chromium, find_chromium
+from tests.browser.chromium import Chromium
 from tests.test_email_templates import EVERY, GIVEN, fill
 
 pytestmark = pytest.mark.browser
@@ -51,24 +50,9 @@ LEAST_CONTRAST = """
 """
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("needs Chromium")
-    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
-
-
 def show(browser: Chromium, html: str, file: Path, *, width: int, scheme: str) -> None:
     file.write_text(html, encoding="utf-8")
-    browser.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=800, deviceScaleFactor=1, mobile=width < 600,
-    )  # fmt: skip
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.command("Emulation.setEmulatedMedia", features=features)
+    browser.wear(scheme, width, height=800)
     browser.open(file.as_uri())
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.chromium import Chromium, find_chromium
+from tests.browser.chromium import Chromium
 from tests.http_doubles import bearer
-from tests.running_service import MASTER, RunningService, running_service
+from tests.running_service import MASTER, RunningService
 
 pytestmark = pytest.mark.browser
 
@@ -18,32 +14,9 @@ SECRET = bearer(MASTER)["Authorization"].removeprefix("Bearer ")
 SUBMIT = "#operations-jobs-submitJob"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("service")) as running:
-        yield running
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("needs Chromium")
-    chromium = Chromium(program, tmp_path)
-    yield chromium
-    chromium.close()
-
-
-def type_in(browser: Chromium, selector: str, text: str) -> None:
-    """As a person would: React takes no value that nobody typed."""
-    browser.wait_for(f"document.querySelector({json.dumps(selector)})")
-    browser.value(f"document.querySelector({json.dumps(selector)}).focus()")
-    browser.command("Input.insertText", text=text)
-
-
-def sign_in(browser: Chromium) -> None:
+def authorize(browser: Chromium) -> None:
     browser.click(".auth-wrapper .authorize")
-    type_in(browser, ".modal-ux input", SECRET)
+    browser.type_in(".modal-ux input", SECRET)
     browser.click(".modal-ux .auth-btn-wrapper button.authorize")
     browser.click(".modal-ux .btn-done")
 
@@ -60,7 +33,7 @@ def test_every_operation_is_shown(browser: Chromium, service: RunningService) ->
 
 def test_a_job_is_submitted_from_the_page(browser: Chromium, service: RunningService) -> None:
     browser.open(f"{service.url}/docs")
-    sign_in(browser)
+    authorize(browser)
     browser.click(f"{SUBMIT} .opblock-summary-control")
     browser.click(f"{SUBMIT} .try-out__btn")
     browser.click(f"{SUBMIT} .execute")
@@ -72,8 +45,7 @@ def test_a_job_is_submitted_from_the_page(browser: Chromium, service: RunningSer
 
 
 def test_it_is_dark_where_the_system_is(browser: Chromium, service: RunningService) -> None:
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    browser.command("Emulation.setEmulatedMedia", features=dark)
+    browser.wear("dark", 1280)
 
     browser.open(f"{service.url}/docs")
 

@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def find_chromium() -> str | None:
 
 
 class Chromium:
-    """One page. `complaints` are its uncaught errors and what its policy stopped."""
+    """One page at a time. `complaints` are its uncaught errors and what its policy stopped."""
 
     def __init__(self, program: str, profile: Path) -> None:
         read_end, self._out = os.pipe()
@@ -65,12 +66,23 @@ class Chromium:
         self._received = b""
         self._numbers = count(1)
         self._session: str | None = None
+        self._context: str | None = None
         self.complaints: list[str] = []
-        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+
+    def begin(self) -> None:
+        """A new page, which knows nothing of those before it; they are closed."""
+        before, self._session = self._context, None
+        if before is not None:
+            self.command("Target.disposeBrowserContext", browserContextId=before)
+        self._context = self.command("Target.createBrowserContext")["browserContextId"]
+        target = self.command(
+            "Target.createTarget", url="about:blank", browserContextId=self._context
+        )["targetId"]
         attached = self.command("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.command(f"{domain}.enable")
+        self.complaints = []
 
     def command(self, method: str, **params: Any) -> Any:
         number = next(self._numbers)
@@ -102,6 +114,43 @@ class Chromium:
         self.wait_for(f"document.querySelector({json.dumps(selector)})")
         self.value(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def type_in(self, selector: str, text: str) -> None:
+        """As a person would, in place of what is there: React takes no value that nobody typed."""
+        self.wait_for(f"document.querySelector({json.dumps(selector)})")
+        self.value(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.value("document.activeElement.select?.()")
+        self.command("Input.insertText", text=text)
+
+    def press(self, name: str) -> None:
+        text = {"text": name} if len(name) == 1 else {}
+        self.command("Input.dispatchKeyEvent", type="keyDown", key=name, **text)
+        self.command("Input.dispatchKeyEvent", type="keyUp", key=name)
+
+    def wear(self, scheme: str, width: int, height: int = 900) -> None:
+        """`light` or `dark`, on a screen so wide; below 600 pixels it is a phone's."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.command("Emulation.setEmulatedMedia", features=features)
+
+    def violations(self) -> list[Any]:
+        """What axe-core finds wrong with the page: which rule, and where."""
+        found = find_spec("axe_core_python")
+        assert found is not None and found.origin is not None, "requirements-dev.txt has it"
+        script = (Path(found.origin).parent / "axe.min.js").read_text()
+        self.command("Runtime.evaluate", expression=script)
+        answer = self.command(
+            "Runtime.evaluate",
+            expression="axe.run().then(r => r.violations.map(v =>"
+            " [v.id, v.nodes.map(n => n.target.join(' ') + ': ' + n.failureSummary)]))",
+            awaitPromise=True,
+            returnByValue=True,
+        )
+        shown: list[Any] = answer["result"]["value"]
+        return shown
+
     def text(self) -> str:
         return str(self.value("document.body.innerText"))
 
@@ -125,6 +174,8 @@ class Chromium:
         return found
 
     def _note(self, event: dict[str, Any]) -> None:
+        if event.get("sessionId") != self._session:
+            return
         params = event.get("params", {})
         if event.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
 import uvicorn
 
-from tests.chromium import Chromium, find_chromium
+from tests.browser.chromium import Chromium
 from tests.conftest import free_port, poll_until
 from tests.dashboard_doubles import EVIL, OPERATOR_KEY, Producer, mounted
 
@@ -32,16 +31,6 @@ def dashboard(redis_url: str) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/dashboard"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("needs Chromium")
-    chromium = Chromium(program, tmp_path)
-    yield chromium
-    chromium.close()
 
 
 @pytest.fixture
