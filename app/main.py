@@ -365,6 +365,11 @@ class ConsoleOnDemand:
             views=parts.views,
             figures=parts.figures,
             failures=parts.failures,
+            operations=parts.operations,
+            schedules=parts.schedules,
+            suppressions=parts.suppressions,
+            audit=parts.audit,
+            types=[each.name for each in parts.catalog],
             queues=parts.catalog.queues(),
             acts=console_acts(endpoints),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -62,6 +63,8 @@ async def test_a_session_for_looking_opens_no_dashboard_and_changes_nothing(web:
         ("POST", "queues/email/pause"), ("POST", f"jobs/{job_id}/retry"),
         ("POST", f"jobs/{job_id}/cancel"), ("DELETE", f"jobs/{job_id}"),
         ("POST", "failures/preview"), ("POST", "failures/discard"),
+        ("DELETE", "queues/default/jobs?confirm=default"), ("DELETE", "schedules/nightly"),
+        ("DELETE", "suppressions/a@b.example"), ("POST", "operations/none/stop"),
     ]  # fmt: skip
     answers = [
         await web.client.request(method, f"/console/v1/{path}", headers=SAME)
@@ -70,8 +73,19 @@ async def test_a_session_for_looking_opens_no_dashboard_and_changes_nothing(web:
     assert [each.status_code for each in answers] == [403] * len(acts)
     assert {each.headers["content-type"] for each in answers} == {"application/problem+json"}
     assert web.heart.status(job_id) == "failed"
-    page = await web.client.get(f"/console/jobs/{job_id}", headers=HTML)
-    assert "<textarea" not in page.text
+    error = (await web.heart.view(job_id)).error
+    assert error is not None
+    paths = [
+        f"jobs/{job_id}", f"failures/{error.fingerprint}", "failures?queue=default",
+        "queues/default", "operations", "schedules", "suppressions", "audit",
+    ]  # fmt: skip
+    for path in paths:
+        page = await web.client.get(f"/console/{path}", headers=HTML)
+        assert page.status_code == 200
+        main = page.text.partition("<main")[2].partition("</main>")[0]
+        assert [
+            each in main for each in ("<textarea", "data-post", "data-delete", 'id="preview"')
+        ] == ([False] * 4), path
 
 
 async def test_an_act_comes_from_a_page_of_this_service_and_is_told_of_its_key(
@@ -96,7 +110,9 @@ async def test_the_session_is_no_key_of_the_api(web: WebScene) -> None:
     assert (await web.client.get("/v1/jobs", headers=SAME)).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/live", "/jobs/none", "/failures/0123456789abcdef"])
+@pytest.mark.parametrize(
+    "path", ["/", "/live", "/jobs/none", "/failures/0123456789abcdef", "/audit", "/queues/default"]
+)
 async def test_pages_run_only_their_own_script_and_are_kept_nowhere(
     web: WebScene, path: str
 ) -> None:
@@ -111,12 +127,14 @@ async def test_pages_run_only_their_own_script_and_are_kept_nowhere(
 async def test_hostile_text_is_escaped(web: WebScene) -> None:
     evil = "</pre><script>x</script>"
     job_id = await failed_job(web, evil)
+    web.heart.redis.sadd("rq:queues", f"rq:queue:{evil}")
     error = (await web.heart.view(job_id)).error
     assert error is not None
     await signed_in(web, "o")
-    for path in ("/", f"/jobs/{job_id}", f"/failures/{error.fingerprint}"):
+    paths = ["/", f"/jobs/{job_id}", f"/failures/{error.fingerprint}", f"/queues/{quote(evil)}"]
+    for path in (*paths, f"/failures?tag={quote(evil)}", f"/failures?queue={quote(evil)}"):
         page = await web.client.get(f"/console{path}", headers=HTML)
-        assert page.status_code == 200
+        assert page.status_code == (422 if "tag=" in path else 200)
         assert "&lt;script&gt;" in page.text
         assert "<script>x" not in page.text
 
@@ -167,19 +185,23 @@ async def test_causes_go_on_over_pages(web: WebScene) -> None:
     for index in range(21):
         await failed_job(web, "abcdefghijklmnopqrstuvwxyz"[index] * 9)
     await signed_in(web, "r")
-    first = (await web.client.get("/console/", headers=HTML)).text
+    overview = (await web.client.get("/console/", headers=HTML)).text
+    assert overview.count('class="cause"') == 6
+    assert 'href="/console/failures">All causes' in overview
+    first = (await web.client.get("/console/failures", headers=HTML)).text
     assert first.count('class="cause"') == 20
-    cursor = first.partition("/console/?causes=")[2].partition("#")[0]
-    second = (await web.client.get(f"/console/?causes={cursor}", headers=HTML)).text
+    cursor = first.partition('href="?cursor=')[2].partition('"')[0]
+    second = (await web.client.get(f"/console/failures?cursor={cursor}", headers=HTML)).text
     assert second.count('class="cause"') == 1
-    assert f"/console/live?causes={cursor}" in second
 
 
 async def test_pages_say_that_redis_does_not_answer(valkey: ValkeyServer) -> None:
     async with web_scene_on(valkey.url) as web:
         assert (await web.client.get("/console/", headers=HTML)).status_code == 200
         valkey.kill()
-        for path in ("/", "/live", "/jobs/660d7b4b9cf4b57ac439d5925266b00a557"):
+        paths = ["/", "/live", "/jobs/660d7b4b9cf4b57ac439d5925266b00a557", "/queues/default"]
+        paths += ["/failures", "/operations", "/schedules", "/suppressions", "/audit"]
+        for path in paths:
             page = await web.client.get(f"/console{path}", headers=HTML)
             assert page.status_code == 503
             assert "Redis does not answer" in page.text

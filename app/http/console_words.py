@@ -6,21 +6,33 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from app.queue.figures import QueueFigures, WorkerFigures
-from app.queue.records import Attempt
+from app.http.showing import show_options
+from app.queue.figures import BOUNDS, Minute, QueueFigures, Times, WorkerFigures
+from app.queue.records import Attempt, JobView
+from app.schedule import Schedule
 
 _STEPS = ((60.0, "s"), (3600.0, "min"), (86400.0, "h"), (float("inf"), "d"))
 _SHOWN_CHARACTERS = 100_000
 # A cause that fails this many times as fast as over the day is on the rise.
 _RISE = 2.0
+# A target of the audit trail, as the API names it, and the page of the same thing here.
+_PAGES = ("jobs", "queues", "operations", "schedules")
+# What can be said anew of a job that has run.
+_EDITABLE = (
+    "priority", "max_attempts", "backoff", "timeout", "retention", "dry_run", "concurrency",
+    "notify", "tags",
+)  # fmt: skip
 
 
-def urgency(queue: QueueFigures) -> tuple[float, str]:
-    """The queue whose oldest job has waited longest comes first."""
-    return (-(queue.oldest_age or 0.0), queue.name)
+def urgency(queue: QueueFigures) -> tuple[float, bool, int, str]:
+    """The queue whose oldest job has waited longest comes first; then what is paused, or failed."""
+    age = queue.oldest_age if queue.oldest_age is not None else 0.0
+    return (-age, not queue.paused, -queue.failed, queue.name)
 
 
 def totals(queues: Sequence[QueueFigures], workers: Sequence[WorkerFigures]) -> dict[str, Any]:
@@ -46,7 +58,8 @@ def duration(seconds: float | None) -> str:
     for limit, unit in _STEPS:
         if seconds < limit:
             amount = seconds / unit_seconds
-            return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+            shown = f"{amount:.1f}".removesuffix(".0") if amount < 10 else f"{amount:.0f}"
+            return f"{shown} {unit}"
         unit_seconds = limit
     raise AssertionError("the last step has no limit")
 
@@ -120,7 +133,55 @@ def took(attempt: Attempt) -> float | None:
     return (attempt.ended_at - attempt.started_at).total_seconds()
 
 
+def wall(at: datetime, zone: str) -> Markup:
+    """A time as clocks of that zone show it: `Mon 23 Nov, 03:00`."""
+    local = at.astimezone(ZoneInfo(zone))
+    seconds = f":{local:%S}" if local.second else ""
+    exact = at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(
+        exact, f"{local:%a} {local.day} {local:%b}, {local:%H:%M}{seconds}"
+    )
+
+
+def timing(schedule: Schedule) -> str:
+    """When it ticks, in a few words."""
+    if schedule.interval_ms is not None:
+        return f"every {duration(schedule.interval_ms / 1000)}"
+    return f"{schedule.cron} ({schedule.time_zone})"
+
+
+def page_of(target: str) -> str | None:
+    """Where in the console something is that the audit trail names; None: nowhere."""
+    _, _, rest = target.partition("/v1/")
+    kind, _, name = rest.partition("/")
+    if kind not in _PAGES or not name:
+        return "failures" if rest == "failures" else None
+    return f"{kind}/{quote(name, safe='')}"
+
+
+def query(given: Mapping[str, str]) -> str:
+    return urlencode(given)
+
+
+def quantiles(minutes: Sequence[Minute]) -> dict[str, float | None]:
+    """How long jobs waited and ran in all of these minutes, estimated from their histograms."""
+    found: dict[str, float | None] = {}
+    for word in ("wait", "run"):
+        times: list[Times] = [getattr(each, word) for each in minutes]
+        counts = [sum(each.counts[at] for each in times) for at in range(len(BOUNDS))]
+        whole = Times(counts, sum(each.sum_seconds for each in times))
+        found |= {f"{word}_p50": whole.quantile(0.5), f"{word}_p95": whole.quantile(0.95)}
+    return found
+
+
+def options(view: JobView) -> dict[str, Any]:
+    """Of how a job runs, what an operator may say anew."""
+    shown = show_options(view)
+    return {name: shown[name] for name in _EDITABLE if shown[name] not in (None, {}, False, -1)}
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration, "moment": moment, "number": number, "rate": rate, "trend": trend,
-    "pretty": pretty, "share": share, "took": took,
+    "pretty": pretty, "share": share, "took": took, "wall": wall, "timing": timing,
+    "page_of": page_of, "query": query,
 }  # fmt: skip

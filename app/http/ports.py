@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
-from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
+from app.queue.figures import Depths, Measures, Minute, QueueFigures, WorkerFigures
 from app.queue.records import (
     ActPage,
     Allowance,
@@ -158,7 +158,7 @@ class Figures(Protocol):
         """The last hour of a queue, oldest first."""
         ...
 
-    async def hour(self) -> list[Waiting]:
+    async def hour(self) -> list[Depths]:
         """What waited in the last hour, about once a minute, oldest first."""
         ...
 

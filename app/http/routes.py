@@ -179,6 +179,11 @@ def console_acts(endpoints: Endpoints) -> list[BaseRoute]:
     return [
         resource("/v1/queues/{name}/pause",  admitted, post=act(queues.pause)),
         resource("/v1/queues/{name}/resume", admitted, post=act(queues.resume)),
+        resource("/v1/queues/{name}/jobs",   admitted,
+                 delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
+        resource("/v1/suppressions/{address:path}", admitted,
+                 delete=act(endpoints.suppressions.delete)),
+        resource("/v1/schedules/{name}",     admitted, delete=act(endpoints.schedules.delete)),
         resource("/v1/jobs/{id}",            admitted, delete=act(jobs.delete)),
         resource("/v1/jobs/{id}/cancel",     admitted, post=act(jobs.cancel)),
         resource("/v1/jobs/{id}/retry",      admitted, post=act(retries.retry)),

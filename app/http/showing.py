@@ -131,24 +131,29 @@ def _show_included(view: JobView, include: Collection[str]) -> dict[str, Any]:
     if "params" in include:
         shown["params"] = view.params
     if "options" in include:
-        shown["options"] = {
-            "scheduled_at": view.scheduled_at,
-            "expires_at": view.expires_at,
-            "priority": view.priority,
-            "max_attempts": view.max_attempts,
-            "backoff": _show_backoff(view.backoff) if view.backoff is not None else None,
-            "timeout": view.timeout_seconds,
-            "retention": view.retention_seconds,
-            "dry_run": view.dry_run,
-            "depends_on": view.parent_ids,
-            "allow_failure": view.allow_failure,
-            "concurrency": _show_concurrency(view.concurrency),
-            "notify": _show_notify(view.notify),
-            "tags": view.tags,
-        }
+        shown["options"] = show_options(view)
     if "traceback" in include:
         shown["traceback"] = view.traceback
     return shown
+
+
+def show_options(view: JobView) -> dict[str, Any]:
+    """How the job is run, under the names of a submission's options."""
+    return {
+        "scheduled_at": view.scheduled_at,
+        "expires_at": view.expires_at,
+        "priority": view.priority,
+        "max_attempts": view.max_attempts,
+        "backoff": _show_backoff(view.backoff) if view.backoff is not None else None,
+        "timeout": view.timeout_seconds,
+        "retention": view.retention_seconds,
+        "dry_run": view.dry_run,
+        "depends_on": view.parent_ids,
+        "allow_failure": view.allow_failure,
+        "concurrency": _show_concurrency(view.concurrency),
+        "notify": _show_notify(view.notify),
+        "tags": view.tags,
+    }
 
 
 def _show_concurrency(concurrency: Concurrency | None) -> dict[str, Any] | None:

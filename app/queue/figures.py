@@ -117,7 +117,7 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Depths:
     """What waited at a moment, by queue; where nothing did, the queue is not named."""
 
     at: datetime

@@ -12,7 +12,7 @@ from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.counts import MINUTES
-from app.queue.figures import Waiting
+from app.queue.figures import Depths
 from app.queue.reading import rq_time
 from app.queue.verdicts import from_us
 
@@ -23,9 +23,9 @@ class History:
     def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
         self._client = client
         self._reachability = reachability
-        self._known: dict[int, Waiting] = {}
+        self._known: dict[int, Depths] = {}
 
-    async def hour(self) -> list[Waiting]:
+    async def hour(self) -> list[Depths]:
         """Oldest first; of minutes in which nobody was there, nothing.
 
         Raises QueueUnavailableError.
@@ -43,7 +43,7 @@ class History:
         return [known[minute] for minute in sorted(known)]
 
 
-def _noted(text: bytes | None) -> Waiting | None:
+def _noted(text: bytes | None) -> Depths | None:
     """None where there is no note that can be read."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         note: dict[str, Any] = json.loads(text or b"")
@@ -53,5 +53,5 @@ def _noted(text: bytes | None) -> Waiting | None:
             begun = rq_time(since.encode())
             if begun is not None:
                 ages[queue] = max(0.0, (at - begun).total_seconds())
-        return Waiting(at, depths, ages)
+        return Depths(at, depths, ages)
     return None

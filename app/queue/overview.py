@@ -17,7 +17,7 @@ from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.counts import MINUTES, Counts, minutes, rates
-from app.queue.figures import Measures, Minute, QueueFigures, Waiting, WorkerFigures
+from app.queue.figures import Depths, Measures, Minute, QueueFigures, WorkerFigures
 from app.queue.history import History
 from app.queue.reading import rq_time
 from app.queue.records import PRIORITIES, queue_name, split_queue_name
@@ -82,7 +82,7 @@ class Overview:
         notes = await self._ask(self._client.mget(wanted))
         return minutes([Counts.noted(note) for note in notes], name)
 
-    async def hour(self) -> list[Waiting]:
+    async def hour(self) -> list[Depths]:
         """What waited in the last hour, noted once a minute, oldest first."""
         return await self._history.hour()
 

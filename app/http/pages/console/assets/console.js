@@ -1,13 +1,10 @@
-/* The console's own script: live parts, sparklines, acts. What it asks is this page's origin. */
-"use strict";
+/* The console's own script: acts, live parts, keys. What it asks is this page's origin. */
 
-const root = document.body.dataset.root;
+export const root = document.body.dataset.root;
 const LIVE_MS = 2000;
-const SAMPLES = 60;
-const SAMPLES_KEY = "recado.console.samples";
-const byId = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
-function tell(text, isWrong = false) {
+export function tell(text, isWrong = false) {
   const told = byId("told");
   told.textContent = text;
   told.classList.toggle("wrong", isWrong);
@@ -15,7 +12,7 @@ function tell(text, isWrong = false) {
 
 /* Asking */
 
-async function ask(method, path, body) {
+export async function ask(method, path, body) {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -35,7 +32,7 @@ async function ask(method, path, body) {
   return answer;
 }
 
-function confirmed(question, word) {
+export function confirmed(question, word) {
   const dialog = document.createElement("dialog");
   const text = document.createElement("p");
   const row = document.createElement("p");
@@ -84,42 +81,7 @@ document.addEventListener("click", async (click) => {
 
 /* Live */
 
-const samples = new Map(Object.entries(readSamples()));
 let refreshing = null;
-
-function readSamples() {
-  try {
-    return JSON.parse(sessionStorage.getItem(SAMPLES_KEY)) || {};
-  } catch {
-    return {};
-  }
-}
-
-function note() {
-  for (const row of document.querySelectorAll("tr[data-queue]")) {
-    const kept = samples.get(row.dataset.queue) || [];
-    kept.push([Number(row.dataset.depth), Number(row.dataset.age)]);
-    samples.set(row.dataset.queue, kept.slice(-SAMPLES));
-  }
-  try {
-    sessionStorage.setItem(SAMPLES_KEY, JSON.stringify(Object.fromEntries(samples)));
-  } catch { /* a page that may keep nothing draws what it has seen itself */ }
-}
-
-function draw() {
-  for (const row of document.querySelectorAll("tr[data-queue]")) {
-    for (const svg of row.querySelectorAll("svg.spark")) {
-      const place = svg.dataset.of === "depth" ? 0 : 1;
-      const values = (samples.get(row.dataset.queue) || []).map((each) => each[place]);
-      const most = Math.max(1, ...values);
-      const points = values.map((value, index) =>
-        `${SAMPLES - values.length + index + 0.5},${15 - (14 * value) / most}`);
-      const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-      line.setAttribute("points", points.join(" "));
-      svg.replaceChildren(line);
-    }
-  }
-}
 
 function showWatch(state, text) {
   const watch = byId("watch");
@@ -160,8 +122,6 @@ async function refreshOnce() {
   // The job has ended: its page has other acts now.
   if (now !== null && !now.dataset.src) { location.reload(); return; }
   put(fresh);
-  note();
-  draw();
   showWatch("live", "live");
 }
 
@@ -183,8 +143,6 @@ async function keepLive() {
 }
 
 if (byId("live")?.dataset.src) {
-  note();
-  draw();
   keepLive();
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 }
@@ -205,121 +163,47 @@ document.addEventListener("keydown", (press) => {
   if (next) { press.preventDefault(); next.focus(); }
 });
 
-/* One job: edit and retry */
+/* One job: edit and retry. What was not changed is not sent, and stays as it is. */
 
 byId("edit")?.addEventListener("submit", async (submit) => {
   submit.preventDefault();
   const faults = byId("edit-faults");
-  let params;
-  try {
-    params = JSON.parse(byId("params").value);
-  } catch (error) {
-    faults.textContent = `This is no JSON: ${error.message}`;
-    byId("params").focus();
-    return;
+  const body = {};
+  for (const name of ["params", "options"]) {
+    const field = byId(name);
+    if (field === null || (name === "options" && field.value === field.defaultValue)) continue;
+    try {
+      body[name] = JSON.parse(field.value);
+    } catch (error) {
+      faults.textContent = `The ${name} are no JSON: ${error.message}`;
+      field.focus();
+      return;
+    }
   }
   try {
-    await ask("POST", submit.target.dataset.post, { params });
+    await ask("POST", submit.target.dataset.post, body);
     location.reload();
   } catch (error) {
     faults.textContent = error.message;
-    byId("params").focus();
+    byId(error.message.includes("/options") ? "options" : "params").focus();
   }
 });
 
-/* One cause: preview, order, operation */
+/* One queue: its name is typed before it is emptied. */
 
-const panel = byId("selection");
-let selection = null;
-let operation = null;
-
-function showOperation(shown) {
-  const over = ["finished", "stopped", "failed"].includes(shown.state);
-  const past = shown.done + shown.failed + shown.skipped;
-  const counts = [`${shown.done} of ${shown.total} done`];
-  if (shown.failed) counts.push(`${shown.failed} failed again`);
-  if (shown.skipped) counts.push(`${shown.skipped} were no longer there to act on`);
-  byId("operation").hidden = false;
-  byId("operation-state").textContent = `${shown.action === "retry" ? "Retry" : "Discard"}: ${shown.state}`;
-  if (shown.stopped_by) counts.push(`stopped by ${shown.stopped_by}`);
-  byId("operation-count").textContent = [counts.join(", "), ...shown.warnings].join(" · ");
-  byId("operation-progress").max = Math.max(1, shown.total);
-  byId("operation-progress").value = Math.min(past, shown.total);
-  byId("operation-pause").hidden = over || shown.state === "paused";
-  byId("operation-resume").hidden = shown.state !== "paused";
-  byId("operation-stop").hidden = over;
-  return over;
-}
-
-async function watchOperation(id) {
-  operation = id;
-  byId("order").hidden = true;
-  byId("preview").hidden = true;
-  for (;;) {
-    try {
-      if (showOperation(await ask("GET", `v1/operations/${id}`))) return;
-    } catch (error) {
-      tell(error.message, true);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+byId("empty")?.addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const { delete: path, name } = submit.target.dataset;
+  const faults = byId("empty-faults");
+  const typed = byId("confirm").value.trim();
+  faults.textContent = typed === name ? "" : `That is not its name, which is ${name}.`;
+  if (typed !== name) { byId("confirm").focus(); return; }
+  try {
+    const { canceled } = await ask("DELETE", `${path}?confirm=${encodeURIComponent(typed)}`);
+    byId("confirm").value = "";
+    tell(canceled === 1 ? "1 job is canceled." : `${canceled} jobs are canceled.`);
+    await refresh();
+  } catch (error) {
+    faults.textContent = error.message;
   }
-}
-
-async function preview() {
-  const shown = await ask("POST", "v1/failures/preview", { fingerprint: panel.dataset.fingerprint });
-  selection = shown.selection;
-  byId("preview-text").textContent =
-    `${shown.count} ${shown.count === 1 ? "job is" : "jobs are"} taken down. What fails from now on is left alone.`;
-  byId("sample").hidden = shown.sample.length === 0;
-  byId("sample").replaceChildren(...shown.sample.map((id) => {
-    const [item, link] = [document.createElement("li"), document.createElement("a")];
-    link.className = "id";
-    link.href = `${root}/jobs/${encodeURIComponent(id)}`;
-    link.textContent = id;
-    item.append(link);
-    return item;
-  }));
-  byId("preview").textContent = "Preview again";
-  byId("preview").className = "";
-  byId("order").hidden = shown.count === 0;
-  if (shown.count) byId("canary").focus();
-}
-
-async function order(action) {
-  const question = "Discard all of these jobs? That cannot be undone.";
-  if (action === "discard" && !(await confirmed(question, "Discard"))) return;
-  const body = { selection };
-  const pace = byId("pace").value;
-  if (pace) body.pace = Number(pace);
-  if (action === "retry" && byId("canary").checked) body.canary = true;
-  const begun = await ask("POST", `v1/failures/${action}`, body);
-  history.replaceState(null, "", `#operation=${begun.id}`);
-  byId("operation").tabIndex = -1;
-  showOperation(begun);
-  byId("operation").focus();
-  watchOperation(begun.id);
-}
-
-function telling(act) {
-  return async (happened) => {
-    try {
-      await act(happened);
-    } catch (error) {
-      tell(error.message, true);
-    }
-  };
-}
-
-if (panel !== null) {
-  byId("preview").addEventListener("click", telling(preview));
-  byId("order").addEventListener("submit", telling((submit) => {
-    submit.preventDefault();
-    return order(submit.submitter.value);
-  }));
-  byId("operation").addEventListener("click", telling(async (click) => {
-    const act = click.target.dataset.act;
-    if (act) showOperation(await ask("POST", `v1/operations/${operation}/${act}`));
-  }));
-  const known = /^#operation=([\w-]{20,40})$/.exec(location.hash);
-  if (known) watchOperation(known[1]);
-}
+});
