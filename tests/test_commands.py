@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app.cli import main
 from app.commands.tables import seconds_text
 from app.queue.fitness import judge
 from tests.conftest import ValkeyServer
-from tests.harness import JOB_MODULES, ROOT
-from tests.heart_scene import Scene, scene_on
+from tests.harness import ROOT
+from tests.heart_scene import Scene
+from tests.terminal import Terminal, given, terminal_in
 
 GOOD = {
     "redis_version": "7.2.4", "aof_enabled": "1", "maxmemory": "100000000",
     "maxmemory_policy": "noeviction", "used_memory": "1000", "cluster_enabled": "0",
 }  # fmt: skip
-
-
-class Terminal:
-    """Types commands at this machine, against one Redis."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-        self.status = 0
-        self.output = self.errors = ""
-
-    def type(self, *arguments: str) -> str:
-        self.status = 0
-        try:
-            main(arguments)
-        except SystemExit as error:
-            self.status = int(error.code or 0)
-        self.output, self.errors = self._capture.readouterr()
-        assert "Traceback (most recent call last)" not in self.errors
-        return self.output
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.type(*arguments, "--json"))
 
 
 @pytest.fixture
@@ -56,28 +30,8 @@ def terminal(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Terminal]:
-    """In a folder without settings. Commands are programs: their logging is not the tests'."""
-    loggers = [logging.getLogger(name) for name in ("", "asyncio", "uvicorn.access")]
-    before = [(each, each.level, each.handlers[:]) for each in loggers]
-    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
-        monkeypatch.setattr(logging, name, getattr(logging, name))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("JOB_MODULES", JOB_MODULES)
-    yield Terminal(capsys)
-    for logger, level, handlers in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-
-
-def given(url: str, prepare: Callable[[Scene], Any]) -> Any:
-    """What `prepare` does on the stage of the heart, done before anything is typed."""
-
-    async def run() -> Any:
-        async with scene_on(url) as scene:
-            return await prepare(scene)
-
-    return asyncio.run(run())
+    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
+        yield terminal
 
 
 async def some_jobs(scene: Scene) -> dict[str, str]:
@@ -172,18 +126,33 @@ def test_ended_job_cannot_be_canceled(terminal: Terminal, redis_url: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "status", "queues", "workers", "jobs list", "jobs show x", "jobs cancel x"]
-)
+    ("status", "command"),
+    [
+        # What `check` looks for is exactly this.
+        (1, "check"),
+        *(
+            (3, command)
+            for command in (
+                "status", "queues", "queues pause email", "queues empty email --confirm email",
+                "workers", "audit", "jobs list", "jobs show x", "jobs cancel x", "jobs retry x",
+                'submit log.write --params {"message":"a"}', "failed list",
+                "failed show 0123456789abcdef", "failed retry --all --yes", "failed operation x",
+                "schedules", "schedules show x", "schedules run x", "schedules delete x",
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_redis_that_is_away_is_one_sentence(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, command: str
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, status: int, command: str
 ) -> None:
+    monkeypatch.setenv("SUBMIT_TIMEOUT_SECONDS", "0.1")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
 
         terminal.type(*command.split())
 
-    assert (terminal.status, terminal.output) == (1, "")
+    assert (terminal.status, terminal.output) == (status, "")
     assert terminal.errors == "Redis does not answer.\n"
 
 

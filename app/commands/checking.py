@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
-from app.commands.session import FAILED_STATUS, Session, run, write_json
-from app.commands.tables import console
+from app.commands.session import Session, run
+from app.commands.terminal import FAILED_STATUS, cell, console, fail, write_json
 from app.http.submissions import Terms
+from app.queue.errors import QueueUnavailableError
 from app.queue.file_store import RedisStorage
 from app.queue.fitness import Finding, examine
 from app.schedules_file import read_file
@@ -24,14 +25,18 @@ def check(options: argparse.Namespace) -> None:
     """Exit status 0, also with warnings; 1 when a promise would not hold."""
 
     async def use(session: Session) -> None:
-        found = [each async for each in _findings(session)]
+        try:
+            found = [each async for each in _findings(session)]
+        except QueueUnavailableError as error:
+            # No promise holds without it: what this status says.
+            fail(f"{error.reason}.")
         if options.json:
             write_json({"findings": [{"level": each.level, "text": each.text} for each in found]})
         else:
             out = console()
             for each in found:
                 mark, style = _MARKS[each.level]
-                out.print(Text.assemble((f"{mark} ", style), each.text))
+                out.print(Text.assemble((f"{mark} ", style), cell(each.text)))
         if any(each.level == "fault" for each in found):
             raise SystemExit(FAILED_STATUS)
 

@@ -1,18 +1,29 @@
-"""`jobs list|show|cancel`: single jobs."""
+"""`jobs list|show|cancel|retry`: single jobs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from app.commands.session import Session, fail, run, who, write_json
-from app.commands.tables import console, job_table
-from app.http.showing import show_event, show_job
-from app.queue.errors import BadCursorError, JobEndedError, JobNotFoundError
-from app.queue.records import Event, JobFilter, JobView
+from app.commands.session import Session, run, who
+from app.commands.tables import job_table
+from app.commands.terminal import BAD_CURSOR, cell, console, facts, fail, visible, write_json
+from app.queue.errors import (
+    BadCursorError,
+    JobEndedError,
+    JobNotFailedError,
+    JobNotFoundError,
+    TooManyUploadsError,
+    UnknownParentError,
+)
+from app.queue.records import Edit, Event, JobFilter, JobView
+
+if TYPE_CHECKING:
+    from app.commands.submission import Desk
+
+MOST_BYTES = 1024 * 1024
 
 
 def list_jobs(options: argparse.Namespace) -> None:
@@ -24,14 +35,19 @@ def list_jobs(options: argparse.Namespace) -> None:
         error=options.error,
         fingerprint=options.fingerprint,
         batch_id=options.batch,
+        tag=options.tag,
+        created_after=options.created_after,
+        created_before=options.created_before,
     )
 
     async def use(session: Session) -> None:
         try:
             page = await session.views.jobs(wanted, options.limit, options.cursor)
         except BadCursorError:
-            fail("--cursor takes what the page before ended with.")
+            fail(BAD_CURSOR)
         if options.json:
+            from app.http.showing import show_job  # noqa: PLC0415 - people need none of it
+
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
@@ -44,7 +60,7 @@ def list_jobs(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """`python -m app jobs show ID`: all that is known of it, but for its params."""
+    """`python -m app jobs show ID`: all that is known of it; its params only with `--json`."""
 
     async def use(session: Session) -> None:
         view = await session.views.job(options.id)
@@ -53,18 +69,20 @@ def show(options: argparse.Namespace) -> None:
             fail(f"There is no job {options.id}.")
         warnings = await session.views.warnings(view.queue) if view.ended_at is None else []
         if options.json:
-            shown = show_job(view, warnings, {"traceback"})
+            from app.http.showing import show_event, show_job  # noqa: PLC0415
+
+            shown = show_job(view, warnings, {"params", "traceback"})
             write_json(shown | {"trail": [show_event(each) for each in trail]})
             return
         out = console()
-        for line in _lines(view, warnings):
+        for line in facts(_facts(view, warnings)):
             out.print(line)
         out.print(Text("\nWhat happened", "bold"))
         for event in trail:
             out.print(_line_of(event))
         if view.traceback:
             out.print(Text("\nTraceback", "bold"))
-            out.print(Text(view.traceback))
+            out.print(Text(visible(view.traceback)))
 
     run(use)
 
@@ -82,13 +100,63 @@ def cancel(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"id": options.id, "status": done})
         else:
-            console().print(f"{options.id}: {done}")
+            console().print(cell(f"{options.id}: {done}"))
 
     run(use)
 
 
-def _lines(view: JobView, warnings: list[str]) -> Iterator[Text]:
-    facts: dict[str, Any] = {
+def retry(options: argparse.Namespace) -> None:
+    """`python -m app jobs retry ID`: as it is, or with other params or options."""
+    from app.commands.submission import Desk, json_object, refused  # noqa: PLC0415 - slow to load
+    from app.http.faults import InvalidRequestError  # noqa: PLC0415
+    from app.http.showing import show_job  # noqa: PLC0415
+    from app.storage import StorageError  # noqa: PLC0415
+
+    given = [name for name in ("params", "options") if getattr(options, name) is not None]
+    body = {name: json_object(options, name) for name in given}
+
+    async def use(session: Session) -> None:
+        try:
+            await _retry(Desk(session), options.id, body)
+        except InvalidRequestError as error:
+            refused(error)
+        except JobNotFoundError:
+            fail(f"There is no job {options.id}.")
+        except JobNotFailedError as error:
+            sentence = f"Job {options.id} is {error.status}: only a failed or stopped one can be"
+            fail(f"{sentence} retried.")
+        except (StorageError, TooManyUploadsError) as error:
+            fail(f"Nothing was changed: {error}")
+        view = await session.views.job(options.id)
+        if view is None:
+            fail(f"Job {options.id} has been retried, and is gone since.")
+        if options.json:
+            write_json(show_job(view, await session.views.warnings(view.queue)))
+        else:
+            console().print(cell(f"{view.id}: {view.status}"))
+
+    run(use)
+
+
+async def _retry(desk: Desk, job_id: str, body: dict[str, Any]) -> None:
+    from app.http.edits import RETRYABLE, Edits, refused_parent  # noqa: PLC0415
+
+    view = await desk.session.views.job(job_id)
+    if view is None:
+        raise JobNotFoundError(job_id)
+    if view.status not in RETRYABLE:
+        raise JobNotFailedError(view.status)
+    edits = Edits(desk.terms, desk.files, desk.links)
+    edit: Edit | None = await edits.read(view, body, desk.key, desk.request_id)
+    try:
+        await desk.session.control.retry(job_id, desk.key.name, edit)
+    except UnknownParentError as error:
+        assert edit is not None
+        raise refused_parent(error, edit, body) from None
+
+
+def _facts(view: JobView, warnings: list[str]) -> dict[str, object]:
+    return {
         "job": view.id,
         "type": view.type,
         "queue": f"{view.queue}, priority {view.priority}",
@@ -108,11 +176,9 @@ def _lines(view: JobView, warnings: list[str]) -> Iterator[Text]:
         "error": None if view.error is None else f"{view.error.code}: {view.error.message}",
         "warnings": "; ".join(warnings),
     }
-    for name, value in facts.items():
-        if value not in {None, ""}:
-            yield Text.assemble((f"{name:>13}  ", "dim"), str(value))
 
 
 def _line_of(event: Event) -> Text:
     detail = " ".join(f"{name}={value}" for name, value in event.detail.items())
-    return Text.assemble((f"{event.at:%Y-%m-%d %H:%M:%S.%f} ", "dim"), event.name, f" {detail}")
+    at = f"{event.at:%Y-%m-%d %H:%M:%S.%f} "
+    return Text.assemble((at, "dim"), cell(event.name), " ", cell(detail))

@@ -1,4 +1,4 @@
-"""`status`, `queues`, `workers`: how the service stands."""
+"""`status`, `workers`, `audit`: how the service stands, and who did what."""
 
 from __future__ import annotations
 
@@ -12,24 +12,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from app.commands.session import Session, run, write_json
-from app.commands.tables import console, queue_table, worker_table
-from app.queue.errors import QueueUnavailableError
+from app.commands.session import Session, run
+from app.commands.tables import act_table, queue_table, worker_table
+from app.commands.terminal import BAD_CURSOR, cell, console, fail, write_json
+from app.queue.errors import BadCursorError, QueueUnavailableError
 
 LOOK_SECONDS = 1.0
-
-
-def queues(options: argparse.Namespace) -> None:
-    """`python -m app queues`."""
-
-    async def use(session: Session) -> None:
-        found = await session.overview.queues()
-        if options.json:
-            write_json({"data": [each.shown() for each in found]})
-        else:
-            console().print(queue_table(found))
-
-    run(use)
 
 
 def workers(options: argparse.Namespace) -> None:
@@ -43,6 +31,26 @@ def workers(options: argparse.Namespace) -> None:
             console().print(worker_table(found))
         else:
             console().print("No worker is registered: start one with python -m app.worker.")
+
+    run(use)
+
+
+def audit(options: argparse.Namespace) -> None:
+    """`python -m app audit`: the latest first."""
+
+    async def use(session: Session) -> None:
+        try:
+            page = await session.audit.page(options.limit, options.cursor)
+        except BadCursorError:
+            fail(BAD_CURSOR)
+        if options.json:
+            data = [asdict(act) for act in page.data]
+            write_json({"data": data, "next_cursor": page.next_cursor})
+            return
+        out = console()
+        out.print(act_table(page.data) if page.data else "Nobody has done anything.")
+        if page.next_cursor is not None:
+            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
 
     run(use)
 
@@ -64,7 +72,7 @@ def status(options: argparse.Namespace) -> None:
 async def _watch(session: Session) -> None:
     # The first look fails as any command would; later it says so and goes on looking.
     seen = await _picture(session)
-    with Live(seen, auto_refresh=False, screen=True) as live:
+    with Live(seen, console=console(), auto_refresh=False, screen=True) as live:
         while True:
             live.refresh()
             await asyncio.sleep(LOOK_SECONDS)
@@ -72,7 +80,7 @@ async def _watch(session: Session) -> None:
                 seen = await _picture(session)
                 live.update(seen)
             except QueueUnavailableError as error:
-                away = Text(f"{error.reason}; this is how it was. Still trying.", "bold red")
+                away = cell(f"{error.reason}; this is how it was. Still trying.", "bold red")
                 live.update(Group(away, seen))
 
 
@@ -96,5 +104,5 @@ async def _picture(session: Session) -> RenderableType:
         session.overview.workers(),
         session.views.readiness(session.catalog.queues()),
     )
-    head = [Text(f"✗ {reason}", "bold red") for reason in reasons] or [Text("✓ ready", "green")]
+    head = [cell(f"✗ {reason}", "bold red") for reason in reasons] or [Text("✓ ready", "green")]
     return Group(*head, Text(), queue_table(queues), worker_table(workers))

@@ -7,69 +7,120 @@ import os
 import pwd
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import uvloop
-from pydantic_core import to_json
 
 from app import logs
+from app.commands.terminal import INTERRUPTED_STATUS, UNAVAILABLE_STATUS, fail
 from app.queue.connection import Reachability, connect
-from app.queue.control import Control
 from app.queue.errors import QueueUnavailableError
-from app.queue.overview import Overview
 from app.queue.views import Views
 from app.settings import Settings, load, refuse
-from jobs import catalog
-from jobs.catalog import Catalog
 
-FAILED_STATUS = 1
+if TYPE_CHECKING:
+    from app.queue.audit import AuditTrail
+    from app.queue.control import Control
+    from app.queue.failures import FailureGroups
+    from app.queue.operations import Operations
+    from app.queue.overview import Overview
+    from app.queue.schedules import Schedules
+    from app.queue.submitting import Submitter
+    from jobs.catalog import Catalog
 
 
-@dataclass(frozen=True, slots=True)
+class _Closable(Protocol):
+    async def aclose(self) -> object: ...
+
+
+T = TypeVar("T", bound=_Closable)
+
+
 class Session:
-    """What a command may use."""
+    """What a command may use. A part is loaded when it is first asked for: most need few."""
 
-    settings: Settings
-    catalog: Catalog
-    views: Views
-    overview: Overview
-    control: Control
-    client: Any
-    reachability: Reachability
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = connect(settings.redis_location)
+        self.reachability = Reachability()
+        self.budgets = settings.max_queue_jobs, settings.max_queue_bytes
+        self._parts: list[_Closable] = []
+        self.views = self.kept(Views(self.client, self.reachability, self.budgets))
+
+    def kept(self, part: T) -> T:
+        """The part, which is closed with the session."""
+        self._parts.append(part)
+        return part
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return load_catalog(self.settings)
+
+    @cached_property
+    def overview(self) -> Overview:
+        from app.queue.overview import Overview  # noqa: PLC0415 - see the class
+
+        return Overview(self.client, self.reachability, self.catalog.queues())
+
+    @cached_property
+    def control(self) -> Control:
+        from app.queue.control import Control  # noqa: PLC0415
+
+        return self.kept(Control(self.client, self.reachability, *self.budgets))
+
+    @cached_property
+    def failures(self) -> FailureGroups:
+        from app.queue.failures import FailureGroups  # noqa: PLC0415
+
+        return FailureGroups(self.client, self.reachability)
+
+    @cached_property
+    def operations(self) -> Operations:
+        from app.queue.operations import Operations  # noqa: PLC0415
+
+        return self.kept(Operations(self.client, self.reachability))
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        from app.queue.schedules import Schedules  # noqa: PLC0415
+
+        return self.kept(Schedules(self.client, self.reachability))
+
+    @cached_property
+    def audit(self) -> AuditTrail:
+        from app.queue.audit import AuditTrail  # noqa: PLC0415
+
+        return AuditTrail(self.client, self.reachability)
+
+    @cached_property
+    def submitter(self) -> Submitter:
+        from app.queue.submitting import Submitter  # noqa: PLC0415
+
+        seconds = self.settings.submit_timeout_seconds
+        return self.kept(Submitter(self.client, self.reachability, seconds, *self.budgets))
+
+    async def aclose(self) -> None:
+        for part in [*reversed(self._parts), self.client]:
+            await part.aclose()
 
 
 def run(use: Callable[[Session], Awaitable[None]]) -> None:
-    """Run a command. Exit status 2: settings; 1, with one sentence: it could not be done."""
+    """Run a command. Exit status 2: settings; 3: Redis cannot be asked, or has no room."""
     settings = load()
     # A command says what there is to say itself.
     logs.configure(settings.log_style, "error")
     try:
-        job_types = catalog.load(settings.job_modules)
-    except ImportError as error:
-        refuse([str(error)])
-    try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_within(settings, job_types, use))
+            runner.run(_within(settings, use))
         sys.stdout.flush()
     except QueueUnavailableError as error:
-        fail(f"{error.reason}.")
+        fail(f"{error.reason}.", UNAVAILABLE_STATUS)
     except BrokenPipeError:
         # Who reads has seen enough: `| head`. Nothing more can be written, nor flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-def fail(sentence: str) -> NoReturn:
-    """Say why, and end with status 1."""
-    sys.stderr.write(f"{sentence}\n")
-    raise SystemExit(FAILED_STATUS)
-
-
-def write_json(value: Any) -> None:
-    """For programs: the same shapes as over HTTP."""
-    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="null").decode() + "\n")
+        raise SystemExit(INTERRUPTED_STATUS) from None
 
 
 def who() -> str:
@@ -80,15 +131,24 @@ def who() -> str:
         return f"cli:{os.getuid()}"
 
 
-async def _within(
-    settings: Settings, job_types: Catalog, use: Callable[[Session], Awaitable[None]]
-) -> None:
-    client, reachability = connect(settings.redis_location), Reachability()
-    budgets = settings.max_queue_jobs, settings.max_queue_bytes
-    views, control = Views(client, reachability, budgets), Control(client, reachability)
-    overview = Overview(client, reachability, job_types.queues())
+def request_id() -> str:
+    """What the trails of one command have in common."""
+    return f"cli-{os.urandom(9).hex()}"
+
+
+def load_catalog(settings: Settings) -> Catalog:
+    """The job types; exit status 2 when a module of the settings cannot be loaded."""
+    from jobs import catalog  # noqa: PLC0415 - loads what sends mail and reads data
+
     try:
-        await use(Session(settings, job_types, views, overview, control, client, reachability))
+        return catalog.load(settings.job_modules)
+    except ImportError as error:
+        refuse([str(error)])
+
+
+async def _within(settings: Settings, use: Callable[[Session], Awaitable[None]]) -> None:
+    session = Session(settings)
+    try:
+        await use(session)
     finally:
-        for part in (views, control, client):
-            await part.aclose()
+        await session.aclose()

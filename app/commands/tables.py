@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.commands.terminal import cell
 from app.queue.figures import QueueFigures, WorkerFigures
-from app.queue.records import JobView
+from app.queue.records import Act, FailureGroup, JobView, OperationView
+from app.schedule import ScheduleView
 
-# Where no terminal says how wide it is: nothing is cut off for `grep`.
-PIPE_WIDTH = 250
 # Older than this, somebody waits who should not have to.
 OLD_SECONDS = 60.0
 _STATUS_STYLE = {"failed": "red", "started": "green", "finished": "dim", "canceled": "dim"}
-
-
-def console() -> Console:
-    """Where people read."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, soft_wrap=True)
 
 
 def queue_table(queues: Sequence[QueueFigures]) -> Table:
@@ -40,7 +34,7 @@ def queue_table(queues: Sequence[QueueFigures]) -> Table:
     )
     for queue in queues:
         table.add_row(
-            Text(queue.name, "bold"),
+            cell(queue.name, "bold"),
             str(queue.depth),
             _age(queue.oldest_age),
             str(queue.running),
@@ -49,7 +43,7 @@ def queue_table(queues: Sequence[QueueFigures]) -> Table:
             _rate(queue.rate_in),
             _rate(queue.rate_out),
             Text(str(queue.workers), "" if queue.workers else "red"),
-            Text(_pause(queue), "yellow"),
+            cell(_pause(queue), "yellow"),
         )
     return table
 
@@ -61,12 +55,12 @@ def worker_table(workers: Sequence[WorkerFigures]) -> Table:
     for worker in workers:
         slots = "" if worker.slots is None else f"/{worker.slots}"
         table.add_row(
-            Text(worker.name, "bold"),
-            Text(", ".join(worker.queues)),
-            worker.state if worker.is_alive else Text("silent", "red"),
+            cell(worker.name, "bold"),
+            cell(", ".join(worker.queues)),
+            cell(worker.state) if worker.is_alive else Text("silent", "red"),
             f"{worker.running_count}{slots}",
             _age(worker.heartbeat_age),
-            Text(worker.host or "–"),
+            cell(worker.host or "–"),
             str(worker.pid or "–"),
             str(worker.successful_count),
             str(worker.failed_count),
@@ -79,15 +73,90 @@ def job_table(jobs: Sequence[JobView]) -> Table:
     for job in jobs:
         error = "" if job.error is None else f"{job.error.code}: {job.error.message}"
         table.add_row(
-            Text(job.id),
-            Text(job.type),
-            Text(job.queue),
+            cell(job.id),
+            cell(job.type),
+            cell(job.queue),
             Text(job.status, _STATUS_STYLE.get(job.status, "")),
             f"{job.attempt}/{job.max_attempts}",
-            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
-            Text(error[:100]),
+            time_text(job.created_at),
+            cell(error[:100]),
         )
     return table
+
+
+def failure_table(groups: Sequence[FailureGroup]) -> Table:
+    table = _table(
+        "fingerprint", "", "jobs", "1 h", "24 h", "7 d", "last", "type", "queue", "error"
+    )
+    for group in groups:
+        table.add_row(
+            cell(group.fingerprint, "bold"),
+            Text("regressed" if group.is_regressed else "", "yellow"),
+            str(group.count),
+            *(str(group.trend[window]) for window in ("1h", "24h", "7d")),
+            time_text(group.last_seen),
+            cell(group.type),
+            cell(group.queue),
+            cell(f"{group.error_class}: {group.message}"[:150]),
+        )
+    return table
+
+
+def operation_table(views: Sequence[OperationView]) -> Table:
+    table = _table("operation", "action", "state", "done", "of", "failed", "begun", "by", "which")
+    for view in views:
+        table.add_row(
+            cell(view.id, "bold"),
+            cell(view.action),
+            cell(view.state, "" if view.finished_at is None else "dim"),
+            str(view.done),
+            str(view.total),
+            Text(str(view.failed), "red" if view.failed else ""),
+            time_text(view.created_at),
+            cell(view.created_by),
+            cell(" ".join(f"{name}={value}" for name, value in view.filter.items())),
+        )
+    return table
+
+
+def schedule_table(schedules: Sequence[ScheduleView]) -> Table:
+    table = _table("schedule", "when", "job", "next run", "missed", "overlap", "source", "")
+    for each in schedules:
+        table.add_row(
+            cell(each.schedule.name, "bold"),
+            cell(when_text(each)),
+            cell(each.schedule.job.get("type", "")),
+            time_text(each.next_runs[0]) if each.next_runs else "–",
+            each.schedule.missed,
+            each.schedule.overlap,
+            each.source,
+            cell("" if each.fault is None else f"waits: {each.fault}", "yellow"),
+        )
+    return table
+
+
+def act_table(acts: Sequence[Act]) -> Table:
+    table = _table("at", "who", "did", "to", "")
+    for act in acts:
+        detail = " ".join(f"{name}={value}" for name, value in act.detail.items())
+        table.add_row(
+            time_text(act.at), cell(act.key, "bold"), cell(act.action), cell(act.target),
+            cell(detail),
+        )  # fmt: skip
+    return table
+
+
+def when_text(view: ScheduleView) -> str:
+    """`30 3 * * * Europe/Berlin`, `every 60 s`."""
+    schedule = view.schedule
+    if schedule.interval_ms is not None:
+        return f"every {schedule.interval_ms / 1000:g} s"
+    return f"{schedule.cron} {schedule.time_zone}"
+
+
+def time_text(at: datetime) -> str:
+    """UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def seconds_text(seconds: float | None) -> str:

@@ -21,11 +21,12 @@ class Failures:
     async def show(self, request: Request) -> Answer:
         """GET /v1/failures."""
         page, headers = await read_page(request, limit_of(request), self._records.page)
-        data = [_show(group) for group in page.data]
+        data = [show_group(group) for group in page.data]
         return json_answer({"data": data, "next_cursor": page.next_cursor}, headers=headers)
 
 
-def _show(group: FailureGroup) -> dict[str, object]:
+def show_group(group: FailureGroup) -> dict[str, object]:
+    """A group as the API shows it."""
     return {
         "fingerprint": group.fingerprint,
         "state": "regressed" if group.is_regressed else "open",

@@ -107,7 +107,7 @@ class Operations:
             # It cannot go on, or its canaries cannot.
             for queue in (OPERATIONS_QUEUE, view.queue):
                 warnings += await self._lookup.warnings(queue) if queue is not None else []
-        return _shown(view, _path(view), warnings)
+        return show_operation(view, warnings)
 
 
 async def _body(request: Request) -> Any:
@@ -125,7 +125,9 @@ def _path(view: OperationView) -> str:
     return f"/v1/operations/{view.id}"
 
 
-def _shown(view: OperationView, path: str, warnings: list[str]) -> dict[str, object]:
+def show_operation(view: OperationView, warnings: list[str]) -> dict[str, object]:
+    """An operation as the API shows it."""
+    path = _path(view)
     return {
         "id": view.id,
         "action": view.action,

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.requests import Request
 
 from app import logs
 from app.http.answers import Answer, json_answer
 from app.http.auth import acting_key
 from app.http.bodies import read_optional_json
-from app.http.faults import Fault, InvalidRequestError
+from app.http.edits import RETRYABLE, Edits, refused_parent
 from app.http.lookup import Lookup
 from app.http.middleware import REQUEST_ID
 from app.http.named_files import NamedFiles
 from app.http.ports import Control
-from app.http.refusals import NO_SUCH_JOB, refused_job
 from app.http.resources import MIB
 from app.http.result_links import ResultLinks
-from app.http.schemas import RetryRequest, faults_of
 from app.http.showing import show_job
-from app.http.submissions import Origin, Terms, draft_job, parent_pointer
-from app.queue.errors import FailedParentError, JobNotFailedError, UnknownParentError
-from app.queue.records import Edit, JobDraft, JobView
-from jobs.catalog import Backoff
+from app.http.submissions import Terms
+from app.queue.errors import JobNotFailedError, UnknownParentError
+from app.queue.records import Edit, JobView
 
 log = logging.getLogger("recado.http")
-
-RETRYABLE = frozenset({"failed", "stopped"})
-PARENT_FAILED = "has not finished, and never will"
-UNREADABLE = "the params of this job cannot be read: give new ones"
-UNREGISTERED = "no job type of this job's name is registered: it can only be retried as it is"
-EXPIRES = "means nothing for a job that has been run"
 
 
 class Retries:
@@ -48,11 +37,9 @@ class Retries:
         files: NamedFiles,
         links: ResultLinks,
     ) -> None:
-        self._links = links
-        self._terms = terms
+        self._edits = Edits(terms, files, links)
         self._lookup = lookup
         self._control = control
-        self._files = files
 
     async def retry(self, request: Request) -> Answer:
         """POST /v1/jobs/{id}/retry."""
@@ -60,97 +47,19 @@ class Retries:
         view = await self._lookup.visible(request)
         if view.status not in RETRYABLE:
             raise JobNotFailedError(view.status)
-        edit = await self._edit(request, view, body)
+        key = acting_key(request)
+        edit = await self._edits.read(view, body, key, request.scope[REQUEST_ID])
         await self._retry(request, view, edit, body)
         now = await self._lookup.again(view.id)
         shown = now if now is not None else view
-        logs.event(log, "job_retried", job_id=view.id, type=view.type, key=acting_key(request).name)
+        logs.event(log, "job_retried", job_id=view.id, type=view.type, key=key.name)
         warnings = await self._lookup.warnings(shown.queue)
         location = (b"location", b"/v1/jobs/" + view.id.encode())
         return json_answer(show_job(shown, warnings), 202, [location, (b"retry-after", b"1")])
-
-    async def _edit(self, request: Request, view: JobView, body: Any) -> Edit | None:
-        """What is to take the place of what; None: nothing. Raises InvalidRequestError."""
-        asked = _asked(body, view, self._terms)
-        has_params, has_options = asked.params is not None, asked.options is not None
-        try:
-            draft = _redraft(view, asked, body, self._terms, request)
-        except InvalidRequestError:
-            if has_params or has_options:
-                raise
-            return None  # what does not fit any more is told by its next run
-        await self._see_to_files(request, draft)
-        if not (has_params or has_options):
-            return None
-        if draft.notify is not None:
-            await self._links.add_to(draft)
-        return Edit(draft, has_params=has_params, has_options=has_options)
-
-    async def _see_to_files(self, request: Request, draft: JobDraft) -> None:
-        """They must be there, and stay. Raises InvalidRequestError."""
-        if draft.files is None:
-            return
-        key = acting_key(request)
-        (faults,) = await self._files.faults([draft], key)
-        if faults:
-            raise InvalidRequestError(faults)
-        await self._files.keep([draft], key)
 
     async def _retry(self, request: Request, view: JobView, edit: Edit | None, body: Any) -> None:
         try:
             await self._control.retry(view.id, acting_key(request).name, edit)
         except UnknownParentError as error:
             assert edit is not None
-            detail = PARENT_FAILED if isinstance(error, FailedParentError) else NO_SUCH_JOB
-            parent = edit.draft.depends_on[error.parent_index]
-            pointer = parent_pointer(edit.draft, parent, body.get("options"))
-            raise InvalidRequestError([Fault(pointer, detail)]) from None
-
-
-def _asked(body: Any, view: JobView, terms: Terms) -> RetryRequest:
-    """Raises InvalidRequestError with all that is wrong, the params' faults among it."""
-    body = {} if body is None else body
-    try:
-        return RetryRequest.model_validate(body)
-    except ValidationError as error:
-        faults = faults_of(error, body)
-        pointers = {fault.pointer for fault in faults}
-        whole = {"type": view.type, "params": view.params or {}} | body
-        more = refused_job(whole, terms, datetime.now(UTC)).faults
-        faults += [
-            fault
-            for fault in more
-            if fault.pointer not in pointers and fault.pointer.startswith(("/params", "/options"))
-        ]
-        raise InvalidRequestError(faults) from None
-
-
-def _redraft(
-    view: JobView, asked: RetryRequest, body: Any, terms: Terms, request: Request
-) -> JobDraft:
-    """The job as it is to be; what is not asked for stays. Raises InvalidRequestError."""
-    if view.type not in terms.catalog:
-        raise InvalidRequestError([Fault("", UNREGISTERED)])
-    params = asked.params if asked.params is not None else view.params
-    if params is None:
-        raise InvalidRequestError([Fault("", UNREADABLE)])
-    if asked.options is not None and asked.options.expires_at is not None:
-        raise InvalidRequestError([Fault("/options/expires_at", EXPIRES)])
-    origin = Origin(
-        view.submitted_by or "", view.request_id or request.scope[REQUEST_ID], datetime.now(UTC)
-    )
-    options = body["options"] if asked.options is not None else {}
-    draft = draft_job({"type": view.type, "params": params, "options": options}, terms, origin)
-    draft.id = view.id
-    if asked.options is None:
-        _keep_options(draft, view)
-    return draft
-
-
-def _keep_options(draft: JobDraft, view: JobView) -> None:
-    """What the record says, for what of it is measured: the rest is not written."""
-    draft.priority, draft.queue = view.priority, view.queue
-    draft.max_attempts = view.max_attempts
-    draft.backoff = view.backoff if view.backoff is not None else Backoff()
-    draft.tags, draft.concurrency = view.tags, view.concurrency
-    draft.allow_failure = view.allow_failure
+            raise refused_parent(error, edit, body) from None

@@ -83,7 +83,7 @@ class Schedules:
         if job_type in self._terms.catalog:
             queue = self._terms.catalog.get(str(job_type)).queue
             warnings += await self._lookup.warnings(queue)
-        return _show(view, warnings)
+        return show_schedule(view, warnings)
 
 
 async def _body(request: Request) -> Any:
@@ -101,7 +101,8 @@ def _origin(request: Request) -> Origin:
     return Origin(acting_key(request).name, request.scope[REQUEST_ID], datetime.now(UTC))
 
 
-def _show(view: ScheduleView, warnings: list[str]) -> dict[str, object]:
+def show_schedule(view: ScheduleView, warnings: list[str]) -> dict[str, object]:
+    """A schedule as the API shows it."""
     schedule, skip = view.schedule, view.last_skip
     return {
         "name": schedule.name,

@@ -1,0 +1,114 @@
+"""`failed list|show`: what failed for good, by cause."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.text import Text
+
+from app.commands.session import Session, run
+from app.commands.tables import failure_table, job_table, time_text
+from app.commands.terminal import BAD_CURSOR, advice, console, facts, fail, write_json
+from app.queue.errors import BadCursorError
+from app.queue.records import FailureGroup, JobView
+from jobs.errors import CODES
+
+
+def show_all(options: argparse.Namespace) -> None:
+    """`python -m app failed list`: that which failed last first."""
+
+    async def use(session: Session) -> None:
+        try:
+            page = await session.failures.page(options.limit, options.cursor)
+        except BadCursorError:
+            fail(BAD_CURSOR)
+        if options.json:
+            from app.http.failures import show_group  # noqa: PLC0415 - people need none of it
+
+            data = [show_group(group) for group in page.data]
+            write_json({"data": data, "next_cursor": page.next_cursor})
+            return
+        out = console()
+        out.print(failure_table(page.data) if page.data else "Nothing has failed for good.")
+        if page.next_cursor is not None:
+            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+        elif page.data:
+            out.print("One of them: python -m app failed show FINGERPRINT", style="dim")
+
+    run(use)
+
+
+def show(options: argparse.Namespace) -> None:
+    """`python -m app failed show FINGERPRINT`: one cause, some of its jobs, and what to do."""
+
+    async def use(session: Session) -> None:
+        group = await session.failures.group(options.fingerprint)
+        if group is None:
+            fail(f"Nothing that has failed has the cause {options.fingerprint}.")
+        samples = [await session.views.job(job_id) for job_id in group.samples]
+        jobs = [view for view in samples if view is not None]
+        if options.json:
+            _write(group, jobs)
+        else:
+            _tell(group, jobs)
+
+    run(use)
+
+
+def _write(group: FailureGroup, jobs: list[JobView]) -> None:
+    from app.http.failures import show_group  # noqa: PLC0415 - people need none of it
+    from app.http.showing import show_job  # noqa: PLC0415
+
+    code = _code(jobs)
+    error: dict[str, Any] = {"code": code, "meaning": CODES.get(code or "")}
+    shown = show_group(group)
+    shown["error"] = {**error, "class": group.error_class, "message": group.message}
+    write_json(shown | {"jobs": [show_job(view, []) for view in jobs]})
+
+
+def _tell(group: FailureGroup, jobs: list[JobView]) -> None:
+    code = _code(jobs)
+    trend = group.trend
+    lines = facts(
+        {
+            "cause": group.fingerprint,
+            "state": "it had been cleared, and came back" if group.is_regressed else "open",
+            "jobs": group.count,
+            "failures": f"{trend['1h']} in 1 h, {trend['24h']} in 24 h, {trend['7d']} in 7 d",
+            "first seen": time_text(group.first_seen),
+            "last seen": time_text(group.last_seen),
+            "type": group.type,
+            "queue": group.queue,
+            "error": f"{group.error_class}: {group.message}",
+            "code": None
+            if code is None
+            else f"{code}: {CODES.get(code, 'of the job type itself')}",
+        }
+    )
+    out = console()
+    for line in lines:
+        out.print(line)
+    out.print(Text("\nThe last that failed of it", "bold"))
+    out.print(job_table(jobs))
+    out.print(Text("What to type", "bold"))
+    for line in advice(_next(group)):
+        out.print(line)
+
+
+def _next(group: FailureGroup) -> list[tuple[str, str]]:
+    cause = group.fingerprint
+    lines = [
+        (f"python -m app failed retry {cause} --canary", "once it is mended: one, ten, the rest"),
+        (f"python -m app failed discard {cause}", "when they shall not run any more"),
+        (f"python -m app queues pause {group.queue}", "to spare the attempts of those that wait"),
+    ]
+    if group.samples:
+        job = group.samples[0]
+        lines.insert(0, (f"python -m app jobs show {job}", "all that happened to the last of them"))
+        lines.append((f"python -m app jobs retry {job} --params @FILE", "one, with other params"))
+    return lines
+
+
+def _code(jobs: list[JobView]) -> str | None:
+    return next((view.error.code for view in jobs if view.error is not None), None)

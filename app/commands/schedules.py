@@ -1,0 +1,132 @@
+"""`schedules`, `schedules show|run|delete`: what runs again and again."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.text import Text
+
+from app.commands.session import Session, run, who
+from app.commands.tables import schedule_table, time_text, when_text
+from app.commands.terminal import BAD_CURSOR, cell, console, facts, fail, json_text, write_json
+from app.queue.errors import BadCursorError, ScheduleFromFileError, ScheduleNotFoundError
+from app.schedule import ScheduleView
+
+
+def show_all(options: argparse.Namespace) -> None:
+    """`python -m app schedules`: in order of name."""
+
+    async def use(session: Session) -> None:
+        try:
+            page = await session.schedules.page(options.limit, options.cursor)
+        except BadCursorError:
+            fail(BAD_CURSOR)
+        if options.json:
+            from app.http.schedules import show_schedule  # noqa: PLC0415 - people need none of it
+
+            data = [show_schedule(each, _warnings(each)) for each in page.data]
+            write_json({"data": data, "next_cursor": page.next_cursor})
+            return
+        out = console()
+        out.print(schedule_table(page.data) if page.data else "There is no schedule.")
+        if page.next_cursor is not None:
+            out.print(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
+
+    run(use)
+
+
+def show(options: argparse.Namespace) -> None:
+    """`python -m app schedules show NAME`: with its next five runs."""
+
+    async def use(session: Session) -> None:
+        view = await _view(session, options.name)
+        if options.json:
+            from app.http.schedules import show_schedule  # noqa: PLC0415 - people need none of it
+
+            write_json(show_schedule(view, _warnings(view)))
+        else:
+            _tell(view)
+
+    run(use)
+
+
+def run_now(options: argparse.Namespace) -> None:
+    """`python -m app schedules run NAME`: its job once more, beside its ticks."""
+    from app.commands.submission import Desk, refused  # noqa: PLC0415 - slow to load
+    from app.http.faults import InvalidRequestError  # noqa: PLC0415
+    from app.http.schedule_bodies import tick_job  # noqa: PLC0415
+    from app.http.showing import show_job  # noqa: PLC0415
+    from app.http.submissions import view_of  # noqa: PLC0415
+    from app.queue.records import new_job_id  # noqa: PLC0415
+
+    async def use(session: Session) -> None:
+        schedule = (await _view(session, options.name)).schedule
+        desk = Desk(session)
+        try:
+            draft = tick_job(schedule, desk.terms, desk.origin(), new_job_id())
+            await desk.take(draft, schedule.job.get("options"))
+        except InvalidRequestError as error:
+            refused(error)
+        if options.json:
+            write_json(show_job(view_of(draft), await session.views.warnings(draft.queue)))
+        else:
+            console().print(draft.id)
+
+    run(use)
+
+
+def delete(options: argparse.Namespace) -> None:
+    """`python -m app schedules delete NAME`."""
+
+    async def use(session: Session) -> None:
+        try:
+            await session.schedules.delete(options.name, who())
+        except ScheduleNotFoundError:
+            fail(f"There is no schedule {options.name}.")
+        except ScheduleFromFileError:
+            fail(f"{options.name} stands in SCHEDULES_FILE, and is ended there.")
+        if options.json:
+            write_json({"name": options.name, "deleted": True})
+        else:
+            console().print(cell(f"{options.name}: deleted"))
+
+    run(use)
+
+
+async def _view(session: Session, name: str) -> ScheduleView:
+    try:
+        return await session.schedules.view(name)
+    except ScheduleNotFoundError:
+        fail(f"There is no schedule {name}.")
+
+
+def _tell(view: ScheduleView) -> None:
+    skip = view.last_skip
+    out = console()
+    named = {
+        "schedule": view.schedule.name,
+        "when": when_text(view),
+        "missed": view.schedule.missed,
+        "overlap": view.schedule.overlap,
+        "source": view.source,
+        "by": view.created_by,
+        "changed": time_text(view.updated_at),
+        "last skip": None if skip is None else f"{time_text(skip.at)} ({skip.reason})",
+        "waits": view.fault,
+    }
+    for line in facts(named):
+        out.print(line)
+    out.print(Text("\nNext runs (UTC)", "bold"))
+    for at in view.next_runs:
+        out.print(f"  {time_text(at)}")
+    out.print(Text("\nLast runs", "bold"))
+    for job_id in view.last_runs:
+        out.print(cell(job_id))
+    if not view.last_runs:
+        out.print("  none yet")
+    out.print(Text("\nIts job", "bold"))
+    out.print(json_text(view.schedule.job))
+
+
+def _warnings(view: ScheduleView) -> list[str]:
+    return [] if view.fault is None else [f"its tick waits: {view.fault}"]

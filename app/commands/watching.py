@@ -1,0 +1,85 @@
+"""How a long one goes, as a bar beside the answer: only where somebody sits before it."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from app.commands.terminal import Screen, visible
+from app.queue.records import JobView, OperationView
+
+
+class _Bar:
+    """One bar on stderr; nothing at all where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> _Bar:
+        if sys.stderr.isatty():
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[facts]}", markup=False),
+                TimeElapsedColumn(),
+                console=Screen(stderr=True, markup=False, emoji=False, highlight=False),
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task("", total=None, facts="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def _draw(self, words: str, done: float, total: float | None, facts: str) -> None:
+        if self._progress is not None:
+            self._progress.update(
+                self._task, description=visible(words), completed=done, total=total,
+                facts=visible(facts),
+            )  # fmt: skip
+
+
+class JobBar(_Bar):
+    """A job that is waited for."""
+
+    def __enter__(self) -> JobBar:
+        super().__enter__()
+        return self
+
+    def show(self, view: JobView) -> None:
+        said = view.progress or {}
+        done, total = said.get("current"), said.get("total")
+        words = str(said.get("message") or view.status)
+        is_known = isinstance(done, int | float) and isinstance(total, int | float) and total > 0
+        facts = f"{done:g} of {total:g} {said.get('unit') or ''}" if is_known else ""
+        self._draw(
+            " ".join(words.split())[:60],
+            float(done or 0) if is_known else 0.0,
+            float(total or 0) if is_known else None,
+            facts,
+        )
+
+
+class OperationBar(_Bar):
+    """An operation on many jobs."""
+
+    def __enter__(self) -> OperationBar:
+        super().__enter__()
+        return self
+
+    def show(self, view: OperationView) -> None:
+        done = view.done + view.failed
+        facts = f"{done} of {view.total}"
+        if view.failed:
+            facts += f", {view.failed} could not be"
+        self._draw(f"{view.action}: {view.state}", done, max(view.total, 1), facts)
