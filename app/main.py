@@ -53,6 +53,7 @@ from app.http.ports import (
     Watcher,
 )
 from app.http.queues import Queues
+from app.http.quick import QuickJobs
 from app.http.result_links import ResultLinks
 from app.http.retries import Retries
 from app.http.routes import Endpoints, console_acts, table
@@ -179,6 +180,7 @@ def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpo
     )
     return Endpoints(
         jobs=jobs,
+        quick=QuickJobs(jobs, intake, lookup, parts.transitions),
         data=Data(jobs, intake, uploads, terms),
         job_list=JobList(parts.views, lookup),
         retries=Retries(terms, lookup, parts.control, files, results),

@@ -5,6 +5,7 @@ The very process of `python -m app.main`, but for the one call that hands a job 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from app import main
@@ -16,6 +17,12 @@ async def _at_once(_: Submitter, draft: JobDraft, *_more: object) -> None:
     draft.created_at = draft.enqueued_at = datetime.now(UTC)
 
 
+def _begun(_: Submitter, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
+    draft.created_at = draft.enqueued_at = datetime.now(UTC)
+    done(None)
+
+
 if __name__ == "__main__":
     Submitter.submit = _at_once  # type: ignore[method-assign, assignment]
+    Submitter.begin = _begun  # type: ignore[method-assign]
     main.main()

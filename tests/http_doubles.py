@@ -104,6 +104,12 @@ class MemoryQueue:
             self._used[draft.submitted_by, idempotency.key] = (idempotency.fingerprint, draft)
         return None
 
+    def begin(self, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
+        def submitted(task: asyncio.Task[Any]) -> None:
+            done(task.exception())
+
+        asyncio.create_task(self.submit(draft)).add_done_callback(submitted)
+
     async def recall(
         self, by: str, idempotency: Idempotency, draft: JobDraft | None = None
     ) -> Replay | None:
@@ -259,6 +265,10 @@ class MemoryQueue:
     async def session_secret(self) -> bytes:
         self._check()
         return b"s" * 32
+
+    def known_warnings(self, queue: str) -> list[str] | None:
+        self._check()
+        return [*self.capacity_warnings]
 
     async def warnings(self, queue: str) -> list[str]:
         self._check()

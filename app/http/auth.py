@@ -39,15 +39,20 @@ class Admission(Protocol):
         """The acting key. Raises UnauthenticatedError, RateLimitedError or MissingScopeError."""
         ...
 
+    def admit_at_once(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey | None:
+        """The same; None where that has to be asked for."""
+        ...
+
 
 class Admitted:
     """For requests that have come through an entrance, which left their key in the scope."""
 
     async def admit(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
+        return self.admit_at_once(scope, any_of)
+
+    def admit_at_once(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey:
         key: ApiKey = scope[KEY]
-        if key.scopes.isdisjoint(any_of):
-            raise MissingScopeError(" or ".join(any_of))
-        return key
+        return _permitted(key, any_of)
 
 
 class Authority:
@@ -62,9 +67,12 @@ class Authority:
         key = self._identify(scope)
         if self._limiter is not None:
             await self._count(self._limiter, scope, key)
-        if key.scopes.isdisjoint(any_of):
-            raise MissingScopeError(" or ".join(any_of))
-        return key
+        return _permitted(key, any_of)
+
+    def admit_at_once(self, scope: Scope, any_of: Sequence[KeyScope]) -> ApiKey | None:
+        if self._limiter is not None:
+            return None
+        return _permitted(self._identify(scope), any_of)
 
     async def _count(self, limiter: RateLimiter, scope: Scope, key: ApiKey) -> None:
         try:
@@ -89,6 +97,12 @@ class Authority:
         if key is None:
             raise UnauthenticatedError("This key is not known.")
         return key
+
+
+def _permitted(key: ApiKey, any_of: Sequence[KeyScope]) -> ApiKey:
+    if key.scopes.isdisjoint(any_of):
+        raise MissingScopeError(" or ".join(any_of))
+    return key
 
 
 def acting_key(request: Request) -> ApiKey:
@@ -127,10 +141,11 @@ class LocalOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._check(scope)
+            self.check(scope)
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def check(self, scope: Scope) -> None:
+        """Raises ForeignRequestError."""
         client = scope.get("client")
         if client is None or not _is_loopback(client[0]):
             raise ForeignRequestError("The request comes from another machine.")

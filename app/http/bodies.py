@@ -59,7 +59,7 @@ async def read_json_text(
     Raises UnsupportedMediaTypeError, BodyTooLargeError, SlowBodyError, or ClientDisconnect
     when the client went away before the end.
     """
-    _check_media_type(scope)
+    check_media_type(scope)
     text = await _read(scope, receive, limit_bytes, silence_seconds)
     scope[BODY_READ] = True
     return text
@@ -79,7 +79,7 @@ async def read_optional_json(scope: Scope, receive: Receive, limit_bytes: int) -
     scope[BODY_READ] = True
     if not text.strip():
         return None
-    _check_media_type(scope)
+    check_media_type(scope)
     body = parse_json(text)
     if not isinstance(body, dict):
         raise InvalidRequestError([Fault("", "must be an object")])
@@ -151,7 +151,8 @@ async def _read(scope: Scope, receive: Receive, limit_bytes: int, silence_second
         raise SlowBodyError(round(loop.time() - started), size_bytes) from None
 
 
-def _check_media_type(scope: Scope) -> None:
+def check_media_type(scope: Scope) -> None:
+    """It must say that it is JSON. Raises UnsupportedMediaTypeError."""
     declared = header(scope, b"content-type")
     if declared is None:
         raise UnsupportedMediaTypeError("The header Content-Type is missing.")

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Scope
 
-from app.http.auth import acting_key
-from app.http.bodies import parse_json, read_json_text
+from app.http.auth import KEY, acting_key
+from app.http.bodies import check_media_type, parse_json, read_json_text
 from app.http.faults import InvalidRequestError
 from app.http.idempotency import asked_key, idempotency
 from app.http.lookup import Lookup
 from app.http.middleware import REQUEST_ID
 from app.http.submissions import Origin
+from app.keyring import ApiKey
 from app.queue.records import Idempotency
 
 T = TypeVar("T")
@@ -53,20 +55,25 @@ class Intake:
         scope = request.scope
         key = asked_key(scope)
         text = await read_json_text(scope, request.receive, self._max_body_bytes)
-        origin = _origin(request, key)
-
-        def check() -> Received[T]:
-            body = parse_json(text)
-            made = make(body, origin)
-            return Received(made, body, None if key is None else idempotency(scope, key, body))
 
         try:
             if len(text) < large_body_bytes:
-                return check()
+                return _received(scope, key, text, make)
             async with self._large_bodies:
-                return await asyncio.to_thread(check)
+                return await asyncio.to_thread(_received, scope, key, text, make)
         except InvalidRequestError as error:
             raise await self._lookup.completed(error, acting_key(request)) from None
+
+    def take(
+        self, scope: Scope, text: bytes, make: Callable[[Any, Origin], T]
+    ) -> Received[T] | None:
+        """`read` of a whole body; None when it is not so small that nobody would notice. What it
+        raises is for `read` to find again, which tells all that is wrong.
+        """
+        if len(text) >= min(LARGE_BODY_BYTES, self._max_body_bytes):
+            return None
+        check_media_type(scope)
+        return _received(scope, asked_key(scope), text, make)
 
     async def made(
         self, request: Request, body: Any, told: Any, make: Callable[[Any, Origin], T]
@@ -75,17 +82,25 @@ class Intake:
         same as this one."""
         key = asked_key(request.scope)
         try:
-            made = make(body, _origin(request, key))
+            made = make(body, _origin(request.scope, key))
         except InvalidRequestError as error:
             raise await self._lookup.completed(error, acting_key(request)) from None
         return Received(made, body, None if key is None else idempotency(request.scope, key, told))
 
 
-def _origin(request: Request, key: str | None) -> Origin:
-    acting = acting_key(request)
+def _received(
+    scope: Scope, key: str | None, text: bytes, make: Callable[[Any, Origin], T]
+) -> Received[T]:
+    body = parse_json(text)
+    made = make(body, _origin(scope, key))
+    return Received(made, body, None if key is None else idempotency(scope, key, body))
+
+
+def _origin(scope: Scope, key: str | None) -> Origin:
+    acting: ApiKey = scope[KEY]
     return Origin(
         acting.name,
-        request.scope[REQUEST_ID],
+        scope[REQUEST_ID],
         datetime.now(UTC),
         may_repeat=key is not None,
         sees_all="read" in acting.scopes or "operate" in acting.scopes,

@@ -32,6 +32,7 @@ from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.result_links import ResultLinks
 from app.http.showing import render_accepted, show_job, show_job_type
 from app.http.submissions import (
+    Origin,
     Terms,
     draft_flat_job,
     draft_job,
@@ -47,11 +48,11 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.records import Idempotency, JobDraft, JobView, KeptAnswer, Replay
-from jobs.catalog import UnknownJobTypeError
 
 log = logging.getLogger("recado.http")
 
 INCLUDABLE = ("params", "options", "traceback")
+EMAIL = "email.send"
 RETRY_AFTER = (b"retry-after", b"1")
 NOT_KEPT = "the job is no longer kept, nor its result: its retention was 0"
 
@@ -90,21 +91,19 @@ class Jobs:
 
     async def submit(self, request: Request) -> Answer:
         """POST /v1/jobs."""
-        received = await self._intake.read(
-            request, lambda body, origin: draft_job(body, self._terms, origin)
-        )
-        return await self.take(request, received)
+        return await self.take(request, await self._intake.read(request, self.draft))
 
     async def submit_email(self, request: Request) -> Answer:
         """POST /v1/emails."""
-        try:
-            job_type = self._terms.catalog.get("email.send")
-        except UnknownJobTypeError:
-            raise NotFoundError from None
-        received = await self._intake.read(
-            request, lambda body, origin: draft_flat_job(job_type, body, self._terms, origin)
-        )
-        return await self.take(request, received)
+        if EMAIL not in self._terms.catalog:
+            raise NotFoundError
+        return await self.take(request, await self._intake.read(request, self.draft_email))
+
+    def draft(self, body: Any, origin: Origin) -> JobDraft:
+        return draft_job(body, self._terms, origin)
+
+    def draft_email(self, body: Any, origin: Origin) -> JobDraft:
+        return draft_flat_job(self._terms.catalog.get(EMAIL), body, self._terms, origin)
 
     async def take(self, request: Request, received: Received[JobDraft]) -> Answer:
         """Submit what was received, and answer as it asks: at once, or when the job has ended."""
@@ -115,9 +114,7 @@ class Jobs:
             if replay is not None:
                 return await self._repeat(request, draft, replay)
             warnings = await self._lookup.warnings(draft.queue)
-            location = (b"location", b"/v1/jobs/" + draft.id.encode())
-            headers = [*JSON_HEADERS, location, RETRY_AFTER]
-            answer = Answer(202, render_accepted(draft, warnings), headers)
+            answer = accepted(draft, warnings)
             # Without a warning the same answer can be made again from what the key keeps.
             if key is not None and warnings:
                 await self._keep(key, draft, answer)
@@ -229,15 +226,7 @@ class Jobs:
                     if each in missing
                 ]
             ) from None
-        logs.event(
-            log,
-            "job_submitted" if replay is None else "submission_repeated",
-            job_id=draft.id,
-            type=draft.type,
-            queue=draft.rq_queue,
-            request_id=draft.request_id,
-            key=draft.submitted_by,
-        )
+        report_submission("job_submitted" if replay is None else "submission_repeated", draft)
         return replay
 
     async def _recall_or_settle_files(
@@ -309,6 +298,24 @@ class Jobs:
 
     def _report(self, event: str, view: JobView, request: Request) -> None:
         logs.event(log, event, job_id=view.id, type=view.type, key=acting_key(request).name)
+
+
+def accepted(draft: JobDraft, warnings: list[str]) -> Answer:
+    """The answer to a submission that Redis has just acknowledged."""
+    location = (b"location", b"/v1/jobs/" + draft.id.encode())
+    return Answer(202, render_accepted(draft, warnings), [*JSON_HEADERS, location, RETRY_AFTER])
+
+
+def report_submission(event: str, draft: JobDraft) -> None:
+    logs.event(
+        log,
+        event,
+        job_id=draft.id,
+        type=draft.type,
+        queue=draft.rq_queue,
+        request_id=draft.request_id,
+        key=draft.submitted_by,
+    )
 
 
 def _is_over(seen: Seen | None) -> bool:

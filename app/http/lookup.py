@@ -24,7 +24,7 @@ ID = re.compile(JOB_ID_PATTERN.strip("^$"))
 
 
 class Lookup:
-    """Each method may raise QueueUnavailableError, but for `warnings`."""
+    """Each method may raise QueueUnavailableError, but for those of warnings."""
 
     def __init__(self, views: Reader) -> None:
         self._views = views
@@ -88,6 +88,13 @@ class Lookup:
             return error
         more = [Fault(pointer, NO_SUCH_JOB) for pointer, job_id in error.named if job_id in missing]
         return InvalidRequestError([*error.faults, *more])
+
+    def known_warnings(self, queue: str) -> list[str] | None:
+        """`warnings`, if they are known already."""
+        try:
+            return self._views.known_warnings(queue)
+        except QueueUnavailableError:
+            return []
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of the queue's capacity; nothing when it cannot be known."""

@@ -49,15 +49,14 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        raw = _request_id(scope)
-        request_id = scope[REQUEST_ID] = raw.decode()
+        request_id = identify(scope)
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = _signed(message["headers"], raw, scope)
+                message["headers"] = signed(message["headers"], scope)
             await send(message)
 
         token = _current_request_id.set(request_id)
@@ -81,22 +80,25 @@ class Edge:
             _current_request_id.reset(token)
 
 
-def _request_id(scope: Scope) -> bytes:
+def identify(scope: Scope) -> str:
+    """The request's id, left in its scope: the client's own when it is sane."""
     if REQUEST_ID in scope:  # from an edge further out
         known: str = scope[REQUEST_ID]
-        return known.encode()
+        return known
     given = header(scope, b"x-request-id")
-    return given if given is not None and _SANE_ID.fullmatch(given) else new_request_id()
+    raw = given if given is not None and _SANE_ID.fullmatch(given) else new_request_id()
+    request_id = scope[REQUEST_ID] = raw.decode()
+    return request_id
 
 
-def _signed(headers: RawHeaders, request_id: bytes, scope: Scope) -> RawHeaders:
+def signed(headers: RawHeaders, scope: Scope) -> RawHeaders:
     """The headers of an answer, with what every answer tells."""
-    signed = [pair for pair in headers if pair[0] != b"x-request-id"]
-    signed.append((b"x-request-id", request_id))
+    told = [pair for pair in headers if pair[0] != b"x-request-id"]
+    told.append((b"x-request-id", scope[REQUEST_ID].encode()))
     allowance = scope.get(ALLOWANCE)
     if allowance is not None:
-        signed += rate_headers(allowance)
-    return signed
+        told += rate_headers(allowance)
+    return told
 
 
 def _report(error: Exception, status: int, scope: Scope) -> None:

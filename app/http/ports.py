@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
@@ -46,6 +46,14 @@ class Submitter(Protocol):
         Not None: the key was used before for the same request, and the draft is now the
         first job as it was then. Raises QueueUnavailableError, IdempotencyMismatchError,
         UnknownParentError, ExpiredError.
+        """
+        ...
+
+    def begin(self, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
+        """`submit` of a draft without an idempotency key, for who does not wait in a coroutine.
+
+        `done` is called once Redis has acknowledged the job, or with what `submit` would have
+        raised. If `begin` itself raises, nothing was submitted.
         """
         ...
 
@@ -102,6 +110,10 @@ class Reader(Protocol):
 
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every web process."""
+        ...
+
+    def known_warnings(self, queue: str) -> list[str] | None:
+        """What `warnings` would answer at once; None when it would have to look."""
         ...
 
     async def warnings(self, queue: str) -> list[str]:

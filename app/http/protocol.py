@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import http
 import urllib.parse
+from functools import partial
 from typing import Any
 
 import httptools
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -23,9 +24,10 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.http.answers import Answer
 from app.http.bodies import BODY_WHOLE
 from app.http.faults import MalformedRequestError, OverloadedError
-from app.http.middleware import Edge, new_request_id
+from app.http.middleware import Edge, new_request_id, signed
 from app.http.problems import problem_answer
 
 HEADERS_SECONDS = 10.0
@@ -41,6 +43,20 @@ class Cycle(RequestResponseCycle):
     """
 
     _head: bytes | None = None
+
+    def answer(self, answer: Answer) -> bool:
+        """Write a whole answer now, if that can be; nothing to a client that has gone."""
+        if self.disconnected:
+            return True
+        headers = signed(answer.headers, self.scope)  # type: ignore[arg-type]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        message = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        if self.flow.write_paused or not self._takes_head(message):
+            return False
+        head, self._head = self._head, None
+        assert head is not None
+        self._write(head + answer.body)
+        return True
 
     async def send(self, message: Any) -> None:
         head = self._head
@@ -84,13 +100,16 @@ class Cycle(RequestResponseCycle):
                 self.transport.write(head)
             await super().send(message)
         elif not self.disconnected:
-            self.transport.write(head + body)
-            self.expected_content_length = 0
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+            self._write(head + body)
+
+    def _write(self, whole: bytes) -> None:
+        self.transport.write(whole)
+        self.expected_content_length = 0
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -106,6 +125,8 @@ class PatientProtocol(HttpToolsProtocol):
     _idle_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
     _cycles: tuple[Cycle, ...] = ()
+    # Begun with its head, and with its body still to come in the same piece of data.
+    _held: Cycle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -122,6 +143,9 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._idle_since = None
         super().data_received(data)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._start_asgi_task(held, self.app)
         if not self._head_is_due:
             return
         if self._head_timer is None:
@@ -165,7 +189,10 @@ class PatientProtocol(HttpToolsProtocol):
         )
         if before is None or before.response_complete:
             self._cycles = (cycle,)
-            self._start_asgi_task(cycle, app)
+            if app is self.app and scope["method"] == "POST":
+                self._held = cycle
+            else:
+                self._start_asgi_task(cycle, app)
         else:
             # Pipelined: it has to wait for its turn.
             self._cycles = (*(each for each in self._cycles if not each.response_complete), cycle)
@@ -175,6 +202,19 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.scope[BODY_WHOLE] = True  # type: ignore[literal-required]
         super().on_message_complete()
+        held = self._held
+        if held is not None:
+            self._held = None
+            reply = partial(self._reply, held)
+            if not self.app.begin(held.scope, bytes(held.body), reply):
+                self._start_asgi_task(held, self.app)
+
+    def _reply(self, cycle: Cycle, answer: ASGIApp) -> None:
+        if isinstance(answer, Answer) and cycle.answer(answer):
+            cycle.on_response = _nothing  # or it would hold us, and we it
+        else:
+            edge: Any = Edge(answer)
+            self._start_asgi_task(cycle, edge)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -226,6 +266,10 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _overloaded(scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,10 @@ from app.keyring import Scope as KeyScope
 MIB = 1024 * 1024
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+# Takes the answer to a request; called once.
+Reply = Callable[[ASGIApp], None]
+# What an endpoint does with a whole body without waiting; see `Application.begin`.
+Beginning = Callable[[Scope, bytes, Reply], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Operation:
     scopes: tuple[KeyScope, ...]
     max_body_bytes: int = MIB
     parameters: frozenset[str] | None = frozenset()
+    begin: Beginning | None = None
 
 
 class Resource:
@@ -55,6 +60,17 @@ class Resource:
             _check_parameters(request, operation.parameters)
         answer = await operation.endpoint(request)
         await answer(scope, receive, send)
+
+    def begin(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """See `Application.begin`; what it raises is for the ordinary way to find again."""
+        operation = self.operations.get(scope["method"])
+        if operation is None or operation.begin is None or scope["query_string"]:
+            return False
+        key = self._authority.admit_at_once(scope, operation.scopes)
+        if key is None or len(body) > operation.max_body_bytes:
+            return False
+        scope[KEY] = key
+        return operation.begin(scope, body, reply)
 
 
 def resource(path: str, authority: Admission, **operations: Operation) -> Route:

@@ -26,7 +26,8 @@ from app.http.operations import PARAMETERS as OPERATION_PARAMETERS
 from app.http.operations import Operations
 from app.http.problem_pages import explain_problem, list_problems
 from app.http.queues import Queues
-from app.http.resources import Endpoint, Operation, resource
+from app.http.quick import QuickJobs
+from app.http.resources import Beginning, Endpoint, Operation, resource
 from app.http.result_links import ResultLinks
 from app.http.retries import Retries
 from app.http.schedules import PARAMETERS as SCHEDULE_PARAMETERS
@@ -50,6 +51,7 @@ class Endpoints:
     """Who answers."""
 
     jobs: Jobs
+    quick: QuickJobs
     data: Data
     job_list: JobList
     retries: Retries
@@ -74,7 +76,7 @@ class Endpoints:
 def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> list[BaseRoute]:
     """Every route of the API; what is asked most stands first."""
     jobs, batches, queues = endpoints.jobs, endpoints.batches, endpoints.queues
-    data = endpoints.data
+    data, quick = endpoints.data, endpoints.quick
     listed, events = endpoints.job_list, endpoints.events
     health, openapi = endpoints.health, endpoints.openapi
     uploads, artifacts = endpoints.uploads, endpoints.artifacts
@@ -82,8 +84,8 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
     suppressions, operations = endpoints.suppressions, endpoints.operations
     schedules = endpoints.schedules
 
-    def large(endpoint: Endpoint) -> Operation:
-        return Operation(endpoint, SUBMIT, max_body_bytes)
+    def large(endpoint: Endpoint, begin: Beginning | None = None) -> Operation:
+        return Operation(endpoint, SUBMIT, max_body_bytes, begin=begin)
 
     def free(endpoint: Endpoint) -> Operation:
         return Operation(endpoint, OPEN, parameters=None)
@@ -99,9 +101,10 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
 
     # fmt: off
     routes: list[BaseRoute] = [
-        resource("/v1/jobs",                 authority, post=large(jobs.submit),
+        resource("/v1/jobs",                 authority, post=large(jobs.submit, quick.begin),
                                               get=watching(listed.show, *LIST_PARAMETERS)),
-        resource("/v1/emails",               authority, post=large(jobs.submit_email)),
+        resource("/v1/emails",               authority, post=large(jobs.submit_email,
+                                                         quick.begin_email)),
         resource("/v1/data",                 authority,
                  post=Operation(data.submit, SUBMIT, data.max_body_bytes)),
         resource("/v1/jobs/{id}",            authority, get=watching(jobs.show, "include"),

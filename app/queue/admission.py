@@ -3,7 +3,7 @@ long Redis took to acknowledge them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
@@ -29,6 +29,18 @@ class Admission:
         if _has_a_time(draft):
             self._upkeep.poke()
         return replay
+
+    def begin(self, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
+        began = perf_counter()
+
+        def acknowledged(error: BaseException | None) -> None:
+            if error is None:
+                self._times.add(perf_counter() - began)
+                if _has_a_time(draft):
+                    self._upkeep.poke()
+            done(error)
+
+        self._submitter.begin(draft, acknowledged)
 
     async def submit_batch(
         self,

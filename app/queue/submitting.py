@@ -129,11 +129,26 @@ class Submitter:
         if answer[0] == 2:
             become(draft, answer)
             return await self._replay(group, answer)
-        if answer[0] == 0:
-            raise JobIdTakenError(draft.id)
-        check(answer, group.jobs)
-        draft.recorded(from_us(now_us), answer[1].decode())
+        _record(group, now_us, answer)
         return None
+
+    def begin(self, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
+        """`submit` of a draft without an idempotency key, for who does not wait in a coroutine.
+
+        `done` is called later, with None or with what `submit` would have raised. What begins
+        here itself raises has submitted nothing.
+        """
+        group = _Group([pack(draft)], "", None)
+
+        def answered(told: Any, error: BaseException | None) -> None:
+            if error is None:
+                try:
+                    _record(group, *told)
+                except Exception as refusal:  # noqa: BLE001 - it is for `done` to hear
+                    error = refusal
+            done(error)
+
+        self._batcher.add(group, answered)
 
     async def submit_batch(
         self,
@@ -292,6 +307,15 @@ class Submitter:
             self._memory_fault = server.memory_fault(server.facts_of(info))
         if self._memory_fault is not None:
             raise QueueUnavailableError(self._memory_fault, FULL_RETRY_SECONDS)
+
+
+def _record(group: _Group, now_us: int, answer: list[Any]) -> None:
+    """Put on a lone draft what Redis recorded. Raises what a refusal means."""
+    draft = group.first
+    if answer[0] == 0:
+        raise JobIdTakenError(draft.id)
+    check(answer, group.jobs)
+    draft.recorded(from_us(now_us), answer[1].decode())
 
 
 async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[T]]) -> T:

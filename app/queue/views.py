@@ -99,24 +99,26 @@ class Views:
 
     async def warnings(self, queue: str) -> list[str]:
         """What a client should know of a queue's capacity. At most a second old."""
-        found = await self._capacity()
-        warnings = [SUSPENDED] * found.is_suspended
-        if queue in found.paused:
-            warnings.append(_is_paused(queue, found.paused[queue]))
-        if not any(queue in worker.queues for worker in found.live):
-            warnings.append(_nobody_listens(queue))
-        return warnings
+        return _warnings(await self._capacity(), queue)
+
+    def known_warnings(self, queue: str) -> list[str] | None:
+        """The same for who cannot wait: None when it has to be looked for."""
+        looking = self._looking
+        if looking is None or not looking.done() or self._is_old():
+            return None
+        return _warnings(looking.result(), queue)
 
     async def _capacity(self) -> _Capacity:
         """One look serves everybody who asks meanwhile, and for a while after."""
-        now = time.monotonic()
-        is_old = now - self._looked_at > WARNINGS_SECONDS
-        if self._looking is None or (is_old and self._looking.done()):
-            self._looked_at = now
+        if self._looking is None or (self._is_old() and self._looking.done()):
+            self._looked_at = time.monotonic()
             self._looking = asyncio.create_task(self._look())
         elif self._looking.done():
             return self._looking.result()
         return await asyncio.shield(self._looking)
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._looked_at > WARNINGS_SECONDS
 
     async def _look(self) -> _Capacity:
         live = await self._workers.live()
@@ -171,6 +173,15 @@ class Views:
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)
+
+
+def _warnings(found: _Capacity, queue: str) -> list[str]:
+    warnings = [SUSPENDED] * found.is_suspended
+    if queue in found.paused:
+        warnings.append(_is_paused(queue, found.paused[queue]))
+    if not any(queue in worker.queues for worker in found.live):
+        warnings.append(_nobody_listens(queue))
+    return warnings
 
 
 def _nobody_listens(queue: str) -> str:
