@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import threading
@@ -94,6 +95,15 @@ class ValkeyServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def halt(self) -> None:
+        """Connections stay, and nothing is answered."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
 
 def free_port() -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,21 @@ class Web:
         except httpx2.TransportError:
             return False
 
+    def listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @contextmanager
+    def asking(self) -> Iterator[http.client.HTTPConnection]:
+        """A client that has sent a job and not looked at the answer yet."""
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=15)
+        body = json.dumps(LOG)
+        connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
+        try:
+            yield connection
+        finally:
+            connection.close()
+
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
@@ -58,6 +76,16 @@ class Web:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=15)
+
+
+@contextmanager
+def stopped(valkey: ValkeyServer) -> Iterator[None]:
+    """It answers nobody until it goes on, with the block's end at the latest."""
+    valkey.halt()
+    try:
+        yield
+    finally:
+        valkey.go_on()
 
 
 @pytest.fixture
@@ -137,6 +165,43 @@ def test_accepted_jobs_outlive_the_death_of_redis(start: Start, valkey: ValkeySe
     valkey.start()
 
     poll_until(lambda: web.client.get(path).status_code == 200, what="the job is shown")
+
+
+def test_who_asks_while_redis_halts_is_answered_by_what_it_says_then(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    web = start(valkey.url, MAX_QUEUE_JOBS="3")
+    with ExitStack() as stack, stopped(valkey):
+        clients = [stack.enter_context(web.asking()) for _ in range(5)]
+        assert web.answers()
+        valkey.go_on()
+        statuses = sorted(client.getresponse().status for client in clients)
+
+    assert statuses == [202, 202, 202, 503, 503]
+    assert [each["event"] for each in web.events()].count("job_submitted") == 3
+
+
+def test_request_under_way_outlives_its_client_and_the_order_to_end(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    web = start(valkey.url)
+    with ExitStack() as stack, stopped(valkey):
+        leaving, staying = (stack.enter_context(web.asking()) for _ in range(2))
+        assert web.answers()
+        leaving.close()
+        assert web.answers()
+        web.process.send_signal(signal.SIGTERM)
+        poll_until(lambda: not web.listens(), what="the web process begins to end")
+        valkey.go_on()
+        answer = staying.getresponse()
+        told = answer.status, answer.getheader("connection"), len(answer.read())
+
+    assert told[:2] == (202, "close")
+    assert told[2]
+    assert web.process.wait(timeout=15) == 0
+    with redis.Redis.from_url(valkey.url) as client:
+        assert client.llen("rq:queue:default") == 2
+    assert [each["event"] for each in web.events()].count("job_submitted") == 2
 
 
 def test_dashboard_and_inbox_stand_beside_the_api(start: Start, redis_url: str) -> None:
