@@ -156,8 +156,10 @@ class Actor:
             )
         )  # fmt: skip
 
-    async def fail(self, claimed: Claimed, message: str = "refused", *, ttl: int = 3600) -> str:
-        failure = Failure("refused", message, "PermanentError", retryable=False)
+    async def fail(
+        self, claimed: Claimed, message: str = "refused", *, ttl: int = 3600, code: str = "refused"
+    ) -> str:
+        failure = Failure(code, message, "PermanentError", retryable=False)
         ended = Ended("error", failure=failure)
         outcome = outcome_of(claimed, ended, Limits(5, 3600, ttl), lambda: 0.5)
         assert outcome is not None

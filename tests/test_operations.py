@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,24 +72,30 @@ class Stage:
     def statuses(self, ids: list[str]) -> list[str | None]:
         return [self.web.heart.status(each) for each in ids]
 
-    async def end(self, count: int, *, message: str | None = None) -> None:
-        """So many of the retried jobs run: they finish, or fail with this message."""
-        actor = await self.web.heart.worker()
+    async def end(self, count: int, *, message: str | None = None, code: str = "refused") -> None:
+        """So many of the queued jobs run: they finish, or fail with this message."""
+        actor = await self.web.heart.worker("default.high", "default", "default.low")
         for _ in range(count):
             claim = await actor.claim(coroutines=1)
             assert len(claim.jobs) == 1
             if message is None:
                 await actor.finish(claim.jobs[0])
             else:
-                await actor.fail(claim.jobs[0], message)
+                await actor.fail(claim.jobs[0], message, code=code)
+
+
+@asynccontextmanager
+async def new_stage(url: str) -> AsyncIterator[Stage]:
+    async with web_scene_on(url) as web:
+        operator = Operator(web.heart.client, 1000, 10**9)
+        yield Stage(web, operator)
+        await operator.aclose()
 
 
 @pytest.fixture
 async def stage(redis_url: str) -> AsyncIterator[Stage]:
-    async with web_scene_on(redis_url) as web:
-        operator = Operator(web.heart.client, 1000, 10**9)
-        yield Stage(web, operator)
-        await operator.aclose()
+    async with new_stage(redis_url) as stage:
+        yield stage
 
 
 async def fail_for_now(actor: Actor, claimed: Claimed, message: str) -> None:

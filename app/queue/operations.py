@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal, cast
 
 import redis.asyncio as async_redis
@@ -30,13 +29,11 @@ from app.queue.records import (
     Selection,
     new_job_id,
 )
+from app.queue.selecting import Selecting
 from app.queue.verdicts import from_us
 
 # How long what a preview has shown can be acted on.
 SELECTION_SECONDS = 3600
-# Jobs that a call looks at: 500 take the server about 2 ms.
-_LOOKS = 500
-_SAMPLES = 10
 _ENDED = {"finished", "stopped"}
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}", re.ASCII)
 
@@ -48,15 +45,14 @@ class Operations:
         self._client = client
         self._reachability = reachability
         self._lane = Lane(client, reachability)
+        self._selecting = Selecting(client, self._lane, reachability)
 
     async def select(self, wanted: FailureFilter) -> Selection:
         """The failed jobs that fit now, under a name that is good for an hour."""
-        frozen = await self._freeze(wanted)
+        frozen = await self._selecting.freeze(wanted)
         selection_id = new_job_id()
         key = keys.selection(selection_id)
-        async with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.set(key, to_json(frozen), ex=SELECTION_SECONDS)
-            await ask(pipeline.execute(), self._reachability)
+        await self._ask(self._client.set(key, to_json(frozen), ex=SELECTION_SECONDS))
         return Selection(selection_id, frozen["count"], frozen["sample"])
 
     async def start(
@@ -69,7 +65,7 @@ class Operations:
                 raise SelectionNotFoundError(chosen)
             frozen = json.loads(text)
         else:
-            frozen = await self._freeze(chosen)
+            frozen = await self._selecting.freeze(chosen)
         operation_id = new_job_id()
         await self._run(
             "start", operation_id, by,
@@ -137,69 +133,6 @@ class Operations:
             if facts
         ]
 
-    async def _freeze(self, wanted: FailureFilter) -> dict[str, Any]:
-        """What fits now, as it is kept: which causes, up to which failure, how many jobs."""
-        before = int(await self._ask(self._client.get(keys.FAILED_SEQ)) or 0)
-        causes = await self._causes(wanted)
-        rest = _rest(wanted)
-        frozen: dict[str, Any] = {
-            "asked": _asked(wanted), "filter": rest, "before": before, "causes": causes,
-        }  # fmt: skip
-        if rest:
-            count, sample = await self._search(causes, rest, before)
-        else:
-            count, sample = await self._count(causes, before)
-        return frozen | {"count": count, "sample": sample}
-
-    async def _causes(self, wanted: FailureFilter) -> list[str]:
-        """Those that have failed jobs, the one that came last first."""
-        if wanted.fingerprint is not None:
-            causes = [wanted.fingerprint]
-        else:
-            found = await self._ask(self._client.zrevrange(keys.FAILURES, 0, -1))
-            causes = [each.decode() for each in found]
-        if wanted.type is None or not causes:
-            return causes
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for each in causes:
-                pipeline.hget(keys.failure(each), "type")
-            types = await self._ask(pipeline.execute())
-        wanted_type = wanted.type.encode()
-        return [each for each, found in zip(causes, types, strict=True) if found == wanted_type]
-
-    async def _count(self, causes: list[str], before: int) -> tuple[int, list[str]]:
-        if not causes:
-            return 0, []
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for each in causes:
-                pipeline.zcount(keys.failure(each, ":jobs"), "-inf", before)
-            counts = await self._ask(pipeline.execute())
-        sample: list[str] = []
-        for each in causes:
-            if len(sample) >= _SAMPLES:
-                break
-            asking = self._client.zrevrangebyscore(
-                keys.failure(each, ":jobs"), before, "-inf", start=0, num=_SAMPLES - len(sample)
-            )
-            sample += [job_id.decode() for job_id in await self._ask(asking)]
-        return sum(counts), sample
-
-    async def _search(
-        self, causes: list[str], rest: dict[str, Any], before: int
-    ) -> tuple[int, list[str]]:
-        """Job by job, a few hundred at a time."""
-        count, text = 0, to_json(rest)
-        sample: list[str] = []
-        for cause in causes:
-            behind, more = b"0", 1
-            while more:
-                fitting, behind, more, *ids = await self._ask(
-                    run_script(self._lane, scripts.SELECT, cause, text, behind, before, _LOOKS)
-                )
-                count += fitting
-                sample += [each.decode() for each in ids[: _SAMPLES - len(sample)]]
-        return count, sample
-
     async def _run(self, act: str, operation_id: str, by: str, *arguments: Any) -> None:
         match await self._ask(
             run_script(self._lane, scripts.OPERATION, act, operation_id, by, *arguments)
@@ -211,39 +144,6 @@ class Operations:
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)
-
-
-def _rest(wanted: FailureFilter) -> dict[str, Any]:
-    """What the cause does not decide, as selection.lua reads it."""
-    rest: dict[str, Any] = {
-        "queue": wanted.queue,
-        "error": wanted.error,
-        "tag": None if wanted.tag is None else list(wanted.tag),
-        "batch": wanted.batch_id,
-        "created_after": _stamp(wanted.created_after),
-        "created_before": _stamp(wanted.created_before),
-    }
-    return {name: value for name, value in rest.items() if value is not None}
-
-
-def _asked(wanted: FailureFilter) -> dict[str, str]:
-    """In the words of the API."""
-    asked = {
-        "fingerprint": wanted.fingerprint,
-        "type": wanted.type,
-        "queue": wanted.queue,
-        "error": wanted.error,
-        "tag": None if wanted.tag is None else ":".join(wanted.tag),
-        "batch_id": wanted.batch_id,
-        "created_after": _stamp(wanted.created_after),
-        "created_before": _stamp(wanted.created_before),
-    }
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _stamp(at: datetime | None) -> str | None:
-    """As RQ writes times: in order as text, too."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) -> OperationView:

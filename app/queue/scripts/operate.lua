@@ -6,7 +6,7 @@
 local id, most = ARGV[2], tonumber(ARGV[3])
 local budgets, broken_exc = { tonumber(ARGV[4]), tonumber(ARGV[5]) }, ARGV[6]
 local key, KEPT_SECONDS = OURS .. 'operation:' .. id, 30 * 86400
-local PAUSED_MS, FULL_MS, POLL_MS, LONGEST_POLL_MS, LOOKS = 60000, 5000, 100, 5000, 500
+local PAUSED_MS, FULL_MS, POLL_MS, LONGEST_POLL_MS, LOOKS = 60000, 5000, 100, 5000, 1000
 -- How many jobs go first, and then; each time how they end is waited for.
 local CANARY = { 1, 10 }
 
@@ -84,22 +84,33 @@ local function try(member)
   return 'failed'
 end
 
+-- The next that may fit, their numbers, and how far that looks: {ids, numbers, number, looks}.
+local function next_piece(fp, limit, looks)
+  local is_all, jobs = next(filter) == nil, failure_key(fp, ':jobs')
+  local ids = members(fp, after, op.before, is_all and math.min(limit, looks) or looks)
+  local last = ids[#ids] and tonumber(call('ZSCORE', jobs, ids[#ids]))
+  local chosen = is_all and ids or fitting(ids, filter)
+  return chosen, scores(jobs, chosen), last, #ids
+end
+
 -- Up to so many jobs. Answers whether there are no more, and whether a queue is full.
 local function work(limit, is_canary)
   local acted, looked = 0, 0
   while acted < limit and looked < LOOKS do
     local fp = call('ZRANGE', key .. ':causes', at, at)[1]
     if not fp then return acted, true end
-    local found = members(fp, after, op.before, math.min(limit - acted, LOOKS - looked))
-    if #found == 0 then at, after = at + 1, 0 end
-    for i = 1, #found, 2 do
-      local what = try(found[i])
+    local ids, numbers, last, looks = next_piece(fp, limit - acted, LOOKS - looked)
+    looked = looked + math.max(1, looks)
+    for i, id in ipairs(ids) do
+      if acted == limit then return acted, false, false end
+      local what = try(id)
       if what == 'full' then return acted, false, true end
-      after, looked = tonumber(found[i + 1]), looked + 1
+      after = tonumber(numbers[i])
       if what == 'done' then done, acted = done + 1, acted + 1
       elseif what == 'failed' then failed = failed + 1 end
-      if what == 'done' and is_canary then call('SADD', key .. ':canary', found[i]) end
+      if what == 'done' and is_canary then call('SADD', key .. ':canary', id) end
     end
+    if last then after = last else at, after = at + 1, 0 end
   end
   return acted, false, false
 end

@@ -1,0 +1,191 @@
+"""What a filter finds among failed jobs, held against each job's own record."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.stock import stock_on
+from tests.test_operations import Stage, new_stage
+from tests.web_scene import NOTE
+
+ALL = {"status": "failed"}
+TAGS = ({"shop": "1"}, {"shop": "1", "part": "a:b"}, {"shop": "2"}, {})
+
+
+@pytest.fixture
+async def stage(redis_url: str) -> AsyncIterator[Stage]:
+    async with new_stage(redis_url) as stage:
+        yield stage
+
+
+async def fail_many_kinds(stage: Stage) -> list[dict[str, Any]]:
+    """Some of each priority, tag, code and cause, and a batch; as they are shown."""
+    priorities = ("default", "high", "low")
+    for number, (priority, tags) in enumerate(itertools.product(priorities, TAGS)):
+        await stage.web.submit(priority=priority, tags=tags)
+        await stage.end(1, message="a" if number % 2 else "b", code=("x", "y.z", "ü ü")[number % 3])
+    await stage.web.post("/v1/batches", {"jobs": [NOTE, NOTE]})
+    await stage.end(2, message="a")
+    listed = await stage.web.client.get("/v1/jobs?status=failed&limit=200")
+    jobs: list[dict[str, Any]] = listed.json()["data"]
+    assert len(jobs) == 14
+    return jobs
+
+
+def is_meant(job: dict[str, Any], wanted: dict[str, str]) -> bool:
+    tag, _, value = wanted.get("tag", "").partition(":")
+    checks = {
+        "status": True,
+        "type": job["type"] == wanted.get("type"),
+        "queue": job["queue"] == wanted.get("queue"),
+        "error": job["error"]["code"] == wanted.get("error"),
+        "fingerprint": job["error"]["fingerprint"] == wanted.get("fingerprint"),
+        "tag": job["tags"].get(tag) == value,
+        "batch_id": job["batch_id"] == wanted.get("batch_id"),
+        "created_after": job["created_at"] >= wanted.get("created_after", ""),
+        "created_before": job["created_at"] < wanted.get("created_before", ""),
+    }
+    return all(checks[name] for name in wanted)
+
+
+async def test_every_pair_of_filters_finds_what_the_records_say(stage: Stage) -> None:
+    jobs = await fail_many_kinds(stage)
+    middle = sorted(job["created_at"] for job in jobs)[7]
+    filters = [
+        {"status": "failed"}, {"type": "test.note"}, {"type": "log.write"},
+        {"queue": "default"}, {"queue": "default.high"}, {"queue": "email"},
+        {"error": "x"}, {"error": "y.z"}, {"error": "ü ü"}, {"error": "y"},
+        {"fingerprint": jobs[0]["error"]["fingerprint"]},
+        {"fingerprint": jobs[-1]["error"]["fingerprint"]},
+        {"tag": "shop:1"}, {"tag": "part:a:b"}, {"tag": "part:a"}, {"tag": "shop:"},
+        {"batch_id": jobs[0]["batch_id"]}, {"batch_id": "f" * 35},
+        {"created_after": middle}, {"created_before": middle},
+        {"created_after": "2020-01-01T00:00:00Z"}, {"created_before": "2020-01-01T00:00:00Z"},
+    ]  # fmt: skip
+
+    counted = [0, 0]
+    for one, other in itertools.combinations(filters, 2):
+        wanted = one | other
+        shown = await stage.preview(**wanted)
+        expected = {job["id"] for job in jobs if is_meant(job, wanted)}
+        assert shown["count"] == len(expected), wanted
+        assert set(shown["sample"]) <= expected, wanted
+        assert len(shown["sample"]) == min(10, len(expected)), wanted
+        counted[bool(expected)] += 1
+    # Both answers were among them.
+    assert min(counted) > 20
+
+
+async def test_operation_hits_what_the_preview_counted(stage: Stage) -> None:
+    jobs = await fail_many_kinds(stage)
+    wanted = {"tag": "shop:1", "error": "x", "queue": "default"}
+    expected = {job["id"] for job in jobs if is_meant(job, wanted)}
+
+    operation = await stage.start("discard", **wanted)
+    await stage.run(operation)
+
+    left = (await stage.web.client.get("/v1/jobs?status=failed&limit=200")).json()["data"]
+    assert expected
+    assert {job["id"] for job in jobs} - {job["id"] for job in left} == expected
+    assert (await stage.operation(operation))["skipped"] == 0
+
+
+@pytest.mark.parametrize("wanted", [{"error": "refused"}, {"queue": "default"}, ALL], ids=str)
+async def test_what_stock_producers_made_is_found_among_ours(
+    stage: Stage, wanted: dict[str, str]
+) -> None:
+    ids = await stage.fail("a")
+    with stock_on(stage.web.heart.url) as stock:
+        ids += [stock.enqueue("test.note", {}).id]
+    await stage.end(1, message="a")
+
+    shown = await stage.preview(**wanted)
+
+    assert (shown["count"], sorted(shown["sample"])) == (2, sorted(ids))
+
+
+@pytest.mark.parametrize("wanted", [{"error": "refused"}, {"tag": "shop:1"}, ALL], ids=str)
+async def test_what_fails_while_it_is_counted_is_not_counted(
+    stage: Stage, wanted: dict[str, str]
+) -> None:
+    first, _ = await stage.fail("a", "a", tags={"shop": "1"})
+    # The second failed after the moment that this preview is about.
+    stage.web.heart.redis.set("rq:recado:failed_seq", 1)
+
+    shown = await stage.preview(**wanted)
+
+    assert (shown["count"], shown["sample"]) == (1, [first])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        ({"tag": "shop:1"}, 11_000), ({"tag": "shop:2"}, 50), ({"error": "refused"}, 10_501),
+        ({"tag": "shop:1", "error": "refused"}, 10_500), ({"queue": "default"}, 10_900),
+        ({"tag": "shop:2", "queue": "default"}, 49), (ALL, 11_001),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_large_causes_are_counted_to_the_last_job(
+    stage: Stage, wanted: dict[str, str], count: int
+) -> None:
+    (job_id,) = await stage.fail("a")
+    fingerprint = (await stage.web.job(job_id))["error"]["fingerprint"]
+    ids = [f"{number:013x}{'0' * 22}" for number in range(11_000)]
+    store = stage.web.heart.redis
+    store.zadd(
+        f"rq:recado:failure:{fingerprint}:jobs", dict(zip(ids, range(2, 11_002), strict=True))
+    )
+    store.set("rq:recado:failed_seq", 11_001)
+    for name, members in {
+        "recado:i:tag:shop:1": ids, "recado:i:tag:shop:2": ids[::220],
+        "recado:i:error:refused": ids[500:], "failed:default": ids[101:5000],
+        "failed:default.high": ids[5000:9000], "failed:default.low": ids[9000:],
+        "recado:i:status:failed": ids,
+    }.items():  # fmt: skip
+        store.zadd(f"rq:{name}", dict.fromkeys(members, 0))
+
+    shown = await stage.preview(**wanted)
+
+    assert shown["count"] == count
+    assert len(shown["sample"]) == 10
+
+
+@pytest.mark.parametrize(
+    "key", ["rq:recado:i:tag:shop:1", "rq:failed:default", "rq:recado:i:error:refused"]
+)
+async def test_key_that_is_something_else_costs_only_itself(stage: Stage, key: str) -> None:
+    (job_id,) = await stage.fail("a", tags={"shop": "1"})
+    stage.web.heart.redis.delete(key)
+    stage.web.heart.redis.set(key, "no set")
+
+    previews = [
+        await stage.preview(**wanted)
+        for wanted in ({"created_after": "2020-01-01T00:00:00Z"}, {"tag": "shop:1"}, ALL)
+    ]
+
+    assert [job_id] in [each["sample"] for each in previews]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["' OR 1=1", "*", "rq:job:*", "a\nb", "\\", "%s", "ü" * 400, "]]return 1", "0" * 17],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", ["fingerprint", "type", "queue", "error", "batch_id"])
+async def test_hostile_words_find_nothing_and_harm_nothing(
+    stage: Stage, name: str, hostile: str
+) -> None:
+    ids = await stage.fail("a")
+
+    shown = await stage.preview(**{name: hostile})
+    operation = await stage.start("discard", **{name: hostile})
+    await stage.run(operation)
+
+    assert (shown["count"], shown["sample"]) == (0, [])
+    assert (await stage.operation(operation))["state"] == "finished"
+    assert stage.statuses(ids) == ["failed"]
