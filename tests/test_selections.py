@@ -13,7 +13,7 @@ from tests.test_operations import Stage, new_stage
 from tests.web_scene import NOTE
 
 ALL = {"status": "failed"}
-TAGS = ({"shop": "1"}, {"shop": "1", "part": "a:b"}, {"shop": "2"}, {})
+TAGS: tuple[dict[str, str], ...] = ({"shop": "1"}, {"shop": "1", "part": "a:b"}, {"shop": "2"}, {})
 
 
 @pytest.fixture
