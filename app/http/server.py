@@ -14,6 +14,8 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from app import logs
+from app.http.cycle import Turn
 from app.http.protocol import PatientProtocol
 from app.http.waiting import Closing
 
@@ -54,6 +56,7 @@ class ClosingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, closing: Closing) -> None:
         super().__init__(config)
+        self.server_state = Turn()
         self._closing = closing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,5 +111,10 @@ def serve(app: ASGIApp, sock: socket.socket, closing: Closing | None = None) -> 
     # time and again (measured: 17 % of the CPU of a submission).
     gc.collect()
     gc.freeze()
+
+    async def run() -> None:
+        with logs.gathered(asyncio.get_running_loop()):
+            await server.serve(sockets=[sock])
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(sockets=[sock]))
+        runner.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -87,15 +88,16 @@ def render_accepted(draft: JobDraft, warnings: list[str]) -> bytes:
         tuple(warnings),
     )  # fmt: skip
     form = _form(known)
-    return (
-        form.replace(_ID, draft.id.encode())
-        .replace(_REQUEST_ID, (draft.request_id or "").encode())
-        .replace(_AT, f"{at.isoformat()[:-6]}Z".encode())
-    )
+    return form % {
+        b"id": draft.id.encode(),
+        b"request": (draft.request_id or "").encode(),
+        b"at": f"{at.isoformat()[:-6]}Z".encode(),
+    }
 
 
-# No text of a job can have these: they are no hex, no time, and not what a request id may be.
-_ID, _REQUEST_ID, _AT = b"@id@", b"@request@", b"@at@"
+# Where the job's own goes in a form. No name or warning has a NUL in it.
+_ID, _REQUEST_ID, _AT = "\0id\0", "\0request\0", "\0at\0"
+_OWN = re.compile(rb"\\u0000(id|request|at)\\u0000")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -113,12 +115,13 @@ class _Known(NamedTuple):
 @lru_cache(maxsize=256)
 def _form(known: _Known) -> bytes:
     view = JobView(
-        id=_ID.decode(), type=known.job_type, queue=known.queue, priority=known.priority,
+        id=_ID, type=known.job_type, queue=known.queue, priority=known.priority,
         status="queued", attempt=0, max_attempts=known.max_attempts, created_at=_EPOCH,
-        enqueued_at=_EPOCH, request_id=_REQUEST_ID.decode(), submitted_by=known.submitted_by,
+        enqueued_at=_EPOCH, request_id=_REQUEST_ID, submitted_by=known.submitted_by,
     )  # fmt: skip
-    at = {"created_at": _AT.decode(), "enqueued_at": _AT.decode()}
-    return render(show_job(view, list(known.warnings)) | at)
+    at = {"created_at": _AT, "enqueued_at": _AT}
+    form = render(show_job(view, list(known.warnings)) | at).replace(b"%", b"%%")
+    return _OWN.sub(rb"%(\1)b", form)
 
 
 def _show_artifact(path: str, artifact: dict[str, Any]) -> dict[str, Any]:
