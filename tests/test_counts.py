@@ -67,6 +67,18 @@ async def test_life_of_a_job_is_counted_step_by_step(scene: Scene) -> None:
     assert (found.wait.count, found.run.count) == (2, 2)
 
 
+async def test_run_that_puts_its_job_off_is_no_failed_run(scene: Scene) -> None:
+    actor = await scene.worker()
+    await scene.submit()
+    claimed = await actor.take()
+
+    await actor.transitions.end(
+        Outcome(claimed.id, claimed.execution, claimed.queue, "postponed", -1, delay_seconds=60.0)
+    )
+
+    assert await events(scene) == {"submitted": 1, "claimed": 1, "postponed": 1}
+
+
 async def test_each_way_to_end_has_a_count_of_its_own(scene: Scene) -> None:
     actor = await scene.worker()
     ids = await scene.submit_many(5)

@@ -64,6 +64,15 @@ class Stage:
         await self.ticker.look()
         return [*(await self.shown(name))["last_runs"]]
 
+    async def put_off_count(self) -> int:
+        """How many schedules wait with a tick, as Prometheus is told."""
+        (line,) = [
+            each
+            for each in (await self.web.client.get("/metrics")).text.splitlines()
+            if each.startswith("recado_schedules_put_off ")
+        ]
+        return int(float(line.partition(" ")[2]))
+
     async def run_all(self) -> None:
         """A worker finishes whatever waits."""
         actor = await self.web.heart.worker()
@@ -373,6 +382,7 @@ class TestTrouble:
 
             assert await stage.tick() == []
             assert "too many jobs wait in queue default" in (await stage.shown())["warnings"][0]
+            assert await stage.put_off_count() == 1
             await stage.run_all()
             # Its time to be tried again.
             stage.web.heart.redis.zadd("rq:recado:schedules", {"hourly": 0})
@@ -381,6 +391,25 @@ class TestTrouble:
             shown = await stage.shown()
             assert len(shown["last_runs"]) == 1
             assert not any("waits:" in each for each in shown["warnings"])
+            assert await stage.put_off_count() == 0
+
+    @pytest.mark.parametrize("change", [None, HOURLY | {"cron": None, "interval": 60}], ids=ascii)
+    async def test_schedule_that_goes_or_has_another_time_waits_no_more(
+        self, redis_url: str, change: dict[str, Any] | None
+    ) -> None:
+        async with stage_on(redis_url, most_queued=1) as stage:
+            await stage.create()
+            await stage.web.submit()
+            await stage.tick()
+            before = await stage.put_off_count()
+
+            path = "/v1/schedules/hourly"
+            if change is None:
+                await stage.web.client.delete(path)
+            else:
+                await stage.web.client.put(path, json=change)
+
+            assert (before, await stage.put_off_count()) == (1, 0)
 
     async def test_put_off_tick_does_not_keep_upkeep_busy(self, redis_url: str) -> None:
         async with stage_on(redis_url, most_queued=1) as stage:
@@ -485,6 +514,20 @@ job = { type = "log.write", params = { message = "good night" } }
             assert (answer.status_code, answer.json()["type"]) == (
                 409, "/problems/schedule-from-file",
             )  # fmt: skip
+
+    async def test_empty_file_ends_them_all_and_no_file_ends_none(
+        self, stage: Stage, redis_url: str, tmp_path: Path
+    ) -> None:
+        declared, _ = self.read(tmp_path / "s.toml", self.TEXT)
+        empty, faults = self.read(tmp_path / "s.toml", "")
+        kept = []
+        for each in (declared, None, empty):
+            async with ticker_on(redis_url, declared=each) as ticker:
+                await ticker.prepare()
+            listed = (await stage.web.client.get("/v1/schedules")).json()["data"]
+            kept.append([schedule["name"] for schedule in listed])
+
+        assert (kept, faults) == ([["nightly"], ["nightly"], []], [])
 
     async def test_what_is_no_longer_in_it_is_deleted_and_nothing_else(
         self, stage: Stage, redis_url: str, tmp_path: Path

@@ -33,6 +33,7 @@ _EVENTS = {
     "canceled": "Jobs that were canceled before they ran, expired ones among them.",
     "stopped": "Jobs that were stopped while they ran.",
     "retried": "Runs that failed, with another attempt to come.",
+    "postponed": "Runs that put their job off and count for nothing, as to spare a mail server.",
     "recovered": "Runs that died with their worker or child process, and began again.",
     "interrupted": "Runs that a worker gave back as it was shut down.",
 }
@@ -163,6 +164,10 @@ def _of_server(measures: Measures) -> Iterator[Metric]:
     yield _gauge(
         "redis_memory_max_bytes", "Memory that Redis may use; 0: no limit.", measures.memory_limit
     )
+    yield _gauge(
+        "schedules_put_off", "Schedules whose tick waits, as its job could not be made.",
+        measures.schedules_put_off,
+    )  # fmt: skip
     yield _gauge("suspended", "1: `rq suspend` keeps all workers.", measures.is_suspended)
 
 

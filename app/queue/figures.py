@@ -16,7 +16,7 @@ BOUNDS = ("0.005", "0.025", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "
 # What is counted of jobs, by queue and type.
 EVENTS = (
     "submitted", "claimed", "finished", "failed", "canceled", "stopped", "retried", "recovered",
-    "interrupted",
+    "interrupted", "postponed",
 )  # fmt: skip
 ENDINGS = ("finished", "failed", "canceled", "stopped")
 
@@ -147,3 +147,4 @@ class Measures:
     memory_used: int = 0
     memory_limit: int = 0
     is_suspended: bool = False
+    schedules_put_off: int = 0

@@ -38,6 +38,8 @@ FAILED_SEQ = f"{OURS}failed_seq"
 OPERATIONS = f"{OURS}operations"
 # Names of schedules, by the ms when they are to be looked at.
 SCHEDULES = f"{OURS}schedules"
+# Names of schedules whose tick waits because its job could not be made.
+SCHEDULES_PUT_OFF = f"{OURS}schedules_put_off"
 # Who did what, a stream.
 AUDIT = f"{OURS}audit"
 # What has happened since ever, by queue and type; and the same as it was in a minute.

@@ -95,7 +95,8 @@ class Overview:
             pipeline.info("memory")
             pipeline.exists(keys.SUSPENDED)
             pipeline.hgetall(keys.SUBMISSIONS)
-            memory, suspended, submissions = await self._ask(pipeline.execute())
+            pipeline.scard(keys.SCHEDULES_PUT_OFF)
+            memory, suspended, submissions, put_off = await self._ask(pipeline.execute())
         return Measures(
             queues=figures,
             workers=workers,
@@ -104,6 +105,7 @@ class Overview:
             memory_used=int(memory.get("used_memory", 0)),
             memory_limit=int(memory.get("maxmemory", 0)),
             is_suspended=bool(suspended),
+            schedules_put_off=put_off,
         )
 
     async def _moment(self) -> _Moment:

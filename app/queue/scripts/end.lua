@@ -56,9 +56,9 @@ local function keep_result(key, o)
   if o.result ~= '' then call('HSET', key, 'x_result', o.result) end
 end
 
--- A retry that does not use up an attempt.
+-- A retry that does not use up an attempt: nothing has failed, where the queue is not to blame.
 function finishers.postponed(id, q, o, started, job)
-  tally('retried', q, job[TYPE])
+  tally(o.kind == 'postponed' and 'postponed' or 'retried', q, job[TYPE])
   local key = job_key(id)
   call('HSET', key, 'ended_at', '')
   keep_result(key, o)

@@ -6,7 +6,7 @@
 -- Of equal timing the next tick stays what it was: to change a job skips none and repeats none.
 local act, name, by = ARGV[2], ARGV[3], ARGV[4]
 local key, all = OURS .. 'schedule:' .. name, OURS .. 'schedules'
-local target = '/v1/schedules/' .. name
+local target, waiting = '/v1/schedules/' .. name, OURS .. 'schedules_put_off'
 local found = call('HMGET', key, 'rev', 'source', 'timing', 'spec')
 local is_there, of_file = found[1], found[2] == 'file'
 
@@ -16,6 +16,7 @@ if act == 'delete' or act == 'drop' then
   audit(by, 'delete', target)
   call('DEL', key, key .. ':runs')
   call('ZREM', all, name)
+  call('SREM', waiting, name)
   return { 'done' }
 end
 
@@ -37,6 +38,7 @@ call('HDEL', key, 'fault')
 if found[3] ~= timing then
   call('HSET', key, 'timing', timing, 'next', next_at, 'anchor', anchor)
   call('HDEL', key, 'put_off')
+  call('SREM', waiting, name)
   call('ZADD', all, next_at, name)
 else
   -- What was put off is tried with what it is now.

@@ -10,11 +10,14 @@ local name, rev, due, next_at, run_at = unpack(ARGV, 2, 6)
 local key, runs = OURS .. 'schedule:' .. name, OURS .. 'schedule:' .. name .. ':runs'
 local found = call('HMGET', key, 'rev', 'next', 'put_off', 'fault')
 if found[1] ~= rev or found[2] ~= due then return { 'over' } end
+-- Names of those whose tick waits because its job could not be made.
+local WAITING = OURS .. 'schedules_put_off'
 local ENDED = { finished = true, failed = true, stopped = true, canceled = true }
 
 local function go_on(skipped)
   call('HSET', key, 'next', next_at)
   call('HDEL', key, 'put_off')
+  call('SREM', WAITING, name)
   call('ZADD', OURS .. 'schedules', next_at, name)
   if skipped then call('HSET', key, 'skip_at', due, 'skip_reason', skipped) end
 end
@@ -22,6 +25,7 @@ end
 local function put_off(why)
   local again = math.min(NOW_MS + tonumber(ARGV[10]), tonumber(next_at))
   call('HSET', key, 'put_off', due, 'fault', why)
+  call('SADD', WAITING, name)
   call('ZADD', OURS .. 'schedules', again, name)
   return { 'put_off', (found[3] == due and found[4] == why) and '' or why }
 end
