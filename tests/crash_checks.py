@@ -16,7 +16,7 @@ _PLACES = {"stopped": "failed"}  # as RQ has it
 # Beside the jobs: of the service, and of queues.
 _LASTING = {
     "queues", "recado:indexes", "recado:recovered_at", "recado:sweep_at", "recado:upkeep_at",
-    "recado:upkeep_turn", "recado:bytes", "recado:retained", "recado:errors",
+    "recado:upkeep_turn", "recado:walk_at", "recado:bytes", "recado:retained", "recado:errors",
     "recado:audit", "recado:failures", "recado:failed_seq", "recado:cleared", "recado:counts",
     "recado:operations",
 }  # fmt: skip

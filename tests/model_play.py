@@ -293,5 +293,5 @@ class Play:
 _COUNTS = "rq:recado:counts"
 _EVER = {
     "rq:queues", "rq:recado:indexes", "rq:recado:recovered_at", "rq:recado:sweep_at",
-    "rq:recado:upkeep_at", "rq:recado:bytes", "rq:recado:failed_seq",
+    "rq:recado:upkeep_at", "rq:recado:walk_at", "rq:recado:bytes", "rq:recado:failed_seq",
 }  # fmt: skip

@@ -237,3 +237,39 @@ async def test_broken_wish_keeps_no_job_from_its_end(scene: Scene) -> None:
     assert await worker.finish(await worker.take()) == "done"
 
     assert scene.status(job_id) == "finished"
+
+
+@pytest.mark.parametrize(
+    "key", ["rq:recado:i:all", "rq:recado:i:by:shop", "rq:recado:indexes", "rq:queue:email"]
+)
+async def test_job_that_cannot_be_made_whole_is_not_made_and_its_job_ends(
+    scene: Scene, key: str
+) -> None:
+    job_id = await submit(scene, ANA)
+    neighbour = await scene.submit()
+    worker = await scene.worker("default")
+    claimed, _ = (await worker.claim()).jobs
+    scene.redis.delete(key)
+    scene.redis.set(key, "something else")
+
+    assert await worker.finish(claimed) == "done"
+
+    jobs = {each for each in scene.stored() if each.startswith("rq:job:")}
+    assert jobs == {f"rq:job:{job_id}", f"rq:job:{neighbour}"}
+    assert scene.status(job_id) == "finished"
+    lists = [each for each in scene.redis.keys("rq:recado:i:*") if each != key]
+    assert {member for each in lists for member in scene.redis.zrange(each, 0, -1)} <= {
+        job_id, neighbour,
+    }  # fmt: skip
+
+
+async def test_count_of_bytes_that_is_something_else_keeps_no_mail_back(scene: Scene) -> None:
+    await submit(scene, ANA)
+    worker = await scene.worker("default")
+    claimed = await worker.take()
+    scene.redis.hset("rq:recado:bytes", "email", "no number")
+
+    await worker.finish(claimed)
+
+    (mail,) = await told(scene)
+    assert scene.queued("email") == [mail.id]

@@ -381,5 +381,6 @@ async def test_everything_is_under_the_prefix_and_nothing_but_the_named_keys_rem
         "rq:recado:sweep_at",
         "rq:recado:upkeep_at",
     }
-    named = ("rq:worker:", "rq:recado:submitter:", "rq:recado:claimed:", "rq:recado:counts:")
+    named = ("rq:worker:", "rq:recado:submitter:", "rq:recado:claimed:", "rq:recado:counts:",
+             "rq:recado:walk_at")  # fmt: skip
     assert all(key.startswith(named) for key in expiring)

@@ -108,11 +108,29 @@ async def test_requeued_job_is_seen_behind_thousands_of_others(scene: Scene, sto
 
     await scene.recover()
     assert _has_ttl(scene, job_id)
-    scene.redis.lrem("rq:queue:default", 1, scene.queued()[999])
-    for _ in range(3):
+    at, _, last = scene.redis.hget("rq:recado:walked", "default").partition(":")
+    assert scene.queued()[int(at)] == last
+    scene.redis.lrem("rq:queue:default", 1, last)
+    for _ in range(2500 // (int(at) + 1) + 1):
         await scene.recover()
 
     assert not _has_ttl(scene, job_id)
+    assert scene.redis.exists("rq:recado:walked") == 0
+
+
+async def test_walk_goes_on_where_it_was_while_its_queue_moves(scene: Scene, stock: Stock) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.fail(await actor.take(), ttl=60)
+    await scene.submit_many(1000)
+    stock.failed().requeue(job_id)
+
+    calls = 0
+    while _has_ttl(scene, job_id):
+        calls += 1
+        assert calls <= 4
+        scene.redis.lpop("rq:queue:default", 20)
+        await scene.recover()
 
 
 async def test_requeued_job_that_waits_for_a_slot_is_kept(scene: Scene, stock: Stock) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rq.job import Job
 
 from app.queue.records import Concurrency, JobFilter
-from tests.heart_scene import Scene, scene_on
+from tests.heart_scene import BEATS, Scene, scene_on
 from tests.stock import Stock, stock_on
 
 
@@ -190,3 +190,103 @@ async def test_suspended_service_still_keeps_house(scene: Scene) -> None:
     assert (await alive.claim()).state == "suspended"
     scene.redis.delete("rq:suspended")
     assert [each.id for each in (await alive.claim()).jobs] == [held, due]
+
+
+async def test_walk_forgets_where_it_was_in_a_queue_that_is_no_more(scene: Scene) -> None:
+    await scene.submit_many(300)
+    await scene.submit_many(900, queue="email")
+    for _ in range(2):
+        await scene.recover()
+    walked = "rq:recado:walked"
+    assert set(scene.redis.hkeys(walked)) == {"default", "email"}
+
+    scene.redis.delete("rq:queue:default")
+    await scene.recover()
+    assert scene.redis.hkeys(walked) == ["email"]
+    # Its entries are still there, but nobody is told of it any more.
+    scene.redis.srem("rq:queues", "rq:queue:email")
+    await scene.recover()
+
+    assert scene.redis.exists(walked) == 0
+
+
+def _executed(scene: Scene) -> int:
+    stats = scene.redis.info("commandstats")
+    return sum(each["calls"] for name, each in stats.items() if name != "cmdstat_info")
+
+
+async def test_one_call_does_a_bounded_amount_whatever_there_is_to_do(scene: Scene) -> None:
+    """The server does nothing else meanwhile: some 3,000 commands of a script are 2 to 3 ms."""
+    actor = await scene.worker()
+    silent = await scene.worker()
+    names = [f"queue-{number}" for number in range(2)]
+    await scene.submit_many(32)
+    held = len((await silent.claim(coroutines=64)).jobs)
+    await scene.submit_many(600, submitted_by="shop", tags={"a": "b"})
+    while claims := (await actor.claim(coroutines=64)).jobs:
+        for each in claims:
+            await (actor.fail if each.id[-1] in "02468ace" else actor.finish)(each)
+    past = scene.now_ms() / 1000 - 1
+    for registry in ("finished", "failed"):
+        due = dict.fromkeys(scene.members(registry), past)
+        scene.redis.zadd(f"rq:{registry}:default", due)
+    for name in names:
+        for job_id in await scene.submit_many(300, queue=name):
+            scene.redis.expire(f"rq:job:{job_id}", 3600)
+    deleted = await scene.submit_many(300)
+    scene.redis.delete("rq:queue:default", *(f"rq:job:{job_id}" for job_id in deleted))
+    scene.silence(silent)
+
+    calls, more = 0, True
+    while more:
+        before = _executed(scene)
+        _, more = await (scene.caretaker.recover() if calls else scene.recover())
+        assert _executed(scene) - before < 3000
+        calls += 1
+        assert calls < 30
+
+    assert calls > 3
+    assert scene.members("finished") == scene.members("failed") == []
+    assert len(scene.queued()) == held > 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["workers", "workers:default", "recado:upkeep_turn", "recado:listens", "recado:walked",
+     "recado:walk_at", "recado:upkeep_step", "recado:retained", "rl-keys", "recado:expires",
+     "recado:paused", "wip:broken", "deferred:broken", "finished:broken", "queue:broken",
+     "scheduled:broken", "recado:bytes", "recado:settle"],
+)  # fmt: skip
+async def test_key_that_is_something_else_stops_neither_recovery_nor_upkeep(
+    scene: Scene, key: str
+) -> None:
+    """Nor who is born, claims, promotes and leaves."""
+    held, due, old = await scene.submit(), await scene.submit(delay_seconds=0.001), "0" * 35
+    for number in range(4):
+        await scene.submit(queue=f"queue-{number}")
+    silent = await scene.worker()
+    await silent.claim(coroutines=1)
+    scene.redis.hset(f"rq:job:{old}", mapping={"status": "finished", "x_type": "test.note"})
+    scene.redis.zadd("rq:finished:default", {old: 1})
+    scene.redis.sadd("rq:queues", "rq:queue:broken", "queue")
+    scene.redis.sadd("rq:workers", "worker")
+    scene.redis.delete(f"rq:{key}")
+    (scene.redis.set if "_" not in key else scene.redis.rpush)(f"rq:{key}", "something else")
+    scene.silence(silent)
+
+    recovered, _ = await scene.recover()
+    for _ in range(3):
+        await scene.recover()
+    alive = await scene.worker("default")
+    promoted: list[str] = []
+    while not promoted:
+        promoted = [each.id for each in (await scene.caretaker.promote())[0]]
+
+    assert [each.id for each in recovered] == [held]
+    assert promoted == [due]
+    assert [each.id for each in (await alive.claim()).jobs] == [held, due]
+    assert scene.status(old) is None
+    await alive.beat()
+    await alive.transitions.death()
+    assert sorted(scene.queued()) == sorted([held, due])
+    assert scene.redis.zcard(BEATS) == 0

@@ -224,7 +224,7 @@ async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene, kind:
 
 @pytest.mark.parametrize("kind", ["job", "execution"])
 async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene, kind: str) -> None:
-    _, sound = await scene.submit(), await scene.submit()
+    first, sound = await scene.submit(), await scene.submit()
     actor = await scene.worker()
     broken = (await actor.claim()).jobs[0]
     key = f"rq:job:{broken.id}" if kind == "job" else f"rq:execution:{broken.composite}"
@@ -233,7 +233,9 @@ async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene, k
 
     await actor.transitions.death()
 
-    assert scene.queued() == [sound]
+    # A job whose own record is whole has lost nothing.
+    whole = [sound] if kind == "job" else [first, sound]
+    assert sorted(scene.queued()) == sorted(whole)
     assert scene.redis.smembers("rq:workers") == set()
     assert scene.redis.exists(f"rq:worker:{actor.name}:executions") == 0
 
@@ -302,3 +304,67 @@ async def test_number_that_is_none_fails_with_its_name(scene: Scene) -> None:
 
     with pytest.raises(PermanentError, match="max_attempts is not a number"):
         read_call(claimed, catalog.load())
+
+
+@pytest.mark.parametrize("way", ["beat", "death"])
+async def test_what_cannot_go_back_to_its_queue_fails_and_the_others_go_back(
+    scene: Scene, way: str
+) -> None:
+    stuck, sound = await scene.submit(queue="data"), await scene.submit()
+    actor = await scene.worker("data", "default")
+    assert len((await actor.claim()).jobs) == 2
+    scene.redis.set("rq:queue:data", "something else")
+
+    if way == "beat":
+        assert (await actor.beat())[3] == 1
+    else:
+        await actor.transitions.death()
+
+    assert scene.queued() == [sound]
+    assert scene.status(stuck) == "failed"
+    assert scene.members("failed", "data") == [stuck]
+    view = await scene.view(stuck)
+    assert view.error is not None
+    assert view.error.code == "broken_record"
+    assert scene.members("wip", "data") == scene.members("wip") == []
+    assert scene.redis.exists(f"rq:worker:{actor.name}:executions") == 0
+
+
+@pytest.mark.parametrize("way", ["beat", "death", "silence"])
+async def test_job_whose_execution_is_something_else_goes_back(scene: Scene, way: str) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    claimed = await actor.take()
+    scene.redis.delete(f"rq:execution:{claimed.composite}")
+    scene.redis.set(f"rq:execution:{claimed.composite}", "something else")
+
+    if way == "beat":
+        await actor.beat()
+    elif way == "death":
+        await actor.transitions.death()
+    else:
+        scene.silence(actor)
+        await scene.recover()
+
+    assert scene.queued() == [job_id]
+    assert (await (await scene.worker()).take()).id == job_id
+
+
+async def test_job_that_is_put_aside_as_broken_has_no_execution_any_more(scene: Scene) -> None:
+    """What a claim had begun to write would keep its next claim away."""
+    job_id = await scene.submit(delay_seconds=0.001)
+    scene.redis.hset(f"rq:execution:{job_id}:half", "worker_name", "nobody")
+    scene.redis.zadd(f"rq:executions:{job_id}", {"half": scene.now_ms() / 1000 + 3600})
+    scene.redis.zadd("rq:wip:default", {f"{job_id}:half": scene.now_ms() / 1000 + 3600})
+    scene.redis.set("rq:queue:default", "something else")
+    while scene.status(job_id) == "scheduled":
+        await scene.caretaker.promote()
+    assert scene.status(job_id) == "failed"
+    assert scene.members("wip") == []
+
+    scene.redis.delete("rq:queue:default")
+    scene.redis.zrem("rq:failed:default", job_id)
+    scene.redis.hset(f"rq:job:{job_id}", "status", "queued")
+    scene.redis.rpush("rq:queue:default", job_id)
+
+    assert (await (await scene.worker()).take()).id == job_id

@@ -192,7 +192,7 @@ class WorkerTransitions:
         A connection that ended while it was idle says nothing of Redis: a new one is tried.
         """
         await until_answered(
-            lambda: run_script(self._claim_lane, scripts.DEATH, self.name),
+            lambda: run_script(self._claim_lane, scripts.DEATH, self.name, BROKEN_EXC),
             stop=lambda: self._reachability.is_away,
         )
 
@@ -339,7 +339,9 @@ def beat_arguments(
     worker: str, arrived_claim: int, mail_report: str, composites: Sequence[str]
 ) -> list[Any]:
     """What the beat script takes; sent by a thread of its own, see worker.py."""
-    return [PREFIX, worker, WORKER_RECORD_SECONDS, arrived_claim, mail_report, *composites]
+    return [
+        PREFIX, worker, WORKER_RECORD_SECONDS, arrived_claim, mail_report, BROKEN_EXC, *composites
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

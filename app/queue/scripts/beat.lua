@@ -1,6 +1,6 @@
 -- beat: the worker is alive, and learns which of its executions to stop or let go.
 -- ARGV: prefix, worker, ttl seconds, newest claim whose answer arrived, what it says of the
---   mail server, execution (job:ex) …
+--   mail server, exc_string of a broken record, execution (job:ex) …
 -- Answer: {'register'} | {'ok', lost executions, executions to stop, count put back}.
 local worker, ttl, arrived = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local wkey = worker_key(worker)
@@ -9,12 +9,12 @@ local wkey = worker_key(worker)
 local record = call('HMGET', wkey, 'birth', 'death')
 if not record[1] or record[2] then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
-call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', #ARGV > 5 and 'busy' or 'idle',
+call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', #ARGV > 6 and 'busy' or 'idle',
   'x_mail', ARGV[5])
 call('EXPIRE', wkey, ttl)
 
 local known, lost, stop, back = {}, {}, {}, 0
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local composite = ARGV[i]
   known[composite] = true
   local execution = call('HMGET', execution_key(composite), 'worker_name', 'x_stop')
@@ -23,14 +23,12 @@ for i = 6, #ARGV do
 end
 
 -- Claims whose answer never arrived: recorded as ours, and running nowhere.
-for _, composite in ipairs(call('SMEMBERS', held_key(worker))) do
+for _, composite in ipairs(redis.pcall('SMEMBERS', held_key(worker))) do
   local id, ex = split_composite(composite)
   local claimed = ex and tonumber(string.match(ex, '%-(%d+)%-%d+$') or '')
   if not known[composite] and claimed and claimed <= arrived then
-    local ok, given = pcall(give_back, worker, composite)
-    if ok and given then back = back + 1 end
     -- A beat that fails would make the worker look dead.
-    if not ok then call('SREM', held_key(worker), composite) end
+    if give_up_held(worker, composite, ARGV[6]) then back = back + 1 end
   end
 end
 wake()

@@ -6,8 +6,9 @@ call('DEL', key)
 call('HSET', key, 'birth', NOW_ISO, 'last_heartbeat', NOW_ISO, 'queues', queues,
   'state', 'idle', unpack(ARGV, 5))
 call('EXPIRE', key, ttl)
-call('SADD', P .. ':workers', key)
-for q in string.gmatch(queues, '[^,]+') do call('SADD', P .. ':workers:' .. q, key) end
+-- Only stock tools read these: one that is something else keeps no worker from its work.
+redis.pcall('SADD', P .. ':workers', key)
+for q in string.gmatch(queues, '[^,]+') do redis.pcall('SADD', P .. ':workers:' .. q, key) end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
-call('HSET', OURS .. 'listens', worker, queues)
+redis.pcall('HSET', OURS .. 'listens', worker, queues)
 return NOW_MS

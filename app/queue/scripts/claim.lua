@@ -129,7 +129,7 @@ local function start(q, id, at, values, timeout)
     'worker_name', worker, 'x_attempt', attempt, 'origin', q, 'x_trail',
     append_trail(id, values[TRAIL], 'started',
       string.format('{"attempt":%d,"worker":"%s"}', attempt, worker)))
-  if values[EXPIRES] then call('ZREM', OURS .. 'expires', id) end
+  if values[EXPIRES] then redis.pcall('ZREM', OURS .. 'expires', id) end
   call('HSET', execution_key(composite), 'id', ex, 'job_id', id, 'created_at', NOW,
     'last_heartbeat', NOW, 'worker_name', worker)
   call('EXPIRE', execution_key(composite), math.ceil(horizon))
@@ -245,7 +245,7 @@ local function look_through(q, limit)
 end
 
 local paused = {}
-for _, name in ipairs(call('SMEMBERS', OURS .. 'paused')) do paused[name] = true end
+for _, name in ipairs(redis.pcall('SMEMBERS', OURS .. 'paused')) do paused[name] = true end
 
 -- How many left a queue in which minute: what an estimate of waiting is made from.
 local RATE_SECONDS = 180
@@ -281,7 +281,7 @@ end
 if #held > 0 then call('SADD', held_key(worker), unpack(held)) end
 for q, count in pairs(claimed) do pcall(count_claims, q, count) end
 
-call('ZADD', OURS .. 'beats', 'XX', NOW_MS, worker)
+redis.pcall('ZADD', OURS .. 'beats', 'XX', NOW_MS, worker)
 if #jobs > 0 then call('HSET', wkey, 'x_claim', seq, 'state', 'busy') end
 wake()
 return { 'ok', jobs, dropped, broken, more, passed }

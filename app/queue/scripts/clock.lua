@@ -8,7 +8,12 @@ local NOW = string.format('%d.%06d', clock[1], clock[2])
 local NOW_S = tonumber(NOW)
 -- As text: a reply, and cjson, would round a number of this size.
 local NOW_US = string.format('%d%06d', clock[1], clock[2])
-local function call(...) return redis.call(...) end
+-- How many commands so far: who has much to do stops when it is enough for one call.
+local spent = 0
+local function call(...)
+  spent = spent + 1
+  return redis.call(...)
+end
 local function has(key) return redis.call('EXISTS', key) == 1 end
 
 -- RQ's time format, %Y-%m-%dT%H:%M:%S.%fZ; Lua in the server has no os.date.

@@ -43,7 +43,7 @@ local function leave(id, status, job, released)
     else call('HINCRBY', OURS .. 'bytes', base, -size) end
     call('HDEL', job_key(id), 'x_size')
   end
-  if job[4] then call('ZREM', OURS .. 'expires', id) end
+  if job[4] then redis.pcall('ZREM', OURS .. 'expires', id) end
   if status == 'finished' and job[5] then unlist_error(id) end
   index_status(id, status)
   if status == 'failed' then enter_group(id, job[3] or '', job[5]) end
@@ -219,9 +219,26 @@ local function bury(q, id, problem, exc_string)
     retryable = false, message = message,
     fingerprint = fingerprint_of(call('HGET', key, 'x_type'), 'BrokenRecord',
       'The record of this job cannot be read') })
+  -- A claim that broke off half-way has left it: nobody runs it.
+  local executions = redis.pcall('ZRANGE', P .. ':executions:' .. id, 0, -1)
+  for _, ex in ipairs(executions) do redis.pcall('DEL', execution_key(id .. ':' .. ex)) end
+  for _, ex in ipairs(executions) do redis.pcall('ZREM', P .. ':wip:' .. q, id .. ':' .. ex) end
+  call('DEL', P .. ':executions:' .. id)
   -- The state first: whatever else of this job is broken, it says that it has failed.
   call('HSET', key, 'status', 'failed', 'ended_at', NOW_ISO)
   if not pcall(set_error, id, error_json) then call('HSET', key, 'x_error', error_json) end
   pcall(note, id, 'failed', error_json)
   pcall(fail, id, q, error_json, exc_string, ttl)
+end
+
+-- What a worker holds and does not run goes back in front; what cannot, to the failed registry.
+-- True when it went back.
+local function give_up_held(worker, composite, exc_string)
+  local ok, given = pcall(give_back, worker, composite)
+  if ok then return given end
+  redis.pcall('SREM', held_key(worker), composite)
+  local id = split_composite(composite)
+  local q = id and redis.pcall('HGET', job_key(id), 'origin')
+  if type(q) == 'string' then pcall(bury, q, id, given, exc_string) end
+  return false
 end

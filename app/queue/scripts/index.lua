@@ -177,6 +177,6 @@ local function remove(id)
     call('HSET', OURS .. 'batch:' .. job[1], 'gone:' .. id, job[2])
   end
   unindex_job(id)
-  call('ZREM', OURS .. 'retained', id)
+  redis.pcall('ZREM', OURS .. 'retained', id)
   call('DEL', key, key .. ':dependents', P .. ':job::' .. id .. ':dependencies', P .. ':results:' .. id)
 end

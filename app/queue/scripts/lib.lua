@@ -80,7 +80,8 @@ end
 -- Which queues got something to do; told to sleeping workers once, at the end of the script.
 local woken = {}
 local function push(q, id, front)
-  if not woken[q] then call('SADD', P .. ':queues', queue_key(q)) end
+  -- Who has spoilt the names of queues must not keep jobs from them.
+  if not woken[q] then redis.pcall('SADD', P .. ':queues', queue_key(q)) end
   call(front and 'LPUSH' or 'RPUSH', queue_key(q), id)
   woken[q] = true
 end
@@ -111,12 +112,29 @@ local function drop_execution(worker, q, id, ex)
   if worker then call('SREM', held_key(worker), composite) end
 end
 
+-- By what it said when it was born: its record may have expired, if nobody looked for so long. A
+-- key that is something else must not keep it, or its neighbours, alive.
+local function strike_off(worker)
+  local key = worker_key(worker)
+  redis.pcall('SREM', P .. ':workers', key)
+  local queues = redis.pcall('HGET', OURS .. 'listens', worker)
+  for q in string.gmatch(type(queues) == 'string' and queues or '', '[^,]+') do
+    redis.pcall('SREM', P .. ':workers:' .. q, key)
+  end
+end
+
 -- A job whose run was cut short goes back in front. Whoever asked to stop that run wanted the
 -- job to end: the next claim cancels it.
 local function put_back(id, q, stopped_by)
   call('HSET', job_key(id), 'status', 'queued')
   if stopped_by then call('HSET', job_key(id), 'x_stop', stopped_by) end
   push(q, id, true)
+end
+
+-- Who asked to stop that execution; false where nobody did, or its record is something else.
+local function asked_to_stop(composite)
+  local by = redis.pcall('HGET', execution_key(composite), 'x_stop')
+  return type(by) == 'string' and by
 end
 
 -- What a worker holds and does not run goes back in front; true when it did. It may have
@@ -127,7 +145,7 @@ local function give_back(worker, composite)
   if id and call('TYPE', job_key(id)).ok == 'hash' then
     job = call('HMGET', job_key(id), 'origin', 'status')
   end
-  local stopped_by = call('HGET', execution_key(composite), 'x_stop')
+  local stopped_by = asked_to_stop(composite)
   drop_execution(worker, job[1] or '', id or composite, ex or '')
   -- The execution's own record may have expired: nobody else would look for the job from here on.
   if not job[1] or job[2] ~= 'started' or live_execution(id, ex) then return false end

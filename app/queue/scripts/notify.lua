@@ -13,20 +13,27 @@ local function outcome_params(id, status)
   return text .. ',"reason":' .. cjson.encode(found[2] or '')
 end
 
+local function make_notification(new, id, wish, data)
+  call('HSET', job_key(new), 'data', data, 'created_at', NOW_ISO, 'x_size', #data + wish.overhead,
+    'status', 'queued', 'enqueued_at', NOW_ISO, 'x_trail', append_trail(new, nil, 'queued'),
+    'x_notifies', id, unpack(wish.fields))
+  index_job(new, wish.by, wish.type, {})
+  push(wish.queue, new)
+end
+
 local function notify(id, status, text)
   local wish = cjson.decode(text)
   local is_wanted = false
   for _, each in ipairs(wish.on) do is_wanted = is_wanted or each == status end
   if not is_wanted then return end
   local new = string.format('%013x', tonumber(NOW_US)) .. string.sub(redis.sha1hex(id .. NOW_US), 1, 22)
-  local key, q = job_key(new), wish.queue
   local data = wish.call .. outcome_params(id, status) .. wish['end']
-  call('HSET', key, 'data', data, 'created_at', NOW_ISO, 'x_size', #data + wish.overhead,
-    'status', 'queued', 'enqueued_at', NOW_ISO, 'x_trail', append_trail(new, nil, 'queued'),
-    'x_notifies', id, unpack(wish.fields))
-  index_job(new, wish.by, wish.type, {})
-  call('HINCRBY', OURS .. 'bytes', base_queue(q), #data + wish.overhead)
+  if not pcall(make_notification, new, id, wish, data) then
+    -- Whole or not at all: what is in no queue would wait for ever.
+    pcall(unindex_job, new)
+    return call('DEL', job_key(new))
+  end
+  redis.pcall('HINCRBY', OURS .. 'bytes', base_queue(wish.queue), #data + wish.overhead)
   call('HSET', job_key(id), 'x_notified', new)
-  push(q, new)
-  tally('submitted', q, wish.type)
+  tally('submitted', wish.queue, wish.type)
 end

@@ -26,13 +26,15 @@ local function expire(id)
   end
 end
 
-for _, id in ipairs(call('ZRANGEBYSCORE', OURS .. 'expires', '-inf', NOW_MS, 'LIMIT', 0, most)) do
+-- A key that is something else keeps no job from its time: it is as if it were not there.
+for _, id in ipairs(redis.pcall('ZRANGEBYSCORE', OURS .. 'expires', '-inf', NOW_MS, 'LIMIT', 0, most)) do
   call('ZREM', OURS .. 'expires', id)
   pcall(expire, id)
 end
 settle_just_ended()
 
-local names = queue_names()
+local ok, names = pcall(queue_names)
+if not ok then names = {} end
 for _, q in ipairs(names) do
   local key = P .. ':scheduled:' .. q
   -- A stock scheduler that holds the queue's lock works on it in several steps: doing the
@@ -46,7 +48,7 @@ for _, q in ipairs(names) do
     if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end
   end
 end
-local expiring = call('ZRANGE', OURS .. 'expires', 0, 0, 'WITHSCORES')
+local expiring = redis.pcall('ZRANGE', OURS .. 'expires', 0, 0, 'WITHSCORES')
 if expiring[2] then next_due = math.min(next_due or math.huge, tonumber(expiring[2]) / 1000) end
 wake()
 local wait = -1

@@ -22,6 +22,7 @@ local function regroup()
     local ok, changed = pcall(regroup_job, id_of(entry))
     mended = mended or (ok and changed)
   end
-  if #entries == WALKED then call('SET', place, entries[WALKED]) else call('DEL', place) end
+  if #entries == WALKED then call('SET', place, entries[WALKED])
+  elseif cursor ~= '' then call('DEL', place) end
   return mended and #entries == WALKED
 end
