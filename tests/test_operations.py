@@ -458,6 +458,52 @@ class TestCanary:
 
         assert "no live worker listens to queue operations" not in warnings
 
+    async def test_canary_that_somebody_cancels_tells_nothing_and_another_goes(
+        self, stage: Stage
+    ) -> None:
+        ids = await stage.fail(*["a"] * 3)
+        operation = await stage.start(**ALL, canary=True)
+        await stage.run(operation)
+
+        await stage.post(f"jobs/{ids[0]}/cancel")
+        await stage.run(operation)
+        waits = await stage.run(operation)
+        after_cancel = stage.statuses(ids)
+        await stage.end(1)
+        await stage.run(operation)
+
+        assert after_cancel == ["canceled", "queued", "failed"]
+        assert waits is not None
+        assert stage.statuses(ids) == ["canceled", "finished", "queued"]
+
+    async def test_canary_that_was_deleted_after_its_end_holds_nothing_up(
+        self, stage: Stage
+    ) -> None:
+        ids = await stage.fail("a", "a")
+        operation = await stage.start(**ALL, canary=True)
+        await stage.run(operation)
+        await stage.end(1)
+        deleted = await stage.web.client.delete(f"/v1/jobs/{ids[0]}")
+
+        await stage.run(operation)
+
+        assert deleted.status_code == 204
+        assert stage.statuses(ids) == [None, "queued"]
+
+    async def test_it_waits_for_a_canary_that_does_not_end(self, stage: Stage) -> None:
+        ids = await stage.fail("a", "a")
+        operation = await stage.start(**ALL, canary=True)
+        await stage.run(operation)
+        actor = await stage.web.heart.worker()
+        await actor.take()
+
+        waits = [await stage.run(operation) for _ in range(12)]
+
+        assert stage.statuses(ids) == ["started", "failed"]
+        # It asks less and less often, and never gives up.
+        assert waits[-1] == 5.0
+        assert all(each is not None for each in waits)
+
     async def test_another_cause_does_not_stop_it(self, stage: Stage) -> None:
         await stage.fail("a", "a")
         operation = await stage.start(**ALL, canary=True)

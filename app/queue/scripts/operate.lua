@@ -26,19 +26,23 @@ local function finish(state, by)
   return answer(state, 0)
 end
 
--- Canaries whose end is still waited for.
-local function left_of_canaries()
+-- How many canaries' end is still waited for; and how many somebody has ended who wanted them
+-- to tell nothing.
+local function look_at_canaries()
+  local silent = 0
   for _, job in ipairs(call('SMEMBERS', key .. ':canary')) do
     local record = call('TYPE', job_key(job)).ok == 'hash'
       and call('HMGET', job_key(job), 'status', 'x_op') or {}
     local status = record[1]
+    local is_silent = status == 'canceled' or status == 'stopped'
     -- One that somebody else has taken up is theirs.
-    if not status or status == 'finished' or status == 'failed' or status == 'canceled'
-      or status == 'stopped' or record[2] ~= id then
+    if not status or is_silent or status == 'finished' or status == 'failed'
+      or record[2] ~= id then
       call('SREM', key .. ':canary', job)
+      if is_silent then silent = silent + 1 end
     end
   end
-  return call('SCARD', key .. ':canary')
+  return call('SCARD', key .. ':canary'), silent
 end
 
 -- At a pace: how many are due, and when the next is. What was missed is not made up for.
@@ -125,12 +129,16 @@ if op.returned then return finish('stopped', op.returned) end
 local stage = op.canary == '1' and (tonumber(op.stage or '') or 1) or #CANARY + 1
 local in_stage = tonumber(op.in_stage or '') or 0
 if stage <= #CANARY and in_stage >= CANARY[stage] or op.exhausted then
-  if left_of_canaries() > 0 then
+  local left, silent = look_at_canaries()
+  -- Others take their places.
+  in_stage = in_stage - silent
+  call('HSET', key, 'in_stage', in_stage)
+  if left > 0 then
     local polls = call('HINCRBY', key, 'polls', 1)
     return answer('running', math.min(LONGEST_POLL_MS, POLL_MS * 1.5 ^ math.min(polls, 20)))
   end
   if op.exhausted then return finish('finished') end
-  stage, in_stage = stage + 1, 0
+  if in_stage >= CANARY[stage] then stage, in_stage = stage + 1, 0 end
   call('HDEL', key, 'polls')
 end
 
