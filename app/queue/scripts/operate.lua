@@ -119,49 +119,53 @@ local function work(limit, is_canary)
   return acted, false, false
 end
 
+-- What is next of one that runs.
+local function step()
+  local stage = op.canary == '1' and (tonumber(op.stage or '') or 1) or #CANARY + 1
+  local in_stage = tonumber(op.in_stage or '') or 0
+  if stage <= #CANARY and in_stage >= CANARY[stage] or op.exhausted then
+    local left, silent = look_at_canaries()
+    -- Others take their places.
+    in_stage = in_stage - silent
+    call('HSET', key, 'in_stage', in_stage)
+    if left > 0 then
+      local polls = call('HINCRBY', key, 'polls', 1)
+      return answer('running', math.min(LONGEST_POLL_MS, POLL_MS * 1.5 ^ math.min(polls, 20)))
+    end
+    if op.exhausted then return finish('finished') end
+    if in_stage >= CANARY[stage] then stage, in_stage = stage + 1, 0 end
+    call('HDEL', key, 'polls')
+  end
+
+  local is_canary = stage <= #CANARY
+  local limit, next_at, pace = most, nil, tonumber(op.pace or '')
+  if is_canary then limit = math.min(limit, CANARY[stage] - in_stage) end
+  if pace then
+    local due
+    due, next_at = due_now(pace)
+    limit = math.min(limit, due)
+  end
+  local acted, exhausted, full = work(limit, is_canary)
+  -- A worker that died on the way has done its part.
+  call('HDEL', job_key(id), 'x_abandoned')
+  call('HSET', key, 'state', 'running', 'done', done, 'failed', failed, 'at', at,
+    'after', string.format('%.0f', after), 'stage', stage, 'in_stage', in_stage + acted)
+  if pace then call('HSET', key, 'next', string.format('%.6f', next_at + acted / pace)) end
+  wake()
+  if exhausted then
+    if not is_canary then return finish('finished') end
+    call('HSET', key, 'exhausted', 1)
+    return answer('running', POLL_MS)
+  end
+  if full then return answer('running', FULL_MS) end
+  if is_canary and in_stage + acted >= CANARY[stage] then return answer('running', POLL_MS) end
+  return answer('running', pace and math.max(0, (next_at + acted / pace - NOW_S) * 1000) or 0)
+end
+
 if op.state == 'stopped' or op.state == 'finished' then return answer(op.state, 0) end
 for _, each in ipairs({ key, key .. ':causes', key .. ':canary' }) do
   call('EXPIRE', each, KEPT_SECONDS)
 end
 if op.state == 'paused' then return answer('paused', PAUSED_MS) end
 if op.returned then return finish('stopped', op.returned) end
-
-local stage = op.canary == '1' and (tonumber(op.stage or '') or 1) or #CANARY + 1
-local in_stage = tonumber(op.in_stage or '') or 0
-if stage <= #CANARY and in_stage >= CANARY[stage] or op.exhausted then
-  local left, silent = look_at_canaries()
-  -- Others take their places.
-  in_stage = in_stage - silent
-  call('HSET', key, 'in_stage', in_stage)
-  if left > 0 then
-    local polls = call('HINCRBY', key, 'polls', 1)
-    return answer('running', math.min(LONGEST_POLL_MS, POLL_MS * 1.5 ^ math.min(polls, 20)))
-  end
-  if op.exhausted then return finish('finished') end
-  if in_stage >= CANARY[stage] then stage, in_stage = stage + 1, 0 end
-  call('HDEL', key, 'polls')
-end
-
-local is_canary = stage <= #CANARY
-local limit, next_at, pace = most, nil, tonumber(op.pace or '')
-if is_canary then limit = math.min(limit, CANARY[stage] - in_stage) end
-if pace then
-  local due
-  due, next_at = due_now(pace)
-  limit = math.min(limit, due)
-end
-local acted, exhausted, full = work(limit, is_canary)
--- A worker that died on the way has done its part.
-call('HDEL', job_key(id), 'x_abandoned')
-call('HSET', key, 'state', 'running', 'done', done, 'failed', failed, 'at', at,
-  'after', string.format('%.0f', after), 'stage', stage, 'in_stage', in_stage + acted)
-if pace then call('HSET', key, 'next', string.format('%.6f', next_at + acted / pace)) end
-wake()
-if exhausted then
-  if not is_canary then return finish('finished') end
-  call('HSET', key, 'exhausted', 1)
-  return answer('running', POLL_MS)
-end
-if full then return answer('running', FULL_MS) end
-if is_canary and in_stage + acted >= CANARY[stage] then return answer('running', POLL_MS) end
-return answer('running', pace and math.max(0, (next_at + acted / pace - NOW_S) * 1000) or 0)
+return step()

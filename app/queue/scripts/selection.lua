@@ -3,36 +3,6 @@
 -- `filter` may have: queue, error (a code), tag (key, value), batch, created_after,
 -- created_before (as in `created_at`); fingerprints and types are chosen before.
 
-local function decoded(text)
-  local ok, found = pcall(cjson.decode, text or '')
-  return ok and type(found) == 'table' and found or {}
-end
-
--- In a JSON text that one of ours wrote no other place can look like that.
-local function has_code(text, code)
-  if string.find(code, '^[%w_.-]+$') then
-    return string.find(text or '', '"code":"' .. code .. '"', 1, true) ~= nil
-  end
-  return decoded(text).code == code
-end
-
-local function is_between(created, filter)
-  if filter.created_after and created < filter.created_after then return false end
-  return not (filter.created_before and created >= filter.created_before)
-end
-
--- Whether it has failed, and is meant: the last word, by its record.
-local function fits(id, filter)
-  local ok, job = pcall(call, 'HMGET', job_key(id), 'status', 'origin', 'x_error', 'x_tags',
-    'x_batch', 'created_at')
-  if not ok or job[1] ~= 'failed' then return false end
-  if filter.queue and base_queue(job[2] or '') ~= filter.queue then return false end
-  if filter.error and not has_code(job[3], filter.error) then return false end
-  if filter.tag and decoded(job[4])[filter.tag[1]] ~= filter.tag[2] then return false end
-  if filter.batch and job[5] ~= filter.batch then return false end
-  return is_between(job[6] or '', filter)
-end
-
 -- Ids of a cause behind a number, up to another.
 local function members(fp, after, before, count)
   return call('ZRANGEBYSCORE', failure_key(fp, ':jobs'), '(' .. after, before, 'LIMIT', 0, count)
@@ -50,10 +20,41 @@ local function names_of(queue)
   return queue == base_queue(queue) and { queue, queue .. '.high', queue .. '.low' } or {}
 end
 
--- The look at many at once: reading each record costs the server 15 us a job, a place in an index
--- 0.5 us. In a block of its own, as a script may have 200 names.
-local fitting
+-- In a block of its own, as a script may have 200 names.
+local fits, fitting
 do
+  local function decoded(text)
+    local ok, found = pcall(cjson.decode, text or '')
+    return ok and type(found) == 'table' and found or {}
+  end
+
+  -- In a JSON text that one of ours wrote no other place can look like that.
+  local function has_code(text, code)
+    if string.find(code, '^[%w_.-]+$') then
+      return string.find(text or '', '"code":"' .. code .. '"', 1, true) ~= nil
+    end
+    return decoded(text).code == code
+  end
+
+  local function is_between(created, filter)
+    if filter.created_after and created < filter.created_after then return false end
+    return not (filter.created_before and created >= filter.created_before)
+  end
+
+  -- Whether it has failed, and is meant: the last word, by its record.
+  function fits(id, filter)
+    local ok, job = pcall(call, 'HMGET', job_key(id), 'status', 'origin', 'x_error', 'x_tags',
+      'x_batch', 'created_at')
+    if not ok or job[1] ~= 'failed' then return false end
+    if filter.queue and base_queue(job[2] or '') ~= filter.queue then return false end
+    if filter.error and not has_code(job[3], filter.error) then return false end
+    if filter.tag and decoded(job[4])[filter.tag[1]] ~= filter.tag[2] then return false end
+    if filter.batch and job[5] ~= filter.batch then return false end
+    return is_between(job[6] or '', filter)
+  end
+
+  -- The look at many at once: reading each record costs the server 15 us a job, a place in an
+  -- index 0.5 us.
   local function field_of(id, name)
     local ok, value = pcall(call, 'HGET', job_key(id), name)
     return ok and value or ''
