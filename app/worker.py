@@ -41,7 +41,7 @@ STRAGGLER_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a worker until SIGTERM or SIGINT; exit status 0 then."""
+    """Run a worker until SIGTERM or SIGINT; exit status 0 then, 1 when it could not go on."""
     options = _parser().parse_args(arguments)
     settings = load()
     logs.configure(settings.log_style, settings.log_level)
@@ -51,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     queues = list(dict.fromkeys([*queues, OPERATIONS_QUEUE]))
     declared = declared_in(settings, job_types)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, job_types, _options(settings, options, queues), declared))
+        status = runner.run(
+            _work(settings, job_types, _options(settings, options, queues), declared)
+        )
+    if status:
+        sys.exit(status)
 
 
 def perform(job_type: str, params: dict[str, Any]) -> Any:
@@ -85,7 +89,7 @@ async def _work(
     job_types: Catalog,
     options: WorkerOptions,
     declared: Sequence[Schedule] | None,
-) -> None:
+) -> int:
     client = connect(settings.redis_location)
     mail = _mail(settings)
     storage = open_storage(
@@ -126,7 +130,7 @@ async def _work(
     )  # fmt: skip
     try:
         await asyncio.to_thread(workspace.open)
-        await worker.run()
+        status = await worker.run()
     finally:
         workspace.close()
         await storage.aclose()
@@ -134,10 +138,11 @@ async def _work(
         await ticker.aclose()
         await _close(mail)
         await client.aclose()
-    await _leave_stragglers()
+    await _leave_stragglers(status)
+    return status
 
 
-async def _leave_stragglers() -> None:
+async def _leave_stragglers(status: int) -> None:
     """A job that swallows its cancellation would hold the process for ever: go without it.
 
     Its interruption has been reported; `asyncio.run` would wait for it.
@@ -147,7 +152,7 @@ async def _leave_stragglers() -> None:
         task.cancel()
     if tasks and (await asyncio.wait(tasks, timeout=STRAGGLER_SECONDS))[1]:
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)
 
 
 def _mail(settings: Settings) -> MailSender:

@@ -57,6 +57,7 @@ class LossyNetwork:
         self._to_lose = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._frozen: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
@@ -66,6 +67,10 @@ class LossyNetwork:
 
     def lose_replies(self, count: int = 1) -> None:
         self._to_lose = count
+
+    def freeze(self) -> None:
+        """Connections that are open now stay so, and nothing comes through them any more."""
+        self._frozen |= self._writers
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -80,6 +85,8 @@ class LossyNetwork:
                 if self._to_lose:
                     self._to_lose -= 1
                     break
+                if writer in self._frozen:
+                    continue
                 writer.write(reply)
                 await writer.drain()
         except OSError:
@@ -94,6 +101,8 @@ class LossyNetwork:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65536):
+            if writer in self._frozen:
+                continue
             writer.write(chunk)
             await writer.drain()
         writer.write_eof()

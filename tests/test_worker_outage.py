@@ -233,3 +233,33 @@ async def test_upkeep_asks_an_unreachable_redis_twice_a_second_and_no_more() -> 
     await client.aclose()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_worker_that_cannot_claim_ends_its_runs_before_others_get_them(
+    redis_url: str, tmp_path: Path, kind: str
+) -> None:
+    with worker(redis_url, tmp_path) as process, redis.Redis.from_url(redis_url) as client:
+        (held,) = submit(redis_url, waiting(kind, tmp_path))
+        wait_for_journal(tmp_path / "journal", "began")
+        (key,) = client.smembers("rq:workers")
+        client.hset(key, "x_claim", "no number")
+        (next_one,) = submit(redis_url, draft("test.note"))
+
+        assert process.process.wait(timeout=30.0) == 1
+
+        log = process.log.read_text()
+        assert log.count("worker_broke") == 1
+        assert "Traceback" not in log
+        # Told by the run itself: it had ended when the worker left.
+        assert log.index("job_interrupted") < log.index("worker_stopped")
+        assert "late" not in log
+        assert client.scard("rq:workers") == 0
+        assert {view(redis_url, each).status for each in (held, next_one)} == {"queued"}
+    (tmp_path / "gate").touch()
+    with worker(redis_url, tmp_path):
+        jobs = wait_until_ended(redis_url, held, next_one)
+
+    assert [each.outcome for each in jobs[0].attempts] == ["interrupted", "finished"]
+    assert [each.outcome for each in jobs[1].attempts] == ["finished"]
+    assert [word for _, word, _, _ in journal(tmp_path / "journal")].count("ran") == 1

@@ -20,6 +20,10 @@ from app.queue.runs import Run, Runs
 log = logging.getLogger("recado.worker")
 
 AGAIN_SECONDS = 0.5
+# A connection that nothing came on for so long is asked whether it is one; and how long it has
+# to answer. One that a firewall has forgotten is quiet for ever otherwise.
+QUIET_SECONDS = 5.0
+PONG_SECONDS = 5.0
 
 
 class Hearing:
@@ -36,6 +40,8 @@ class Hearing:
         look: Callable[[], None],
         tend: Callable[[], None],
         shut_down: Callable[[], None],
+        quiet_seconds: float = QUIET_SECONDS,
+        pong_seconds: float = PONG_SECONDS,
     ) -> None:
         self._client = client
         self._reachability = reachability
@@ -45,18 +51,18 @@ class Hearing:
         self._look = look
         self._tend = tend
         self._shut_down = shut_down
+        self._quiet_seconds = quiet_seconds
+        self._pong_seconds = pong_seconds
 
     async def run(self) -> None:
         while True:
-            pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+            pubsub = self._client.pubsub()
             try:
                 await pubsub.subscribe(keys.WAKE, keys.commands(self._name))
                 # What was said until now, nobody heard.
                 self._look()
                 while True:
-                    message = await pubsub.get_message(timeout=5.0)
-                    if message is not None:
-                        self._obey(message)
+                    self._obey(await self._next_message(pubsub))
             except (RedisError, OSError) as error:
                 self._reachability.lost(error)
                 if not is_away(error):
@@ -66,7 +72,19 @@ class Hearing:
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
             await asyncio.sleep(AGAIN_SECONDS)
 
+    async def _next_message(self, pubsub: Any) -> dict[str, Any]:
+        """Raises TimeoutError when the connection does not even answer."""
+        message: dict[str, Any] | None = await pubsub.get_message(timeout=self._quiet_seconds)
+        if message is None:
+            await pubsub.ping()
+            message = await pubsub.get_message(timeout=self._pong_seconds)
+        if message is None:
+            raise TimeoutError("the subscription is silent")
+        return message
+
     def _obey(self, message: dict[str, Any]) -> None:
+        if message["type"] != "message":  # a subscription, or the answer to a question
+            return
         data = message["data"]
         if message["channel"] == keys.WAKE.encode():
             names = set(data.decode("utf-8", "replace").split(","))

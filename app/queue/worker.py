@@ -70,6 +70,8 @@ DEATH_SECONDS = 2.0
 # After the grace the process has gone, also if a job blocks its loop or a disk hangs: a
 # platform gives 30 s after SIGTERM.
 LEAVE_SECONDS = 9.0
+# Its claims fail for good: whoever looks after it starts another.
+BROKEN_STATUS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,8 @@ class Worker:
 
     # Life
 
-    async def run(self) -> None:
-        """Work until a signal, then drain and leave."""
+    async def run(self) -> int:
+        """Work until a signal, then drain and leave. Returns the exit status."""
         self._install_signals()
         # The caller's: a `def` job should not have to wait for the first fork.
         self._children.start()
@@ -176,6 +178,10 @@ class Worker:
                 event(log, "worker_started", worker=self.name, queues=names)
                 await self._claim_until_drain()
                 await self._finish_runs()
+            return 0
+        except Exception as error:  # noqa: BLE001 - an edge: it is told, with the status
+            await self._break_off(error)
+            return BROKEN_STATUS
         finally:
             await self._leave(heart, background)
 
@@ -191,6 +197,18 @@ class Worker:
         event(log, "worker_stopping", worker=self.name, running=len(self._runs))
         self._drain.set()
         self._look.set()
+
+    async def _break_off(self, error: Exception) -> None:
+        """It cannot go on claiming: what runs ends here first, as `death` gives it to others."""
+        cause = error.__cause__ or error
+        event(
+            log, "worker_broke", logging.CRITICAL, worker=self.name, running=len(self._runs),
+            error_class=type(cause).__name__, error=str(cause),
+        )  # fmt: skip
+        self._grace_until = time.monotonic()
+        self._drain.set()
+        self._set_alarm()
+        await self._finish_runs()
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()

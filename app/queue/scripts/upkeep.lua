@@ -88,7 +88,8 @@ do
 
   -- Ids whose job is gone in a way that told nobody, a stock tool's: a slow walk over all.
   function tidy.lists()
-    local cursor = call('GET', OURS .. 'sweep_at') or ''
+    local stood_at = call('GET', OURS .. 'sweep_at')
+    local cursor = stood_at or ''
     local from = cursor == '' and '-' or ('(' .. cursor)
     local ids, found = call('ZRANGEBYLEX', INDEX .. 'all', from, '+', 'LIMIT', 0, SWEEP), {}
     for i, entry in ipairs(ids) do found[i] = job_key(id_of(entry)) end
@@ -99,7 +100,8 @@ do
       end
       if #gone > 0 then unlist_gone(gone) end
     end
-    call('SET', OURS .. 'sweep_at', #ids == SWEEP and ids[#ids] or '')
+    local come_to = #ids == SWEEP and ids[#ids] or ''
+    if come_to ~= stood_at then call('SET', OURS .. 'sweep_at', come_to) end
   end
 
   -- Counted bytes drift when stock tools empty a queue: where nothing is, nothing is counted.
