@@ -65,7 +65,7 @@ def running_service(
     valkey = ValkeyServer(folder)
     valkey.start()
     processes: list[subprocess.Popen[bytes] | ForkedWorker] = []
-    mails = folder / "mails"
+    mails = folder / "inbox"
     mails.mkdir()
     try:
         arguments = ["--port", str(smtp_port), "--folder", str(mails)]

@@ -497,7 +497,7 @@ def test_directions_of_names_and_subjects_stay_in_their_places(inbox: Inbox) -> 
 
     assert page.count("<bdi>\u202eevil</bdi>") == 1
     assert "<bdi>\u202eמרים</bdi>" in page
-    assert '<h2 dir="auto">' in page
+    assert '<h1 dir="auto">' in page
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Console:
         standing = Standing(pages, views, figures, failures, queues)
         failing = Failing(pages, views, failures, types, queues)
         recorded = Recorded(
-            pages=pages, views=views, operations=operations, schedules=schedules,
+            pages=pages, views=views, failures=failures, operations=operations, schedules=schedules,
             suppressions=suppressions, audit=audit,
         )  # fmt: skip
         shown = {

@@ -13,6 +13,7 @@ from app.http.console_pages import Pages
 from app.http.lookup import ID
 from app.http.ports import (
     AuditRecords,
+    FailureRecords,
     OperationRecords,
     Reader,
     ScheduleRecords,
@@ -36,6 +37,7 @@ class Recorded:
         *,
         pages: Pages,
         views: Reader,
+        failures: FailureRecords,
         operations: OperationRecords,
         schedules: ScheduleRecords,
         suppressions: SuppressionRecords,
@@ -43,6 +45,7 @@ class Recorded:
     ) -> None:
         self._pages = pages
         self._views = views
+        self._failures = failures
         self._operations = operations
         self._schedules = schedules
         self._suppressions = suppressions
@@ -63,9 +66,11 @@ class Recorded:
         except OperationNotFoundError:
             gone = "It never was, or it began more than 30 days ago."
             return self._pages.said(request, 404, "There is no such operation", gone)
+        fingerprint = view.filter.get("fingerprint")
+        group = await self._failures.group(fingerprint) if fingerprint is not None else None
         return self._pages.page(
             request, "operation.html", operation=view, is_over=view.state in OVER,
-            warnings=await self._warnings(view), came_back=_came_back(view),
+            warnings=await self._warnings(view), came_back=_came_back(view), group=group,
         )  # fmt: skip
 
     async def schedules(self, request: Request) -> Response:

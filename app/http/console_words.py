@@ -82,7 +82,9 @@ def number(value: float | None) -> str:
 def rate(per_second: float | None) -> str:
     if per_second is None:
         return "–"
-    return f"{per_second:.1f}/s" if per_second >= 1 or per_second == 0 else _a_minute(per_second)
+    if per_second == 0:
+        return "0"
+    return f"{per_second:.1f}/s" if per_second >= 1 else _a_minute(per_second)
 
 
 def _a_minute(per_second: float) -> str:
@@ -90,14 +92,21 @@ def _a_minute(per_second: float) -> str:
 
 
 def trend(counts: Mapping[str, int]) -> str:
-    """`rising`, `steady`, `falling` or `quiet`: the last hour beside the day's mean hour."""
+    """`new`, `rising`, `steady`, `falling` or `quiet`: the last hour beside the day's mean hour."""
     hour, day = counts["1h"], counts["24h"]
+    if hour and hour == counts["7d"]:
+        return "new"
     if hour == 0:
         return "quiet"
     usual = max(day - hour, 0) / 23
     if hour > _RISE * usual:
         return "rising"
     return "falling" if hour * _RISE < usual else "steady"
+
+
+def plain(value: Any) -> str:
+    """In a line: texts as they are, the rest as JSON has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def pretty(value: Any) -> str:
@@ -183,5 +192,5 @@ def options(view: JobView) -> dict[str, Any]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration, "moment": moment, "number": number, "rate": rate, "trend": trend,
     "pretty": pretty, "share": share, "took": took, "wall": wall, "timing": timing,
-    "page_of": page_of, "query": query,
+    "page_of": page_of, "plain": plain, "query": query,
 }  # fmt: skip

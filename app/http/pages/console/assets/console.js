@@ -147,6 +147,13 @@ if (byId("live")?.dataset.src) {
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 }
 
+/* On a phone the navigation is wider than the screen. */
+const current = document.querySelector("nav a[aria-current]");
+if (current !== null) {
+  const bar = current.parentElement;
+  bar.scrollLeft = current.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
+}
+
 /* Keys: / goes to the search; the arrows go through a list of links once one has the focus. */
 
 document.addEventListener("keydown", (press) => {

@@ -55,7 +55,7 @@ function decorate() {
   }
   document.body.classList.toggle("is-reading", opened !== null);
   document.body.classList.toggle("is-listing", opened === null);
-  const subject = reader.querySelector(".mail h2")?.textContent ?? "Inbox";
+  const subject = reader.querySelector(".mail h1")?.textContent ?? "Inbox";
   document.title = `${unread > 0 ? `(${unread}) ` : ""}${subject} · Recado`;
 }
 
