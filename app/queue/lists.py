@@ -15,7 +15,7 @@ from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
 from app.queue.places import place
 from app.queue.reading import view_of
-from app.queue.records import BatchView, JobFilter, JobView, Page
+from app.queue.records import BatchView, JobFilter, JobView, Page, split_queue_name
 
 MOST_LOOKED_AT = 1000
 CHUNK = 200
@@ -30,6 +30,8 @@ _FIELDS = (
     "started_at", "ended_at", "x_at", "x_next", "x_result", "x_error", "x_trail", "x_reason",
     "dependency_ids", "x_req", "x_by", "x_expires", "x_batch", "x_tags", "x_progress", "result_ttl",
 )  # fmt: skip
+# Made once: a page may read a thousand records.
+_NAMES = tuple(name.encode() for name in _FIELDS)
 
 
 class Lists:
@@ -150,11 +152,10 @@ class Lists:
         """Their records without bodies; empty where there is none."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for job_id in ids:
-                pipeline.hmget(keys.job(job_id), *_FIELDS)
+                pipeline.hmget(keys.job(job_id), *_NAMES)
             rows = await ask(pipeline.execute(), self._reachability)
-        names = [name.encode() for name in _FIELDS]
         return [
-            {name: each for name, each in zip(names, row, strict=True) if each is not None}
+            {name: each for name, each in zip(_NAMES, row, strict=True) if each is not None}
             if row[0] is not None
             else {}
             for row in rows
@@ -235,7 +236,9 @@ def _is_another(record: dict[bytes, bytes], wanted: JobFilter) -> bool:
     status, job_type = record.get(b"status"), record.get(b"x_type") or record.get(b"x_stock")
     other_status = wanted.status not in {None, "queued"} and status != str(wanted.status).encode()
     other_type = wanted.type is not None and job_type not in {None, wanted.type.encode()}
-    return bool(record) and (other_status or other_type)
+    origin = (record.get(b"origin") or b"default").decode("utf-8", "replace")
+    other_queue = wanted.queue is not None and split_queue_name(origin)[0] != wanted.queue
+    return bool(record) and (other_status or other_type or other_queue)
 
 
 def _fits(view: JobView, wanted: JobFilter) -> bool:

@@ -1,0 +1,81 @@
+"""What an operator asks for: lists, previews with each filter, pages of the console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+
+from app.queue import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One of them, as the page names it."""
+
+    name: str
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+def requests(store: redis.Redis) -> list[Request]:
+    """All of them; what they name is there."""
+    found: Any = store.zrevrange(keys.FAILURES, 0, 0)
+    fingerprint = found[0].decode()
+    ids: Any = store.zrange(keys.failure(fingerprint, ":jobs"), 0, 0)
+    job = ids[0].decode()
+    return [*_previews(fingerprint), *_lists(fingerprint), *_pages(job)]
+
+
+def _ago(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat().replace("+00:00", "Z")
+
+
+def _told(wanted: dict[str, str]) -> str:
+    shown = (f"{name} {wanted[name]}" if name == "tag" else name for name in wanted)
+    return ", ".join(shown)
+
+
+def _previews(fingerprint: str) -> Sequence[Request]:
+    filters: list[dict[str, str]] = [
+        {"status": "failed"}, {"fingerprint": fingerprint}, {"type": "email.send"},
+        {"queue": "email"}, {"error": "timeout"}, {"tag": "shop:3"}, {"tag": "part:rare"},
+        {"tag": "part:often"}, {"created_after": _ago(8)}, {"created_before": _ago(3)},
+        {"created_after": _ago(3), "created_before": _ago(2)}, {"batch_id": "f" * 35},
+        {"type": "data.query", "queue": "data"},
+        {"queue": "email", "error": "smtp_permanent", "tag": "shop:5", "created_after": _ago(5)},
+    ]  # fmt: skip
+    return [
+        Request(f"preview by {_told(each)}", "POST", "/v1/failures/preview", dict(each))
+        for each in filters
+    ]
+
+
+def _lists(fingerprint: str) -> Sequence[Request]:
+    queries = [
+        "", "status=failed&limit=200", "status=started", "type=email.send", "queue=http",
+        "error=timeout", f"fingerprint={fingerprint}", "tag=part:rare&limit=200",
+        f"created_before={_ago(3)}", "queue=nothing", "status=failed&queue=http&tag=part:rare",
+    ]  # fmt: skip
+    return [
+        Request(f"GET /v1/jobs?{_pattern(each)}", "GET", f"/v1/jobs?{each}") for each in queries
+    ]
+
+
+def _pattern(query: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub(r"(fingerprint|created_before)=[^&]*", r"\1=…", query)
+
+
+def _pages(job: str) -> Sequence[Request]:
+    paths = [
+        "/v1/failures", "/v1/failures?limit=200", f"/v1/jobs/{job}", "/v1/queues",
+        "/v1/queues/email", "/v1/workers", "/v1/operations", "/v1/schedules", "/v1/audit",
+        "/metrics", "/readyz",
+    ]  # fmt: skip
+    return [Request(f"GET {path.replace(job, 'ID')}", "GET", path) for path in paths]
