@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import redis.asyncio as async_redis
@@ -16,6 +17,7 @@ from app.queue.errors import BadCursorError
 from app.queue.places import place
 from app.queue.reading import view_of
 from app.queue.records import BatchView, JobFilter, JobView, Page, split_queue_name
+from app.queue.registries import MOST_SORTED, Registries
 
 MOST_LOOKED_AT = 1000
 CHUNK = 200
@@ -41,6 +43,7 @@ class Lists:
         self._client = client
         self._reachability = reachability
         self._repair_lane = Lane(client, reachability)
+        self._registries = Registries(client, reachability)
 
     async def jobs(self, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
         """A page, newest first. It may be short, and still have more behind it.
@@ -49,13 +52,16 @@ class Lists:
         """
         if cursor is not None and _CURSOR.fullmatch(cursor) is None:
             raise BadCursorError
-        kind, value = await self._driver(wanted)
+        kind, value, listed = await self._driver(wanted)
         position, looked = cursor, 0
         found: list[JobView] = []
         while len(found) < limit and looked < MOST_LOOKED_AT:
             # Mostly the index has just what is wanted: no more is read than is shown.
             count = limit if looked == 0 else CHUNK
-            entries = await self._entries(kind, value, wanted, position, count)
+            if listed is not None:
+                entries = _piece(listed, wanted, position, count)
+            else:
+                entries = await self._entries(kind, value, wanted, position, count)
             if not entries:
                 return await self._page(found, None)
             stale = []
@@ -71,7 +77,7 @@ class Lists:
                     found.append(view)
                 if len(found) == limit or looked == MOST_LOOKED_AT:
                     break
-            if stale and kind != "batch":
+            if stale and listed is None:
                 await self._repair(kind, value, stale)
         return await self._page(found, position)
 
@@ -115,38 +121,40 @@ class Lists:
     async def aclose(self) -> None:
         await self._repair_lane.close()
 
-    async def _driver(self, wanted: JobFilter) -> tuple[str, str]:
-        """The index with the fewest other jobs in it."""
+    async def _driver(self, wanted: JobFilter) -> tuple[str, str, list[str] | None]:
+        """The index with the fewest other jobs in it; or, of a batch and of RQ's registries, all
+        that they have, newest first."""
         if wanted.batch_id is not None:
-            return "batch", wanted.batch_id
-        drivers = _drivers(wanted)
-        if len(drivers) < 2:
-            return drivers[0] if drivers else ("all", "")
+            return "batch", wanted.batch_id, await self._ids_of_batch(wanted.batch_id)
+        drivers = _drivers(wanted) or [("all", "")]
+        registries = await self._registries.keys_of(wanted)
+        if len(drivers) < 2 and not registries:
+            return *drivers[0], None
         async with self._client.pipeline(transaction=False) as pipeline:
-            for kind, value in drivers:
-                pipeline.zcard(_index(kind, value))
-            sizes: list[int] = await ask(pipeline.execute(), self._reachability)
-        return drivers[sizes.index(min(sizes))]
+            for key in (*(_index(*each) for each in drivers), *registries):
+                pipeline.zcard(key)
+            answers = await ask(pipeline.execute(raise_on_error=False), self._reachability)
+        # What is something else has nothing.
+        sizes = [each if isinstance(each, int) else 0 for each in answers]
+        indexes, registered = sizes[: len(drivers)], sum(sizes[len(drivers) :])
+        if registries and registered <= min(*indexes, MOST_SORTED):
+            return "registry", "", await self._registries.entries(registries)
+        return *drivers[indexes.index(min(indexes))], None
 
     async def _entries(
         self, kind: str, value: str, wanted: JobFilter, cursor: str | None, count: int
     ) -> list[str]:
-        if kind == "batch":
-            return await self._ids_of_batch(value, cursor, count)
         key = _index(kind, value)
-        top = f"({cursor}" if cursor is not None else "+"
-        if wanted.created_before is not None:
-            bound = _bound(wanted.created_before)
-            top = f"({bound}" if cursor is None or bound < cursor else top
-        bottom = "-" if wanted.created_after is None else f"[{_bound(wanted.created_after)}"
+        first, last = _bounds(wanted, cursor)
+        top = "+" if first is None else f"({first}"
+        bottom = "-" if last is None else f"[{last}"
         asking = self._client.zrevrangebylex(key, top, bottom, start=0, num=count)
         return [each.decode() for each in await ask(asking, self._reachability)]
 
-    async def _ids_of_batch(self, batch_id: str, cursor: str | None, count: int) -> list[str]:
+    async def _ids_of_batch(self, batch_id: str) -> list[str]:
         asking = self._client.lrange(f"{keys.batch(batch_id)}:jobs", 0, -1)
         ids = [each.decode() for each in await ask(asking, self._reachability)]
-        ids.sort(reverse=True)
-        return [each for each in ids if cursor is None or each < cursor][:count]
+        return sorted(ids, reverse=True)
 
     async def _records(self, ids: list[str]) -> list[dict[bytes, bytes]]:
         """Their records without bodies; empty where there is none."""
@@ -210,6 +218,27 @@ def _drivers(wanted: JobFilter) -> list[tuple[str, str]]:
         ("type", wanted.type),
     ]
     return [(kind, value) for kind, value in given if value is not None]
+
+
+def _bounds(wanted: JobFilter, cursor: str | None) -> tuple[str | None, str | None]:
+    """What the entries are below, and what they are not below."""
+    first, last = cursor, None
+    if wanted.created_before is not None:
+        bound = _bound(wanted.created_before)
+        first = bound if cursor is None or bound < cursor else cursor
+    if wanted.created_after is not None:
+        last = _bound(wanted.created_after)
+    return first, last
+
+
+def _piece(listed: list[str], wanted: JobFilter, cursor: str | None, count: int) -> list[str]:
+    first, last = _bounds(wanted, cursor)
+    found = (
+        each
+        for each in listed
+        if (first is None or each < first) and (last is None or each >= last)
+    )
+    return list(islice(found, count))
 
 
 def _id_of(entry: str) -> str:

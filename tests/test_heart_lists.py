@@ -1,0 +1,136 @@
+"""What is rare is found at once among many: who runs, and one queue's jobs in some state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from app.queue.lists import MOST_LOOKED_AT
+from app.queue.records import JobFilter, Page
+from tests.heart_scene import Scene, scene_on
+from tests.stock import Stock, stock_on
+
+OTHERS = MOST_LOOKED_AT + 100
+
+
+@pytest.fixture
+async def scene(redis_url: str) -> AsyncIterator[Scene]:
+    async with scene_on(redis_url) as scene:
+        yield scene
+
+
+@pytest.fixture
+def stock(redis_url: str) -> Iterator[Stock]:
+    with stock_on(redis_url) as stock:
+        yield stock
+
+
+def many_newer(scene: Scene, status: str) -> None:
+    """So many that a page does not look at all of them, in the queue `default`."""
+    made = f"{int(scene.redis.time()[0] * 1_000_000):013x}"
+    ids = [f"{made}{number:022x}" for number in range(OTHERS)]
+    with scene.redis.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            facts = {"status": status, "origin": "default", "x_type": "test.note"}
+            pipeline.hset(f"rq:job:{job_id}", mapping=facts)
+        for name in ("all", "type:test.note", f"status:{status}"):
+            pipeline.zadd(f"rq:recado:i:{name}", dict.fromkeys(ids, 0))
+        pipeline.zadd(f"rq:{status}:default", dict.fromkeys(ids, 1e10))
+        pipeline.execute()
+
+
+async def _page(scene: Scene, limit: int, cursor: str | None = None, **wanted: Any) -> Page:
+    return await scene.views.jobs(JobFilter(**wanted), limit, cursor)
+
+
+def _ids(page: Page) -> list[str]:
+    return [each.id for each in page.jobs]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"queue": "default"}, {"type": "test.note"}, {"submitted_by": "shop"}]
+)
+async def test_job_that_has_run_for_long_is_on_the_first_page(
+    scene: Scene, more: dict[str, Any]
+) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.take()
+    many_newer(scene, "finished")
+
+    page = await _page(scene, 20, status="started", **more)
+
+    assert _ids(page) == [job_id]
+    assert (await _page(scene, 20, page.next_cursor, status="started", **more)).next_cursor is None
+
+
+async def test_running_jobs_are_paged_newest_first_with_stock_ones_among_them(
+    scene: Scene, stock: Stock
+) -> None:
+    made = []
+    for number in range(7):
+        made.append(stock.enqueue("test.note", {}).id if number % 3 == 1 else await scene.submit())
+    actor = await scene.worker("default")
+    assert len((await actor.claim()).jobs) == 7
+    await scene.submit()
+
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = await _page(scene, 2, cursor, status="started")
+        found += _ids(page)
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert found == made[::-1]
+    middle = (await scene.view(made[4])).created_at
+    before = await _page(scene, 20, status="started", created_before=middle)
+    after = await _page(scene, 20, status="started", created_after=middle)
+    assert (_ids(before), _ids(after)) == (made[3::-1], made[:3:-1])
+
+
+@pytest.mark.parametrize("status", ["failed", "finished", "scheduled"])
+async def test_one_queues_jobs_in_some_state_are_on_the_first_page(
+    scene: Scene, status: str
+) -> None:
+    many_newer(scene, status)
+    delay = 3600.0 if status == "scheduled" else 0.0
+    found = await scene.submit(queue="data", priority="low", delay_seconds=delay)
+    await scene.submit(queue="data")
+    actor = await scene.worker("data.low")
+    if status != "scheduled":
+        claimed = await actor.take()
+        await (actor.fail if status == "failed" else actor.finish)(claimed)
+    scene.redis.rename(f"rq:job:{found}", "moved")
+    older = "0" * 13 + found[13:]
+    scene.redis.rename("moved", f"rq:job:{older}")
+    score = scene.redis.zscore(f"rq:{status}:data.low", found)
+    scene.redis.zadd(f"rq:{status}:data.low", {older: score})
+    scene.redis.zrem(f"rq:{status}:data.low", found)
+
+    page = await _page(scene, 20, status=status, queue="data")
+
+    assert _ids(page) == [older]
+    assert page.next_cursor is None
+
+
+async def test_registry_that_is_something_else_keeps_none_of_the_others(scene: Scene) -> None:
+    job_id = await scene.submit()
+    actor = await scene.worker()
+    await actor.take()
+    scene.redis.sadd("rq:queues", "rq:queue:broken")
+    scene.redis.set("rq:wip:broken", "something else")
+
+    assert _ids(await _page(scene, 20, status="started")) == [job_id]
+
+
+async def test_stale_entry_of_a_registry_is_not_shown_and_not_touched(scene: Scene) -> None:
+    job_id = await scene.submit()
+    scene.redis.zadd("rq:wip:default", {f"{job_id}:0123": 1e10, "gone:0123": 1e10})
+
+    assert _ids(await _page(scene, 20, status="started")) == []
+
+    assert scene.redis.zcard("rq:wip:default") == 2
