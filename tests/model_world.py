@@ -17,11 +17,11 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from app.queue import scripts
+from app.queue.asked import Group, plain_arguments, submit_arguments
 from app.queue.calling import BROKEN_EXC
 from app.queue.keys import PREFIX
 from app.queue.packing import pack
 from app.queue.records import Idempotency
-from app.queue.submitting import _arguments, _Group, _plain_arguments
 from app.queue.transitions import UPKEEP_MS, Outcome, beat_arguments, claim_arguments
 from tests.model_new import Request
 from tests.model_stock import StockTools
@@ -172,10 +172,10 @@ class World:
         """As the service does: the quick way where it will do, else the long one."""
         groups = [_group(request) for request in requests]
         heading = [submitter, seq, *budgets]
-        plain = _plain_arguments(groups)
+        plain = plain_arguments(groups)
         answer = None if plain is None else self._run("submit_plain", *heading, *plain)
         if answer is None:
-            answer = self._run("submit", *heading, *_arguments(groups))
+            answer = self._run("submit", *heading, *submit_arguments(groups))
         if answer != "OOM" and isinstance(answer[1], int):
             answer = [answer[0], [[1, "queued"]] * answer[1]]
         return answer
@@ -254,9 +254,9 @@ class World:
         self.stock.close()
 
 
-def _group(request: Request) -> _Group:
+def _group(request: Request) -> Group:
     key = Idempotency(request.key, request.fingerprint) if request.key else None
-    return _Group([pack(draft) for draft in request.drafts], request.batch, key, since=0.0)
+    return Group([pack(draft) for draft in request.drafts], request.batch, key, since=0.0)
 
 
 def _with_told_time(script: scripts.Script) -> bytes:

@@ -181,6 +181,26 @@ def test_who_asks_while_redis_halts_is_answered_by_what_it_says_then(
     assert [each["event"] for each in web.events()].count("job_submitted") == 3
 
 
+def test_redis_that_halts_for_too_long_is_told_and_its_late_reply_taken_for_nobody_elses(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    web = start(valkey.url, SUBMIT_TIMEOUT_SECONDS="0.5")
+    assert web.client.post("/v1/jobs", json=LOG).status_code == 202
+    with stopped(valkey):
+        late = web.client.post("/v1/jobs", json=LOG)
+    answers: list[httpx2.Response] = []
+
+    def is_taken() -> bool:
+        answers.append(web.client.post("/v1/jobs", json=LOG | {"options": {"tags": {"n": "1"}}}))
+        return answers[-1].status_code == 202
+
+    poll_until(is_taken, what="a job is taken")
+
+    assert (late.status_code, late.json()["type"]) == (503, "/problems/queue-unavailable")
+    shown = web.client.get(answers[-1].headers["location"]).json()
+    assert shown["tags"] == {"n": "1"}
+
+
 def test_request_under_way_outlives_its_client_and_the_order_to_end(
     start: Start, valkey: ValkeyServer
 ) -> None:

@@ -13,14 +13,12 @@ from urllib.parse import urlsplit
 import hiredis
 import redis as sync_redis
 import redis.asyncio as async_redis
-from redis._parsers.base import BaseParser
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,  # noqa: A004 - redis-py's own
-    InvalidResponse,
     MasterDownError,
     ReadOnlyError,
     RedisError,
@@ -33,6 +31,7 @@ from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
 from app.queue.server import FULL, refusal
+from app.queue.wire import Replied, Wire
 
 log = logging.getLogger("recado.redis")
 
@@ -41,7 +40,6 @@ CONNECT_SECONDS = 3.0
 REPLY_SECONDS = 4.0
 FULL_LOG_SECONDS = 60.0
 CANCEL_AGAIN_SECONDS = 0.2
-_MORE = object()
 _SCRIPT_COMMANDS = (b"EVALSHA", b"EVAL")
 # Beside the lanes. redis-py refuses the 101st caller of a moment; a small hosted Redis takes
 # 20 connections in all. Ours wait: one answer takes less than a millisecond.
@@ -198,17 +196,39 @@ class Lane:
                         self._wire = await _take_over(self._pool.make_connection())
                 reply = await self._wire.ask(packed, seconds)
             except BaseException as error:
-                if not isinstance(error, ResponseError) or is_away(error):
-                    await self.close()
-                # A connection that has been idle may have ended long ago: the next call, on
-                # a new one, tells whether Redis is away now.
-                ended = was_open and isinstance(error, (ConnectionError, builtins.ConnectionError))
-                if isinstance(error, Exception) and is_away(error) and not ended:
-                    self._reachability.lost(error)
+                self._note(error, was_open=was_open)
                 raise
             if arguments[0] in _SCRIPT_COMMANDS:
                 self._reachability.found()
             return reply
+
+    def begin(self, arguments: tuple[Any, ...], seconds: float, done: Replied) -> bool:
+        """Call a script without a coroutine; False, with nothing sent: that cannot be now.
+
+        `done` hears later what `call` would have returned or raised. Until then nobody may `call`.
+        """
+        wire = self._wire
+        if wire is None or not wire.is_free or self._turn.locked():
+            return False
+
+        def replied(reply: Any, error: Exception | None) -> None:
+            if error is None:
+                self._reachability.found()
+            else:
+                self._note(error, was_open=True)
+            done(reply, error)
+
+        wire.begin(hiredis.pack_command(arguments), seconds, replied)
+        return True
+
+    def _note(self, error: BaseException, *, was_open: bool) -> None:
+        if not isinstance(error, ResponseError) or is_away(error):
+            self._drop()
+        # A connection that has been idle may have ended long ago: the next call, on a new one,
+        # tells whether Redis is away now.
+        ended = was_open and isinstance(error, (ConnectionError, builtins.ConnectionError))
+        if isinstance(error, Exception) and is_away(error) and not ended:
+            self._reachability.lost(error)
 
     def interrupt(self) -> None:
         """The call that is under way fails now; the next one begins on a new connection."""
@@ -218,72 +238,12 @@ class Lane:
             self._connecting.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
-
-
-class Wire(asyncio.Protocol):
-    """Commands out, replies in, by hiredis: less than half of what redis-py's streams cost.
-
-    redis-py 8.1 opens the connection (TLS, AUTH, SELECT, Sentinel); from then on it is ours.
-    """
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        # Kept, as a writer closes its transport when nobody holds it any more.
-        self._writer = writer
-        self._transport = cast("asyncio.Transport", writer.transport)
-        self._transport.set_protocol(self)
-        # redis-py's stream may have stopped it.
-        if not self._transport.is_reading():
-            self._transport.resume_reading()
-        self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(
-            replyError=BaseParser.parse_error, protocolError=InvalidResponse, notEnoughData=_MORE
-        )
-        self._waiting: asyncio.Future[Any] | None = None
-        self._lost: Exception | None = None
-
-    async def ask(self, packed: bytes, seconds: float) -> Any:
-        """Send one packed command; its reply. Raises an error reply, or why there is none."""
-        if self._lost is not None:
-            raise self._lost
-        self._waiting = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._lose_patience)
-        self._transport.write(packed)
-        try:
-            reply = await self._waiting
-        finally:
-            timer.cancel()
-            self._waiting = None
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def close(self) -> None:
-        self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._reader.feed(data)
-            reply = self._reader.gets()
-        except InvalidResponse as error:
-            self._lost = ConnectionError(f"no Redis reply: {error}")
-            self._fail(self._lost)
-            return
-        if reply is not _MORE and self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(reply)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = ConnectionError("the connection to Redis has ended")
-        self._fail(self._lost)
-
-    def _lose_patience(self) -> None:
-        self._fail(TimeoutError("no reply in time"))
-
-    def _fail(self, error: Exception) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
 
 
 async def _take_over(connection: Any) -> Wire:

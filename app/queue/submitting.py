@@ -6,23 +6,24 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
 
 from app.queue import keys, scripts, server
+from app.queue.asked import Group, chunks, plain_arguments, submit_arguments
 from app.queue.batching import MOST_BYTES, MOST_ITEMS, Batcher
-from app.queue.calling import BROKEN_EXC, run_script
-from app.queue.connection import Lane, Reachability, is_away
+from app.queue.calling import BROKEN_EXC, begin_script, run_script
+from app.queue.connection import REPLY_SECONDS, Lane, Reachability, is_away
 from app.queue.errors import (
     IdempotencyMismatchError,
     IdempotencyPendingError,
     JobIdTakenError,
     QueueUnavailableError,
 )
-from app.queue.packing import Packed, pack
+from app.queue.packing import pack
 from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.verdicts import (
     FULL_RETRY_SECONDS,
@@ -47,48 +48,9 @@ MOST_QUEUED_BYTES = 2 * 1024**3
 _QUEUED = [1, b"queued"]
 # Of an idempotency key: see idempotency.lua. The last four are what `become` reads.
 _RECALLED = (b"fingerprint", b"pending", b"answer", b"id", b"us", b"request", b"status")
+# When Redis recorded it, and what of; see submit.lua.
+_Told = tuple[datetime, list[Any]]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """One client's request: its jobs stand or fall together."""
-
-    jobs: list[Packed]
-    batch_id: str
-    idempotency: Idempotency | None
-    places: Sequence[int] | None = None
-    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-
-    @property
-    def first(self) -> JobDraft:
-        return self.jobs[0].draft
-
-    @property
-    def weight(self) -> int:
-        # A job costs the server time beside its bytes.
-        per_job = MOST_BYTES // MOST_ITEMS
-        return (
-            sum(max(job.wire_bytes, per_job) for job in self.jobs)
-            if self.batch_id
-            else max(self.jobs[0].wire_bytes, 1)
-        )
-
-    def heading(self) -> list[Any]:
-        """Whose request it is, as `submit` and `commit` read it: by, only by, key, …"""
-        by = self.first.submitted_by or ""
-        key = self.idempotency
-        return [
-            by,
-            "" if self.first.sees_all else by,
-            "" if key is None else keys.idempotency_id(by, key.key),
-            "" if key is None else key.fingerprint,
-            self.first.request_id or "",
-        ]
-
-    def batch_heading(self) -> list[Any]:
-        """Its batch and, where some of the request are left out, which of it these jobs are."""
-        return [self.batch_id, ",".join(map(str, self.places or ()))]
 
 
 class Submitter:
@@ -106,10 +68,12 @@ class Submitter:
         self._batch_lane = Lane(client, reachability)
         self._name = os.urandom(9).hex()
         self._seq = 0
+        # A call whose reply was lost is sent again under its number.
+        self._is_unanswered = False
         self._give_up_seconds = give_up_seconds
         self._budgets = (most_queued, most_queued_bytes)
-        self._batcher: Batcher[_Group, tuple[int, list[Any]]] = Batcher(
-            self._send, lambda group: group.weight
+        self._batcher: Batcher[Group, _Told] = Batcher(
+            self._send, lambda group: group.weight, self._begin
         )
         self._memory_looked_at = -MEMORY_LOOK_SECONDS
         self._memory_fault: str | None = None
@@ -124,12 +88,12 @@ class Submitter:
         within the limit (the job may stand all the same if only the reply was lost),
         IdempotencyMismatchError, UnknownParentError, ExpiredError.
         """
-        group = _Group([pack(draft)], "", idempotency)
-        now_us, answer = await self._batcher.put(group)
+        group = Group([pack(draft)], "", idempotency)
+        at, answer = await self._batcher.put(group)
         if answer[0] == 2:
             become(draft, answer)
             return await self._replay(group, answer)
-        _record(group, now_us, answer)
+        _record(group, at, answer)
         return None
 
     def begin(self, draft: JobDraft, done: Callable[[BaseException | None], None]) -> None:
@@ -138,7 +102,7 @@ class Submitter:
         `done` is called later, with None or with what `submit` would have raised. What begins
         here itself raises has submitted nothing.
         """
-        group = _Group([pack(draft)], "", None)
+        group = Group([pack(draft)], "", None)
 
         def answered(told: Any, error: BaseException | None) -> None:
             if error is None:
@@ -164,16 +128,16 @@ class Submitter:
         """
         for draft in drafts:
             draft.batch_id = batch_id
-        group = _Group([pack(draft) for draft in drafts], batch_id, idempotency, places)
+        group = Group([pack(draft) for draft in drafts], batch_id, idempotency, places)
         bodies = any(job.body is not None for job in group.jobs)
         if bodies or group.weight > MOST_BYTES:
             return await self._submit_large(group)
-        now_us, answer = await self._batcher.put(group)
+        at, answer = await self._batcher.put(group)
         if answer[0] == 2:
             return await self._replay(group, answer)
         check(answer, group.jobs)
         for draft, status in zip(drafts, answer[1:], strict=True):
-            draft.recorded(from_us(now_us), status.decode())
+            draft.recorded(at, status.decode())
         return None
 
     async def recall(
@@ -220,10 +184,36 @@ class Submitter:
         await self._lane.close()
         await self._batch_lane.close()
 
-    async def _send(self, groups: Sequence[_Group]) -> Sequence[tuple[int, list[Any]]]:
-        self._seq += 1
-        heading = [self._name, self._seq, *self._budgets]
-        plain = _plain_arguments(groups)
+    def _begin(
+        self, groups: Sequence[Group], done: Callable[[Sequence[_Told] | None], None]
+    ) -> bool:
+        """The call that nearly all submissions take, without a coroutine; `_send` does the rest."""
+        now = asyncio.get_running_loop().time()
+        seconds = self._give_up_seconds - (now - groups[0].since)
+        if seconds < LAST_TRY_SECONDS or self._memory_fault is not None or self._must_look(now):
+            return False
+        plain = plain_arguments(groups)
+        if plain is None:
+            return False
+
+        def replied(reply: Any, error: Exception | None) -> None:
+            self._is_unanswered = error is not None
+            done(None if reply is None else _told(reply))
+
+        arguments = [*self._heading(), *plain]
+        seconds = min(seconds, REPLY_SECONDS)
+        return begin_script(self._lane, scripts.SUBMIT_PLAIN, arguments, seconds, replied)
+
+    def _heading(self) -> list[Any]:
+        if self._is_unanswered:
+            self._is_unanswered = False
+        else:
+            self._seq += 1
+        return [self._name, self._seq, *self._budgets]
+
+    async def _send(self, groups: Sequence[Group]) -> Sequence[_Told]:
+        heading = self._heading()
+        plain = plain_arguments(groups)
         bodies = [job for group in groups for job in group.jobs if job.body is not None]
 
         async def send() -> Any:
@@ -236,15 +226,11 @@ class Submitter:
                 await run_script(
                     self._lane, scripts.STAGE, STAGED_SECONDS, 1, job.draft.id, 2, "data", job.body
                 )
-            return await run_script(self._lane, scripts.SUBMIT, *heading, *_arguments(groups))
+            return await run_script(self._lane, scripts.SUBMIT, *heading, *submit_arguments(groups))
 
         waited = asyncio.get_running_loop().time() - groups[0].since
         seconds = max(self._give_up_seconds - waited, LAST_TRY_SECONDS)
-        now_us, answers = await _within(seconds, seconds, send)
-        if isinstance(answers, int):
-            answers = [_QUEUED] * answers
-        now_us = int(now_us)
-        return [(now_us, answer) for answer in answers]
+        return _told(await _within(seconds, seconds, send))
 
     async def _is_under_way(self, batch_id: str) -> bool:
         async def look() -> Any:
@@ -252,7 +238,7 @@ class Submitter:
 
         return bool(await _within(self._give_up_seconds, self._give_up_seconds, look))
 
-    async def _replay(self, group: _Group, answer: list[Any]) -> Replay:
+    async def _replay(self, group: Group, answer: list[Any]) -> Replay:
         first_id, is_kept, key = answer[1].decode(), answer[5], group.idempotency
         if not is_kept or key is None:
             return Replay(first_id)
@@ -264,7 +250,7 @@ class Submitter:
         kept = await _within(self._give_up_seconds, self._give_up_seconds, look)
         return Replay(first_id, None if kept is None else unpack_answer(kept))
 
-    async def _submit_large(self, group: _Group) -> Replay | None:
+    async def _submit_large(self, group: Group) -> Replay | None:
         """Records first, with a TTL, then one script that makes them count."""
         lane = self._batch_lane
         commit = [
@@ -274,7 +260,7 @@ class Submitter:
 
         async def send() -> Any:
             await self._check_memory()
-            for chunk in _chunks(group.jobs):
+            for chunk in chunks(group.jobs):
                 records = [part for job in chunk for part in job.record(group.batch_id)]
                 await run_script(lane, scripts.STAGE, STAGED_SECONDS, len(chunk), *records)
             return await run_script(lane, scripts.COMMIT, *commit)
@@ -301,21 +287,33 @@ class Submitter:
 
     async def _check_memory(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._memory_looked_at >= MEMORY_LOOK_SECONDS:
+        if self._must_look(now):
             self._memory_looked_at = now
             info = await self._lane.call(b"INFO", b"memory")
             self._memory_fault = server.memory_fault(server.facts_of(info))
         if self._memory_fault is not None:
             raise QueueUnavailableError(self._memory_fault, FULL_RETRY_SECONDS)
 
+    def _must_look(self, now: float) -> bool:
+        return now - self._memory_looked_at >= MEMORY_LOOK_SECONDS
 
-def _record(group: _Group, now_us: int, answer: list[Any]) -> None:
+
+def _told(reply: Any) -> list[_Told]:
+    """What each group is answered by what the script was."""
+    now_us, answers = reply
+    if isinstance(answers, int):
+        answers = [_QUEUED] * answers
+    at = from_us(int(now_us))
+    return [(at, answer) for answer in answers]
+
+
+def _record(group: Group, at: datetime, answer: list[Any]) -> None:
     """Put on a lone draft what Redis recorded. Raises what a refusal means."""
     draft = group.first
     if answer[0] == 0:
         raise JobIdTakenError(draft.id)
     check(answer, group.jobs)
-    draft.recorded(from_us(now_us), answer[1].decode())
+    draft.recorded(at, answer[1].decode())
 
 
 async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[T]]) -> T:
@@ -342,46 +340,3 @@ async def _within(seconds: float, patience: float, send: Callable[[], Awaitable[
                 raise QueueUnavailableError(server.explain(error)) from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.5)
-
-
-def _plain_arguments(groups: Sequence[_Group]) -> list[Any] | None:
-    """As `submit_plain` reads them, or None when one of them asks for more."""
-    forms: dict[str, int] = {}
-    jobs: list[Any] = []
-    key_ids: set[str] = set()
-    for group in groups:
-        job = group.jobs[0]
-        if job.form is None:
-            return None
-        key_id = fingerprint = ""
-        if group.idempotency is not None:
-            key_id = keys.idempotency_id(job.draft.submitted_by or "", group.idempotency.key)
-            fingerprint = group.idempotency.fingerprint
-            if key_id in key_ids:
-                return None
-            key_ids.add(key_id)
-        form = forms.setdefault(job.form, len(forms) + 1)
-        jobs += (form, job.draft.id, job.draft.request_id, job.data, key_id, fingerprint)
-    return [len(forms), *forms, *jobs]
-
-
-def _arguments(groups: Sequence[_Group]) -> list[Any]:
-    """As `submit` reads them."""
-    arguments: list[Any] = [len(groups)]
-    for group in groups:
-        arguments += [len(group.jobs), *group.heading(), *group.batch_heading()]
-        for job in group.jobs:
-            arguments += job.arguments()
-    return arguments
-
-
-def _chunks(jobs: Sequence[Packed]) -> list[list[Packed]]:
-    chunks: list[list[Packed]] = [[]]
-    room = MOST_BYTES
-    for job in jobs:
-        if chunks[-1] and (len(chunks[-1]) >= MOST_ITEMS or job.size_bytes > room):
-            chunks.append([])
-            room = MOST_BYTES
-        chunks[-1].append(job)
-        room -= job.size_bytes
-    return chunks
