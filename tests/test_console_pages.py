@@ -88,6 +88,13 @@ async def test_an_operation_is_listed_watched_and_stopped(web: WebScene) -> None
     assert "Stopped by <bdi>o</bdi>" in page
     assert "data-src" not in page
     assert "operation-stop" not in page
+    for asked, told in (
+        ({"queue": "default", "error": "refused"}, "error: refused"),
+        ({"status": "failed"}, "of all that had failed"),
+    ):
+        begun = await act(web, "POST", "failures/discard", json=asked)
+        for path in ("/operations", f"/operations/{begun['id']}"):
+            assert told in await shown(web, path)
     none = await web.client.get("/console/operations/none", headers=HTML)
     assert none.status_code == 404
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +15,12 @@ from app.http import console_charts as charts
 from app.http import console_words as words
 from app.http.console_pages import Pages
 from app.http.ports import FailureRecords, Figures, Reader
-from app.queue.figures import WorkerFigures
+from app.queue.figures import Minute, WorkerFigures
 from app.queue.records import JobFilter, JobView, split_queue_name
 
 RUNNING, CAUSES, QUEUES, WORKERS, JOBS = 25, 6, 30, 30, 10
+# Its minutes change once a minute, and all that was counted of every queue is read for them.
+_MINUTES_SECONDS, _MINUTES_KEPT = 15, 100
 
 
 class Standing:
@@ -36,6 +39,7 @@ class Standing:
         self._figures = figures
         self._failures = failures
         self._queues = list(queues)
+        self._minutes: dict[tuple[str, int], list[Minute]] = {}
 
     async def overview(self, request: Request) -> Response:
         """GET /console/: all of it."""
@@ -53,7 +57,7 @@ class Standing:
             return self._pages.said(request, 404, "There is no such queue", "No job named it yet.")
         wanted = JobFilter(status="scheduled", queue=name)
         hour, minutes, coming = await asyncio.gather(
-            self._figures.hour(), self._figures.minutes(name), self._views.jobs(wanted, JOBS, None)
+            self._figures.hour(), self._hour_of(name), self._views.jobs(wanted, JOBS, None)
         )
         now = datetime.now(UTC)
         depth, age = charts.waiting(hour, queue, now)
@@ -61,6 +65,16 @@ class Standing:
             request, "queue.html", queue=queue, depth=depth, age=age,
             flow=charts.flow(minutes, now), waits=words.quantiles(minutes), coming=coming.jobs,
         )  # fmt: skip
+
+    async def _hour_of(self, name: str) -> list[Minute]:
+        """Who watches a queue asks every other second. Raises QueueUnavailableError."""
+        key = (name, int(time.time()) // _MINUTES_SECONDS)
+        if key not in self._minutes:
+            found = await self._figures.minutes(name)
+            if len(self._minutes) >= _MINUTES_KEPT:
+                self._minutes.clear()
+            self._minutes[key] = found
+        return self._minutes[key]
 
     async def _standing(self, request: Request) -> dict[str, Any]:
         """Raises QueueUnavailableError."""

@@ -6,7 +6,7 @@ const panel = byId("selection");
 let selection = null;
 
 function showSample(ids) {
-  byId("sample").hidden = ids.length === 0;
+  byId("sample-part").hidden = ids.length === 0;
   byId("sample").replaceChildren(...ids.map((id) => {
     const [item, link] = [document.createElement("li"), document.createElement("a")];
     link.className = "id";
