@@ -38,10 +38,12 @@ class RunningService:
             return self.client.get("/readyz").status_code == 200
         return False
 
-    def ended(self, job: dict[str, Any]) -> dict[str, Any]:
+    def ended(self, job: dict[str, Any], seconds: float = 30.0) -> dict[str, Any]:
         """The job, once it has ended."""
         path = f"/v1/jobs/{job['id']}"
-        poll_until(lambda: self.client.get(path).json()["ended_at"], what=f"{path} ends")
+        poll_until(
+            lambda: self.client.get(path).json()["ended_at"], seconds=seconds, what=f"{path} ends"
+        )
         shown: dict[str, Any] = self.client.get(path).json()
         return shown
 

@@ -79,6 +79,10 @@ class Kinds:
         return {}
 
 
+def is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 

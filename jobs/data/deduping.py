@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from jobs.context import JobContext
-from jobs.data import reading, sql, writing
+from jobs.data import reading, sql, wide, writing
 from jobs.data.engine import Engine, with_input
 from jobs.data.params import DedupeParams
 from jobs.errors import PermanentError
@@ -19,14 +20,14 @@ def run(params: DedupeParams, context: JobContext) -> dict[str, Any]:
     target = writing.new_artifact(context, "deduplicated", params.output_format)
 
     def dedupe(engine: Engine) -> dict[str, Any]:
-        columns = reading.columns_of(engine.connection, "SELECT * FROM input")
-        keys = [sql.name(_known(key, columns)) for key in params.keys]
-        engine.rows(f"CREATE TEMP TABLE kept AS {_places(keys, params.keep)}")
+        columns = reading.columns_of(engine.connection, f"FROM {engine.input}")
+        keys = ", ".join(sql.name(_known(key, columns)) for key in params.keys)
+        engine.rows(f"CREATE TEMP TABLE kept AS {_places(engine.input, keys, params.keep)}")
         row_count, kept = engine.rows("SELECT coalesce(sum(alike), 0)::BIGINT, count(*) FROM kept")[
             0
         ]
-        select = writing.safe(_kept(columns), columns, params.output_format)
-        engine.write(select, target, writing.options(params.output_format, len(columns)))
+        kept_rows = partial(_kept, engine.input)
+        wide.write(engine, kept_rows, columns, target, params.output_format)
         return {"row_count": row_count, "kept": kept, "removed": row_count - kept}
 
     return with_input(params, context, dedupe, target)
@@ -44,24 +45,24 @@ def _known(key: str, columns: writing.Columns) -> str:
     raise PermanentError(f"there is no column {key!r}: {shown}"[:500], code="unknown_column")
 
 
-def _numbered() -> str:
-    return f"SELECT *, row_number() OVER () AS {sql.name(_PLACE)} FROM input"
+def _numbered(source: str, names: str) -> str:
+    return f"SELECT {names}, row_number() OVER () AS {sql.name(_PLACE)} FROM {source}"
 
 
-def _places(keys: list[str], keep: str) -> str:
+def _places(source: str, keys: str, keep: str) -> str:
     """Where the rows stand that stay: the keys and a number a row are all that this holds."""
     chosen = "min" if keep == "first" else "max"
     place = sql.name(_PLACE)
     return (
-        f"SELECT {chosen}({place}) AS place, count(*) AS alike FROM ({_numbered()})"
-        f" GROUP BY {', '.join(keys)}"
+        f"SELECT {chosen}({place}) AS place, count(*) AS alike FROM ({_numbered(source, keys)})"
+        f" GROUP BY {keys}"
     )
 
 
-def _kept(columns: writing.Columns) -> str:
-    names = ", ".join(sql.name(name) for name, _ in columns)
+def _kept(source: str, columns: writing.Columns) -> str:
+    names = sql.names(columns)
     place = sql.name(_PLACE)
     return (
-        f"SELECT {names} FROM ({_numbered()}) WHERE {place} IN (SELECT place FROM kept)"
-        f" ORDER BY {place}"
+        f"SELECT {names} FROM ({_numbered(source, names)}) WHERE {place} IN"
+        f" (SELECT place FROM kept) ORDER BY {place}"
     )

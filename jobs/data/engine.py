@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, reading, source, sql
+from jobs.data import faults, reading, source, splitting, sql, wide
 from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -58,6 +58,8 @@ class Engine:
         self._folder = folder
         self._ends_at = ends_at
         _keep_to_one_arena()
+        # What the view `input` reads: itself it takes seconds for thousands of columns.
+        self.input = "input"
         temporary = folder / "temp"
         self.connection = duckdb.connect(
             ":memory:",
@@ -79,10 +81,18 @@ class Engine:
     def close(self) -> None:
         self.connection.close()
 
+    @property
+    def parts(self) -> Path:
+        """A folder for what is put together from several files."""
+        folder = self._folder / "parts"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def lock(self, *paths: Path) -> None:
-        """From now on only these files, and no change of a setting."""
+        """From now on only these files and the `parts`, and no change of a setting."""
         names = sql.literal([str(path) for path in paths])
         self.connection.execute(f"SET allowed_paths = {names}")
+        self.connection.execute(f"SET allowed_directories = {sql.literal([str(self.parts)])}")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
@@ -98,9 +108,19 @@ class Engine:
         with self._watched(target):
             row = self.connection.execute(statement).fetchone()
         assert row is not None
+        self.keep_size(target)
+        return int(row[0])
+
+    def keep_time(self) -> None:
+        """For work beside DuckDB: raises LimitError when the time is over."""
+        error = self._limit_met(None)
+        if error is not None:
+            raise LimitError(error)
+
+    def keep_size(self, target: Path) -> None:
+        """Raises LimitError for a file that is larger than an artifact may be."""
         if target.stat().st_size > self._context.max_artifact_bytes:
             raise LimitError(self._too_large())
-        return int(row[0])
 
     @contextlib.contextmanager
     def _watched(self, target: Path | None) -> Iterator[None]:
@@ -136,8 +156,7 @@ class Engine:
 
     def _limit_met(self, target: Path | None) -> PermanentError | None:
         if time.monotonic() > self._ends_at:
-            seconds = self._context.timeout_seconds
-            return PermanentError(f"it did not end within {seconds:g} s", code="timeout")
+            return overtime(self._context)
         if target is not None:
             with contextlib.suppress(FileNotFoundError):
                 if target.stat().st_size > self._context.max_artifact_bytes:
@@ -157,9 +176,7 @@ def with_input(
 
     Raises PermanentError and RetryLater; nothing of DuckDB's.
     """
-    began = time.monotonic()
-    spare = min(SPARE_SECONDS, context.timeout_seconds * SPARE_SHARE)
-    ends_at = began + context.timeout_seconds - spare
+    ends_at = ending(context)
     with scratch(context) as folder:
         attempts = _Attempts(params, context, outputs, folder, ends_at)
         found = source.find(params, context, folder)
@@ -185,6 +202,16 @@ def with_input(
                 output.unlink(missing_ok=True)
 
 
+def ending(context: JobContext) -> float:
+    """When a run that begins now ends itself, by the monotonic clock."""
+    spare = min(SPARE_SECONDS, context.timeout_seconds * SPARE_SHARE)
+    return time.monotonic() + context.timeout_seconds - spare
+
+
+def overtime(context: JobContext) -> PermanentError:
+    return PermanentError(f"it did not end within {context.timeout_seconds:g} s", code="timeout")
+
+
 @dataclass(frozen=True, slots=True)
 class _Attempts:
     """What all attempts to read one file have in common."""
@@ -201,9 +228,12 @@ class _Attempts:
         engine = Engine(self.context, self.folder, self.ends_at, threads=threads)
         try:
             with contextlib.closing(engine):
+                if columns > wide.MOST_COLUMNS:
+                    file = splitting.as_parquet(engine, file, self.params)
                 call = reading.table(engine.connection, file, self.params, manner)
                 engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {call}")
-                columns = len(reading.columns_of(engine.connection, "FROM input"))
+                engine.input = call
+                columns = len(reading.columns_of(engine.connection, f"FROM {call}"))
                 if columns > WIDE_COLUMNS:
                     engine.connection.execute("SET threads = 1")
                 engine.lock(file.path, *self.outputs)
@@ -211,7 +241,7 @@ class _Attempts:
         except LimitError as error:
             raise error.error from None
         except (duckdb.Error, MemoryError) as error:
-            raise _of_columns(faults.of_duckdb(error), columns) from None
+            raise _of_columns(faults.of_duckdb(error), columns) from error
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise

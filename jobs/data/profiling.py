@@ -8,12 +8,14 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.context import JobContext
-from jobs.data import reading, report, sql, values
+from jobs.data import reading, report, sql, values, wide
 from jobs.data.engine import Engine, with_input
 from jobs.data.params import ProfileParams
+
+T = TypeVar("T")
 
 # Up to so many rows are held, and looked at as often as need be.
 SMALL_ROWS = 200_000
@@ -25,6 +27,8 @@ BINS = 20
 QUANTILES = 101
 # In one SELECT: each has some ten aggregates.
 COLUMNS_AT_ONCE = 50
+# Each has a hash table.
+COUNTED_AT_ONCE = 10
 MAX_TEXT = 200
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
             "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
@@ -61,14 +65,19 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     target = context.new_artifact("report.html", "text/html; charset=utf-8")
 
     def profile(engine: Engine) -> tuple[int, bool, list[Column]]:
-        found = reading.columns_of(engine.connection, "SELECT * FROM input")
+        found = reading.columns_of(engine.connection, f"FROM {engine.input}")
         columns = [Column(name, kind) for name, kind in found]
-        engine.rows(f"CREATE TEMP TABLE beginning AS SELECT * FROM input LIMIT {SMALL_ROWS + 1}")
-        row_count = engine.rows("SELECT count(*) FROM beginning")[0][0]
-        is_exact = row_count <= SMALL_ROWS
-        source = "beginning" if is_exact else "input"
-        for some in _parts(columns):
-            row_count = _summarize(engine, source, some, exact=is_exact)
+        for group in wide.groups_of(columns):
+            names = ", ".join(sql.name(column.name) for column in group)
+            engine.rows(
+                f"CREATE OR REPLACE TEMP TABLE beginning AS SELECT {names} FROM {engine.input}"
+                f" LIMIT {SMALL_ROWS + 1}"
+            )
+            row_count = engine.rows("SELECT count(*) FROM beginning")[0][0]
+            is_exact = row_count <= SMALL_ROWS
+            source = "beginning" if is_exact else engine.input
+            for some in _parts(group, COLUMNS_AT_ONCE):
+                row_count = _summarize(engine, source, some, exact=is_exact)
         _warn(columns, row_count)
         return row_count, is_exact, columns
 
@@ -83,14 +92,14 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     return result if is_exact else result | {"estimated": ["distinct", "q25", "q50", "q75"]}
 
 
-def _parts(columns: Sequence[Column]) -> Iterator[Sequence[Column]]:
-    for at in range(0, len(columns), COLUMNS_AT_ONCE):
-        yield columns[at : at + COLUMNS_AT_ONCE]
+def _parts(columns: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for at in range(0, len(columns), size):
+        yield columns[at : at + size]
 
 
 def _summarize(engine: Engine, source: str, columns: Sequence[Column], *, exact: bool) -> int:
     """Fill in what is known of these columns, and say how many rows there are."""
-    candidates = [_most_frequent(engine, column) for column in columns]
+    candidates = _most_frequent(engine, columns)
     selected = ["{'row_count': count(*)}"]
     for column, tops in zip(columns, candidates, strict=True):
         selected.append(_aggregates(column, tops, exact=exact))
@@ -99,21 +108,27 @@ def _summarize(engine: Engine, source: str, columns: Sequence[Column], *, exact:
     row_count: int = values.parse(texts[0])["row_count"]
     for column, tops, text in zip(columns, candidates, texts[1:], strict=True):
         _note(column, values.parse(text), row_count, tops)
-        if exact and column.bins:
-            column.bins = _exact_bins(engine, column)
+    if exact:
+        _fill_bins(engine, [column for column in columns if column.bins])
     return row_count
 
 
-def _most_frequent(engine: Engine, column: Column) -> list[tuple[str, int]]:
-    """Texts of values and how often they stand in the beginning."""
-    name = sql.name(column.name)
-    return [
-        (text, count)
-        for text, count in engine.rows(
-            f"SELECT {name}::VARCHAR AS value, count(*) AS n FROM beginning"
-            f" WHERE {name} IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {CANDIDATES}"
-        )
-    ]
+def _most_frequent(engine: Engine, columns: Sequence[Column]) -> list[list[tuple[str, int]]]:
+    """Of each column, texts of values and how often they stand in the beginning."""
+    found: list[list[tuple[str, int]]] = [[] for _ in columns]
+    for some in _parts(list(enumerate(columns)), COUNTED_AT_ONCE):
+        selects = []
+        for place, column in some:
+            name = sql.name(column.name)
+            selects.append(
+                f"SELECT {place} AS place, value, n FROM (SELECT {name}::VARCHAR AS value,"
+                f" count(*) AS n FROM beginning WHERE {name} IS NOT NULL GROUP BY value"
+                f" ORDER BY n DESC, value LIMIT {CANDIDATES})"
+            )
+        rows = engine.rows(f"{' UNION ALL '.join(selects)} ORDER BY place, n DESC, value")
+        for place, text, count in rows:
+            found[place].append((text, count))
+    return found
 
 
 def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> str:
@@ -222,19 +237,25 @@ def _bins_of_quantiles(quantiles: list[Any], count: int) -> list[tuple[float, fl
     return [(low + n * width, low + (n + 1) * width, counts[n]) for n in range(BINS)]
 
 
-def _exact_bins(engine: Engine, column: Column) -> list[tuple[float, float, float]]:
-    low, high, _ = column.bins[0]
-    if low == high or not math.isfinite(high - low):
-        return column.bins[:1]
-    name = sql.name(column.name)
-    number = _finite(name) if column.is_number else f"epoch({name})"
-    width = (high - low) / BINS
-    rows = engine.rows(
-        f"SELECT least(floor(({number} - {low!r}) / {width!r}), {BINS - 1})::INT AS bin, count(*)"
-        f" FROM beginning WHERE {number} IS NOT NULL GROUP BY bin"
-    )
-    counts = dict(rows)
-    return [(low + n * width, low + (n + 1) * width, float(counts.get(n, 0))) for n in range(BINS)]
+def _fill_bins(engine: Engine, columns: Sequence[Column]) -> None:
+    """Count what is in each bin, where there can be several."""
+    wide = [each for each in columns if 0 < each.bins[0][1] - each.bins[0][0] < math.inf]
+    if not wide:
+        return
+    selected = []
+    for column in wide:
+        low, high, _ = column.bins[0]
+        name = sql.name(column.name)
+        number = _finite(name) if column.is_number else f"epoch({name})"
+        bin_number = f"floor(({number} - {low!r}) / {(high - low) / BINS!r})"
+        selected.append(f"histogram(least({bin_number}, {BINS - 1})::INT)")
+    counted = engine.rows(f"SELECT {', '.join(selected)} FROM beginning")[0]
+    for column, counts in zip(wide, counted, strict=True):
+        low, high, _ = column.bins[0]
+        width = (high - low) / BINS
+        column.bins = [
+            (low + n * width, low + (n + 1) * width, float(counts.get(n, 0))) for n in range(BINS)
+        ]
 
 
 def _warn_of_values(column: Column, found: Any) -> None:

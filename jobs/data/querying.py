@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, guard, reading, sql, values, writing
+from jobs.data import faults, guard, reading, sql, values, wide, writing
 from jobs.data.engine import Engine, with_input
 from jobs.data.params import QueryParams
 from jobs.errors import PermanentError
@@ -32,13 +32,20 @@ def run(params: QueryParams, context: JobContext) -> dict[str, Any]:
         columns = _columns(engine.connection, select)
         # Through a subquery columns of the same name get different ones.
         select = f"SELECT * FROM (\n{select}\n)"
-        written = writing.safe(select, columns, params.output_format)
-        options = writing.options(params.output_format, len(columns))
-        row_count = engine.write(written, target, options)
+
+        def some(columns: writing.Columns) -> str:
+            return f"SELECT {sql.names(columns)} FROM (\n{select}\n)"
+
+        if len(columns) > wide.MOST_COLUMNS:
+            row_count, rows = wide.write_parts(engine, some, columns, target, params.output_format)
+        else:
+            row_count = wide.write(engine, some, columns, target, params.output_format)
+            rows = _shown(engine, select, columns, params.output_format, target)
+        named = values.that_fit([{"name": name, "type": kind} for name, kind in columns])
         return {
             "row_count": row_count,
-            "columns": [{"name": name, "type": kind} for name, kind in columns],
-            "rows": values.that_fit(_shown(engine, select, columns, params.output_format, target)),
+            "columns": named,
+            "rows": values.that_fit(rows, beside=named),
         }
 
     return with_input(params, context, answer, target)

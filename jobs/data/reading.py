@@ -105,7 +105,7 @@ def csv_options(
     found = _sniff(connection, source, told | sampled)
     if len(found["columns"]) == 1 and "delim" not in told:
         # Lines of different lengths look to it like lines of one cell.
-        delimiter = _most_frequent(source)
+        delimiter = most_frequent(source)
         if delimiter is not None:
             told["delim"] = delimiter
             found = _sniff(connection, source, told | sampled)
@@ -157,7 +157,7 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
         "comment": _character(comment),
         "skip": skip,
         "header": header,
-        "columns": _unlike([(each["name"], each["type"]) for each in columns]),
+        "columns": unlike([(each["name"], each["type"]) for each in columns]),
     }
     if dates is not None:
         found["dateformat"] = dates
@@ -168,7 +168,7 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
 
 def _by_first_line(source: Source, told: Options) -> Options:
     """What cannot be made out: as its first line has it, so that reading names the bad one."""
-    delimiter = told.get("delim") or _most_frequent(source) or ","
+    delimiter = told.get("delim") or most_frequent(source) or ","
     line = _first_line(source)
     names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
     has_header = told.get("header", True)
@@ -180,7 +180,7 @@ def _by_first_line(source: Source, told: Options) -> Options:
         "quote": '"',
         "escape": '"',
         "header": has_header,
-        "columns": _unlike([(name, "VARCHAR") for name in names]),
+        "columns": unlike([(name, "VARCHAR") for name in names]),
     }
 
 
@@ -188,7 +188,7 @@ def _character(text: str) -> str:
     return "" if text == "(empty)" else text.replace("\\t", "\t")
 
 
-def _unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
+def unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
     """By name; names that are alike but for their case get a number."""
     found: dict[str, str] = {}
     taken: set[str] = set()
@@ -202,7 +202,7 @@ def _unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _most_frequent(source: Source) -> str | None:
+def most_frequent(source: Source) -> str | None:
     """The delimiter that the first line has most of, outside quotes."""
     line = _QUOTED.sub("", _first_line(source))
     best = max(_DELIMITERS, key=line.count)

@@ -18,6 +18,8 @@ from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source, find, guess_single_byte, readable
+from jobs.data.splitting import layout_of
+from jobs.data.wide import MOST_COLUMNS
 from jobs.errors import PermanentError
 
 FETCHED_AT_ONCE = 1_000
@@ -45,7 +47,10 @@ def of(params: SourceParams, context: JobContext) -> Iterator[Iterator[Row]]:
         with closing(Engine(context, folder, math.inf)) as engine, _our_faults():
             file = readable(source, folder)
             if source.kind in {"csv", "tsv"}:
-                options = reading.csv_options(engine.connection, file, params, Manner())
+                if reading.likely_columns(file) > MOST_COLUMNS:
+                    options = layout_of(file, params).options
+                else:
+                    options = reading.csv_options(engine.connection, file, params, Manner())
                 yield _of_csv(file, options)
             elif source.kind == "ndjson":
                 yield _of_lines(file)

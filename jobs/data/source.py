@@ -176,7 +176,7 @@ def _unpack(source: Source, target: Path) -> None:
     size_bytes = 0
     with _named_faults(source), source.open() as file, target.open("wb") as copy:
         while piece := file.read(PIECE_BYTES):
-            size_bytes = _bounded(size_bytes + len(piece))
+            size_bytes = bounded(size_bytes + len(piece))
             copy.write(piece)
 
 
@@ -185,7 +185,7 @@ def _translate(source: Source, target: Path) -> None:
     with _named_faults(source), target.open("wb") as copy:
         for text in _pieces(source):
             piece = text.encode()
-            size_bytes = _bounded(size_bytes + len(piece))
+            size_bytes = bounded(size_bytes + len(piece))
             copy.write(piece)
 
 
@@ -197,7 +197,7 @@ def _pieces(source: Source) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def _bounded(size_bytes: int) -> int:
+def bounded(size_bytes: int) -> int:
     if size_bytes > MAX_UNPACKED_BYTES:
         raise PermanentError(
             f"the file has more than {MAX_UNPACKED_BYTES} bytes when it is unpacked",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def name(value: str) -> str:
     """A column's or table's name."""
     return '"' + value.replace('"', '""') + '"'
+
+
+def names(columns: Iterable[tuple[str, str]]) -> str:
+    """Of columns, of which types are told too."""
+    return ", ".join(name(each) for each, _ in columns)
 
 
 def text(value: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jsonschema_rs
 
 from jobs.context import JobContext
 from jobs.data import cells, records, values
+from jobs.data.engine import ending, overtime
 from jobs.data.params import ValidateParams
 from jobs.errors import PermanentError
 
@@ -66,11 +68,13 @@ def run(params: ValidateParams, context: JobContext) -> dict[str, Any]:
     rejects = Rejects(
         context.new_artifact("rejects.csv", "text/csv; charset=utf-8"), context.max_artifact_bytes
     )
-    row_count = 0
+    row_count, ends_at = 0, ending(context)
     try:
         with records.of(params, context) as found:
             for row in found:
                 row_count += 1
+                if time.monotonic() > ends_at:
+                    raise overtime(context)
                 faults = _faults(row, validator, kinds)
                 if faults:
                     rejects.add(row, faults)

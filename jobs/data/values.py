@@ -36,12 +36,16 @@ def _number(text: str) -> float | str | None:
     return number if math.isfinite(number) else None
 
 
-def that_fit(rows: list[Any]) -> list[Any]:
-    """The first of them, as many as a result has room for."""
-    size_bytes, fitting = 0, []
+def that_fit(rows: list[Any], beside: list[Any] | None = None) -> list[Any]:
+    """The first of them, as many as a result has room for, with what stands beside them."""
+    size_bytes, fitting = sum(map(_size_bytes, beside or [])), []
     for row in rows:
-        size_bytes += len(json.dumps(row, ensure_ascii=False).encode()) + 2
+        size_bytes += _size_bytes(row)
         if size_bytes > MAX_ROWS_BYTES:
             break
         fitting.append(row)
     return fitting
+
+
+def _size_bytes(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode()) + 2

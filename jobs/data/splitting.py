@@ -1,0 +1,196 @@
+"""A CSV file of thousands of columns as a Parquet file, a few hundred of them at a time."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import duckdb
+
+from jobs.data import cells, columnar, faults, reading, sql, writing
+from jobs.data.faults import UnreadableError
+from jobs.data.params import SourceParams
+from jobs.data.reading import Manner
+from jobs.data.source import SAMPLE_BYTES, Source, bounded
+from jobs.data.wide import groups_of
+from jobs.errors import PermanentError
+
+if TYPE_CHECKING:
+    from jobs.data.engine import Engine
+
+# Each group of columns has an open file while the source is split.
+MOST_COLUMNS = 100_000
+# Rows that are looked at for whether the first one names the columns.
+HEADER_ROWS = 100
+MAX_CELL_CHARACTERS = 16 * 1024 * 1024
+# Between two looks at the clock.
+ROWS_AT_ONCE = 100
+
+
+class Layout(NamedTuple):
+    """How a wide file is written, and the names of its columns."""
+
+    dialect: dict[str, Any]
+    has_header: bool
+    names: list[str]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same as options of `read_csv`."""
+        quote = self.dialect["quotechar"]
+        return {
+            "delim": self.dialect["delimiter"],
+            "quote": quote,
+            "escape": quote,
+            "header": self.has_header,
+            "columns": dict.fromkeys(self.names, "VARCHAR"),
+        }
+
+
+def as_parquet(engine: Engine, source: Source, params: SourceParams) -> Source:
+    """The same rows, each column of the type that it has by itself. Raises what reading does."""
+    try:
+        layout = layout_of(source, params)
+        files = []
+        for number, names in enumerate(_split(engine, source, params, layout)):
+            part = _part(engine, number, "csv")
+            files.append(_typed(engine, replace(source, path=part), params, layout, names))
+            part.unlink()
+    except UnicodeError as error:
+        raise UnreadableError(
+            PermanentError(f"the file is not {source.encoding}: {error}", code="bad_source"),
+            encoding=True,
+            types=False,
+        ) from None
+    except csv.Error as error:
+        raise PermanentError(f"the file cannot be read: {error}", code="bad_source") from None
+    target = engine.parts / "input.parquet"
+    columnar.merge(files, target)
+    return replace(source, path=target, kind="parquet", compression="none", encoding="utf-8")
+
+
+def layout_of(source: Source, params: SourceParams) -> Layout:
+    """By its first rows and what the params tell. Raises PermanentError for too many columns."""
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    dialect = {
+        "delimiter": params.delimiter or ("\t" if source.kind == "tsv" else None)
+        or reading.most_frequent(source) or ",",
+        "quotechar": params.quote or '"',
+    }  # fmt: skip
+    with source.text() as text:
+        rows = itertools.islice(_rows(text, dialect), HEADER_ROWS)
+        first = next(rows, [])
+        if len(first) > MOST_COLUMNS:
+            raise PermanentError(
+                f"{len(first)} columns need more memory than a job has", code="memory"
+            )
+        has_header = params.header
+        if has_header is None:
+            has_header = _is_header(first, list(rows))
+    digits = len(str(len(first) - 1))
+    names = [
+        name if name and has_header else f"column{number:0{digits}}"
+        for number, name in enumerate(first)
+    ]
+    unlike = reading.unlike([(name.lstrip("\ufeff"), "VARCHAR") for name in names])
+    return Layout(dialect, has_header, list(unlike))
+
+
+def _rows(text: Iterator[str], dialect: dict[str, Any]) -> Iterator[list[str]]:
+    return (row for row in csv.reader(text, **dialect) if row)
+
+
+def _is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Where it is of another kind than what stands below; else where it has no number."""
+    for name, *below in zip(first, *others, strict=False):
+        found = [cell for cell in below if cell]
+        if name and not _is_number(name) and found and all(map(_is_number, found)):
+            return True
+    return not any(map(_is_number, first))
+
+
+def _is_number(cell: str) -> bool:
+    return cells.is_number(cell.replace(",", "."))
+
+
+def _split(
+    engine: Engine, source: Source, params: SourceParams, layout: Layout
+) -> list[Sequence[str]]:
+    """Write the cells of each group of columns into a file of its own; the names of each."""
+    groups = list(groups_of(layout.names))
+    ends = [0, *itertools.accumulate(map(len, groups))]
+    slices = [slice(*both) for both in itertools.pairwise(ends)]
+    with ExitStack() as stack:
+        text = stack.enter_context(source.text())
+        files = [
+            stack.enter_context(
+                _part(engine, number, "csv").open("w", encoding="utf-8", newline="")
+            )
+            for number in range(len(groups))
+        ]
+        writers = [csv.writer(file, **layout.dialect, lineterminator="\n") for file in files]
+        rows = _even(text, len(layout.names), params, layout)
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            for writer, columns in zip(writers, slices, strict=True):
+                writer.writerows([row[columns] for row in some])
+            bounded(sum(file.tell() for file in files))
+            engine.keep_time()
+    return groups
+
+
+def _even(
+    text: Iterator[str], count: int, params: SourceParams, layout: Layout
+) -> Iterator[list[str]]:
+    """The rows below the header. Raises PermanentError for one of another length."""
+    reader = csv.reader(text, **layout.dialect)
+    line, is_header = 1, layout.has_header
+    for row in reader:
+        if row and is_header:
+            is_header = False
+        elif row:
+            if len(row) != count:
+                if params.ragged != "pad":
+                    raise PermanentError(
+                        f"line {line}: {len(row)} cells, {count} were expected", code="bad_source"
+                    )
+                row = (row + [""] * (count - len(row)))[:count]  # noqa: PLW2901
+            yield row
+        line = reader.line_num + 1
+
+
+def _typed(
+    engine: Engine, part: Source, params: SourceParams, layout: Layout, names: Sequence[str]
+) -> Path:
+    """A group of columns as a Parquet file; of types that fit its beginning, else all of it."""
+    target = part.path.with_suffix(".parquet")
+    with part.path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
+    part = replace(part, kind="csv", compression="none", encoding="utf-8", sample=sample)
+    told = {"header": False, "ragged": None, "encoding": None}
+    told |= {"delimiter": layout.dialect["delimiter"], "quote": layout.dialect["quotechar"]}
+    own = params.model_copy(update=told)
+    for is_whole in (False, True):
+        try:
+            call = reading.table(engine.connection, part, own, Manner(whole=is_whole, narrow=True))
+            found = reading.columns_of(engine.connection, f"FROM {call}")
+            named = ", ".join(
+                f"{sql.name(name)} AS {sql.name(wanted)}"
+                for (name, _), wanted in zip(found, names, strict=True)
+            )
+            options = writing.options("parquet", len(layout.names))
+            engine.rows(f"COPY (SELECT {named} FROM {call}) TO {sql.text(str(target))} ({options})")
+            break
+        except duckdb.Error as error:
+            meant = faults.of_duckdb(error)
+            if is_whole or not isinstance(meant, UnreadableError) or not meant.types:
+                raise
+    return target
+
+
+def _part(engine: Engine, number: int, suffix: str) -> Path:
+    return engine.parts / f"source-{number}.{suffix}"
