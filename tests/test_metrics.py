@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client import Metric
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.queue.control import Control
 from tests.figure_doubles import MemoryFigures
 from tests.http_doubles import MemoryQueue, app_over, connect
+from tests.promql_labels import TARGET, MismatchError, labels_of
 from tests.web_scene import WebScene, web_scene_on
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -183,6 +185,50 @@ async def test_dashboard_and_alerts_ask_for_what_there_is(web: WebScene) -> None
         if not name.endswith(("_sum", "_count", "_created"))
     }  # fmt: skip
     assert unasked == set()
+
+
+async def test_both_sides_of_every_expression_can_meet(web: WebScene) -> None:
+    """Prometheus' own grammar and types; and an alert that is valid may still never fire."""
+    samples = [each for family in (await families(web)).values() for each in family.samples]
+    there: dict[str, set[str]] = {}
+    for sample in samples:
+        there.setdefault(sample.name, set()).update(sample.labels)
+    asked = [(f"alert {rule['alert']}", str(rule["expr"])) for rule in alert_rules()]
+    asked += [
+        (f"panel {panel['title']}", target["expr"].replace("$__rate_interval", "5m"))
+        for panel in panels()
+        for target in panel["targets"]
+    ]
+
+    for where, text in asked:
+        try:
+            labels = labels_of(promql_parser.parse(text), there)
+        except (ValueError, MismatchError) as error:
+            pytest.fail(f"{where}: {error}")
+        assert labels is not None, f"{where}: a number"
+        # `up` and the like are Prometheus' own: what differs by web process must be one here.
+        assert not labels & TARGET, f"{where}: tells of each web process by itself"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max by (queue) (a) > 0.8 * on () group_left () max(b)", "a > max(b)",
+        "max by (queue) (a) and max(b)", "sum by (le) (b) > 1", "histogram_quantile(0.5, sum(a))",
+    ],
+)  # fmt: skip
+def test_what_never_meets_is_found(text: str) -> None:
+    with pytest.raises(MismatchError):
+        labels_of(promql_parser.parse(text), {"a": {"queue"}, "b": set()})
+
+
+def test_alerts_are_as_prometheus_reads_them() -> None:
+    for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]:
+        assert group.keys() <= {"name", "rules", "interval"}
+        for rule in group["rules"]:
+            assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}, rule
+            assert promql_parser.parse_duration(rule.get("for", "1m")).total_seconds() >= 60
+            assert all(isinstance(each, str) for each in rule["annotations"].values())
 
 
 def test_alerts_say_what_to_do() -> None:

@@ -97,7 +97,8 @@ class Retrying(Discarding):
         Field(
             strict=True,
             description="One, then ten, then the rest, each time waiting for how they end; it"
-            " stops when one of them fails of the same cause.",
+            " stops when one of them fails of the same cause. One that somebody cancels tells"
+            " nothing, and another goes in its place.",
         ),
     ] = None
 
