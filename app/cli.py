@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import re
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +27,9 @@ EXIT_STATUSES = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exit status 2 for one that does not exist, or wrong arguments."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal of few letters cannot show is written out, and ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = new_parser().parse_args(arguments)
     module, _, function = options.run.partition(".")
     getattr(importlib.import_module(f"app.commands.{module}"), function)(options)

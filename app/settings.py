@@ -225,8 +225,9 @@ class Settings(BaseSettings):
 def load(**overrides: Any) -> Settings:
     """Read and check the settings, or print every fault and exit with status 2."""
     settings, faults = _read(overrides)
-    if not settings.is_production:
-        settings, _ = _read(_running_development_services(settings) | overrides)
+    services = {} if settings.is_production else _running_development_services(settings)
+    if services:
+        settings, _ = _read(services | overrides)
     faults = _together(faults, settings.missing())
     if faults:
         refuse(faults)

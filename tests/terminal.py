@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ import pytest
 from app.cli import main
 from tests.harness import JOB_MODULES
 from tests.heart_scene import Scene, scene_on
+
+# What takes longer waits for what will not come.
+MOST_SECONDS = 60
 
 
 class Terminal:
@@ -34,7 +38,7 @@ class Terminal:
         """`answer` is what is typed or piped in meanwhile."""
         self.status = 0
         content = answer.encode() if isinstance(answer, str) else answer
-        with self._monkeypatch.context() as patch:
+        with self._monkeypatch.context() as patch, _impatience():
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
             try:
                 main(arguments)
@@ -46,6 +50,18 @@ class Terminal:
 
     def json(self, *arguments: str, answer: str = "") -> Any:
         return json.loads(self.type(*arguments, "--json", answer=answer))
+
+
+@contextmanager
+def _impatience() -> Iterator[None]:
+    """A command that waits for ever gets Ctrl-C, and fails its test by its status."""
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.alarm(MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from app.commands.tables import seconds_text
+from app.commands.tables import seconds_text, short_time
 from app.queue.fitness import judge
 from tests.conftest import ValkeyServer
 from tests.harness import ROOT
@@ -266,3 +267,11 @@ class TestCheck:
 )  # fmt: skip
 def test_ages_are_short(seconds: float | None, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_times_of_today_are_told_without_their_date() -> None:
+    now = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+    berlin = timezone(timedelta(hours=1))
+
+    assert short_time(datetime(2030, 1, 31, 12, 30, 5, tzinfo=berlin), now) == "11:30:05"
+    assert short_time(datetime(2030, 1, 31, 0, 30, tzinfo=berlin), now) == "2030-01-30 23:30"

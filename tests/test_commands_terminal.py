@@ -141,3 +141,17 @@ def test_people_see_a_bar_and_programs_none(
     assert "━" in seen
     assert re.fullmatch(r"[0-9a-f]{35}\nqueued\n", piped)
     assert terminal.errors == "No live worker listens to queue default.\n"
+
+
+def test_terminal_of_few_letters_ends_no_command(redis_url: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "status", "--once"], cwd=ROOT, capture_output=True,
+        text=True, check=False,
+        env={
+            "REDIS_URL": redis_url, "PATH": "/usr/bin:/bin", "DATA_DIR": str(tmp_path),
+            "PYTHONIOENCODING": "ascii",
+        },
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2717 no live worker listens to queue email" in done.stdout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from app.commands.session import Session, run, who
-from app.commands.tables import job_table
+from app.commands.tables import detail_text, job_table
 from app.commands.terminal import BAD_CURSOR, cell, console, facts, fail, visible, write_json
 from app.queue.errors import (
     BadCursorError,
@@ -179,6 +179,5 @@ def _facts(view: JobView, warnings: list[str]) -> dict[str, object]:
 
 
 def _line_of(event: Event) -> Text:
-    detail = " ".join(f"{name}={value}" for name, value in event.detail.items())
     at = f"{event.at:%Y-%m-%d %H:%M:%S.%f} "
-    return Text.assemble((at, "dim"), cell(event.name), " ", cell(detail))
+    return Text.assemble((at, "dim"), cell(event.name), " ", cell(detail_text(event.detail)))

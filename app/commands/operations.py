@@ -7,7 +7,7 @@ import asyncio
 from typing import Literal
 
 from app.commands.session import Session, request_id, run, who
-from app.commands.tables import operation_table
+from app.commands.tables import detail_text, operation_table
 from app.commands.terminal import (
     BAD_CURSOR,
     FAILED_STATUS,
@@ -196,6 +196,7 @@ async def _tell(session: Session, view: OperationView, *, is_json: bool) -> None
             "could not be": view.failed or None,
             "gone before": view.skipped or None,
             "left alone" if view.state in ENDED else "to come": rest or None,
+            "which": detail_text(view.filter),
             "by": view.created_by,
             "warnings": "; ".join(warnings),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pwd
 import sys
@@ -16,7 +17,6 @@ from app import logs
 from app.commands.terminal import INTERRUPTED_STATUS, UNAVAILABLE_STATUS, fail
 from app.queue.connection import Reachability, connect
 from app.queue.errors import QueueUnavailableError
-from app.queue.views import Views
 from app.settings import Settings, load, refuse
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.queue.overview import Overview
     from app.queue.schedules import Schedules
     from app.queue.submitting import Submitter
+    from app.queue.views import Views
     from jobs.catalog import Catalog
 
 
@@ -46,7 +47,6 @@ class Session:
         self.reachability = Reachability()
         self.budgets = settings.max_queue_jobs, settings.max_queue_bytes
         self._parts: list[_Closable] = []
-        self.views = self.kept(Views(self.client, self.reachability, self.budgets))
 
     def kept(self, part: T) -> T:
         """The part, which is closed with the session."""
@@ -58,8 +58,14 @@ class Session:
         return load_catalog(self.settings)
 
     @cached_property
+    def views(self) -> Views:
+        from app.queue.views import Views  # noqa: PLC0415 - see the class
+
+        return self.kept(Views(self.client, self.reachability, self.budgets))
+
+    @cached_property
     def overview(self) -> Overview:
-        from app.queue.overview import Overview  # noqa: PLC0415 - see the class
+        from app.queue.overview import Overview  # noqa: PLC0415
 
         return Overview(self.client, self.reachability, self.catalog.queues())
 
@@ -107,6 +113,7 @@ class Session:
 
 def run(use: Callable[[Session], Awaitable[None]]) -> None:
     """Run a command. Exit status 2: settings; 3: Redis cannot be asked, or has no room."""
+    gc.enable()
     settings = load()
     # A command says what there is to say itself.
     logs.configure(settings.log_style, "error")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich import box
@@ -50,8 +51,9 @@ def queue_table(queues: Sequence[QueueFigures]) -> Table:
 
 def worker_table(workers: Sequence[WorkerFigures]) -> Table:
     table = _table(
-        "worker", "queues", "state", "running", "heard of", "host", "pid", "done", "failed"
-    )
+        "worker", "queues", "state", "running", "heard of", "host", "pid", "done", "failed",
+        wraps="queues",
+    )  # fmt: skip
     for worker in workers:
         slots = "" if worker.slots is None else f"/{worker.slots}"
         table.add_row(
@@ -69,7 +71,7 @@ def worker_table(workers: Sequence[WorkerFigures]) -> Table:
 
 
 def job_table(jobs: Sequence[JobView]) -> Table:
-    table = _table("job", "type", "queue", "status", "attempt", "created", "error")
+    table = _table("job", "type", "queue", "status", "attempt", "created (UTC)", "error")
     for job in jobs:
         error = "" if job.error is None else f"{job.error.code}: {job.error.message}"
         table.add_row(
@@ -78,23 +80,22 @@ def job_table(jobs: Sequence[JobView]) -> Table:
             cell(job.queue),
             Text(job.status, _STATUS_STYLE.get(job.status, "")),
             f"{job.attempt}/{job.max_attempts}",
-            time_text(job.created_at),
+            short_time(job.created_at),
             cell(error[:100]),
         )
     return table
 
 
 def failure_table(groups: Sequence[FailureGroup]) -> Table:
-    table = _table(
-        "fingerprint", "", "jobs", "1 h", "24 h", "7 d", "last", "type", "queue", "error"
-    )
+    table = _table("cause", "", "jobs", "1h/24h/7d", "last (UTC)", "type", "queue", "error")
     for group in groups:
+        trend = (str(group.trend[window]) for window in ("1h", "24h", "7d"))
         table.add_row(
             cell(group.fingerprint, "bold"),
             Text("regressed" if group.is_regressed else "", "yellow"),
             str(group.count),
-            *(str(group.trend[window]) for window in ("1h", "24h", "7d")),
-            time_text(group.last_seen),
+            "/".join(trend),
+            short_time(group.last_seen),
             cell(group.type),
             cell(group.queue),
             cell(f"{group.error_class}: {group.message}"[:150]),
@@ -103,7 +104,9 @@ def failure_table(groups: Sequence[FailureGroup]) -> Table:
 
 
 def operation_table(views: Sequence[OperationView]) -> Table:
-    table = _table("operation", "action", "state", "done", "of", "failed", "begun", "by", "which")
+    table = _table(
+        "operation", "action", "state", "done", "of", "failed", "begun (UTC)", "by", "which"
+    )
     for view in views:
         table.add_row(
             cell(view.id, "bold"),
@@ -112,15 +115,15 @@ def operation_table(views: Sequence[OperationView]) -> Table:
             str(view.done),
             str(view.total),
             Text(str(view.failed), "red" if view.failed else ""),
-            time_text(view.created_at),
+            short_time(view.created_at),
             cell(view.created_by),
-            cell(" ".join(f"{name}={value}" for name, value in view.filter.items())),
+            cell(detail_text(view.filter)),
         )
     return table
 
 
 def schedule_table(schedules: Sequence[ScheduleView]) -> Table:
-    table = _table("schedule", "when", "job", "next run", "missed", "overlap", "source", "")
+    table = _table("schedule", "when", "job", "next run (UTC)", "missed", "overlap", "source", "")
     for each in schedules:
         table.add_row(
             cell(each.schedule.name, "bold"),
@@ -136,12 +139,11 @@ def schedule_table(schedules: Sequence[ScheduleView]) -> Table:
 
 
 def act_table(acts: Sequence[Act]) -> Table:
-    table = _table("at", "who", "did", "to", "")
+    table = _table("at (UTC)", "who", "did", "to", "")
     for act in acts:
-        detail = " ".join(f"{name}={value}" for name, value in act.detail.items())
         table.add_row(
             time_text(act.at), cell(act.key, "bold"), cell(act.action), cell(act.target),
-            cell(detail),
+            cell(detail_text(act.detail)),
         )  # fmt: skip
     return table
 
@@ -159,6 +161,21 @@ def time_text(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def short_time(at: datetime, now: datetime | None = None) -> str:
+    """Without its date where that is today's, UTC."""
+    at, now = at.astimezone(UTC), datetime.now(UTC) if now is None else now
+    return f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M}"
+
+
+def detail_text(detail: Mapping[str, object]) -> str:
+    """`count=3 filter={"type": "email.send"}`."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in detail.items()
+    }
+    return " ".join(f"{name}={text}" for name, text in texts.items())
+
+
 def seconds_text(seconds: float | None) -> str:
     """`0.3 s`, `12 s`, `3 min`, `2 h 05`, `3 d`."""
     if seconds is None:
@@ -174,11 +191,14 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
+def _table(*headings: str, wraps: str | None = None) -> Table:
+    """`wraps` is the column that gives way where there is little room; the last one, if None."""
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    giving = headings[-1] if wraps is None else wraps
     for number, heading in enumerate(headings):
+        is_name = number == 0
         table.add_column(
-            heading, overflow="fold" if number == 0 else "ellipsis", no_wrap=number == 0
+            heading, overflow="fold" if is_name else "ellipsis", no_wrap=heading != giving
         )
     return table
 
