@@ -141,6 +141,45 @@ def test_a_queue_is_paused_and_resumed(
     poll_until(service.is_ready, what="nothing is paused")
 
 
+def test_a_queue_is_emptied_once_its_name_is_typed(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
+    service.client.post("/v1/queues/default/pause")
+    job = submitted(service, "log.write", message="never")
+    sign_in("/queues/default")
+    browser.type_in("#confirm", "email")
+    browser.click("#empty button")
+    browser.wait_for("document.getElementById('empty-faults').textContent.includes('default')")
+    assert service.client.get(f"/v1/jobs/{job['id']}").json()["status"] == "queued"
+    browser.type_in("#confirm", "default")
+    browser.click("#empty button")
+    browser.wait_for("document.getElementById('told').textContent === '1 job is canceled.'")
+    assert service.client.get(f"/v1/jobs/{job['id']}").json()["status"] == "canceled"
+    service.client.post("/v1/queues/default/resume")
+
+
+def test_failed_jobs_are_selected_in_a_form_and_discarded(
+    browser: Chromium, service: RunningService, sign_in: SignIn
+) -> None:
+    job = failed(service, "to be found by its time and its code")
+    sign_in("/failures")
+    browser.click("summary")
+    browser.type_in("[name=type]", "test.permanent")
+    browser.type_in("[name=error]", job["error"]["code"])
+    created = job["created_at"].rstrip("Z")[:19]
+    browser.value(f"document.querySelector('[name=created_after]').value = {json.dumps(created)}")
+    browser.click(".filters button")
+    browser.wait_for("document.getElementById('preview')")
+    assert job["id"] in browser.text()
+    browser.click("#preview")
+    browser.wait_for("!document.getElementById('order').hidden")
+    browser.click("#order button[value=discard]")
+    browser.click("#yes")
+    browser.wait_for("document.getElementById('operation-state')?.dataset.state === 'finished'")
+    assert service.client.get(f"/v1/jobs/{job['id']}").status_code == 404
+    assert browser.complaints == []
+
+
 def test_keys_lead_to_the_search_and_through_the_causes(
     browser: Chromium, service: RunningService, sign_in: SignIn
 ) -> None:
