@@ -13,7 +13,8 @@ from app.queue.packing import Packed
 from app.queue.records import Idempotency, JobDraft
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would take longer than all else that is done with it.
+@dataclass(slots=True)
 class Group:
     """One client's request: its jobs stand or fall together."""
 

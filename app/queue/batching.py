@@ -18,6 +18,9 @@ Begin = Callable[[Sequence[Item], Callable[[Sequence[Answer] | None], None]], bo
 # 1,000 take 29 ms).
 MOST_ITEMS = 64
 MOST_BYTES = 1024 * 1024
+# So many are begun with at once, before more are looked at: server and caller work side by side,
+# where they would wait for each other in turn if all clients of a moment made one call.
+ENOUGH_ITEMS = 16
 
 
 class Batcher(Generic[Item, Answer]):
@@ -41,6 +44,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, Done]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_due = False
         self._sender: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> Answer:
@@ -68,11 +72,19 @@ class Batcher(Generic[Item, Answer]):
         if self._idle.is_set():
             self._idle.clear()
             # Not now: who else comes in this turn of the loop comes along.
-            asyncio.get_running_loop().call_soon(self._send_next)
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send_due)
+        elif self._begin is not None and len(self._waiting) >= ENOUGH_ITEMS:
+            self._send_due()
 
     async def aclose(self) -> None:
         """Wait until everything that was put has its answer."""
         await self._idle.wait()
+
+    def _send_due(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            self._send_next()
 
     def _send_next(self) -> None:
         if not self._waiting:
