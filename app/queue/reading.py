@@ -93,6 +93,11 @@ def type_of(data: bytes) -> str:
     return name.encode("utf-8", "replace").decode()[:TYPE_CHARACTERS] or "unreadable"
 
 
+def traceback_of(packed: bytes) -> str:
+    """As RQ packs it in a result, or plain as older ones have it."""
+    return _unpacked(packed) or packed.decode("utf-8", "replace")
+
+
 def attempts_of(trail: bytes) -> list[Attempt]:
     """The runs that a trail tells of, oldest first."""
     attempts: list[Attempt] = []
@@ -156,8 +161,13 @@ def _return_value(result: Hash) -> Any:
 
 
 def _traceback(result: Hash) -> str | None:
-    with contextlib.suppress(ValueError, KeyError, zlib.error):
-        packed = base64.b64decode(result[b"exc_string"])
+    packed = result.get(b"exc_string")
+    return None if packed is None else _unpacked(packed)
+
+
+def _unpacked(traceback: bytes) -> str | None:
+    with contextlib.suppress(ValueError, zlib.error):
+        packed = base64.b64decode(traceback)
         return zlib.decompressobj().decompress(packed, INFLATED_BYTES).decode("utf-8", "replace")
     return None
 

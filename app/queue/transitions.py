@@ -17,6 +17,7 @@ from app.queue import scripts
 from app.queue.batching import MOST_ITEMS, Batcher
 from app.queue.calling import BROKEN_EXC, pack_traceback, run_script
 from app.queue.connection import Lane, Reachability, until_answered
+from app.queue.explaining import explain
 from app.queue.keys import EXPIRES, PREFIX, SCHEDULES, job, queue, scheduled
 from app.queue.reading import type_of
 from app.queue.scripts import Script
@@ -381,6 +382,7 @@ class Caretaker:
     ) -> None:
         self._lane = Lane(client, reachability)
         self._timed = [EXPIRES, SCHEDULES]
+        self._queues: list[str] = []
         self._abandoned_limit = abandoned_limit
         self._failure_retention_seconds = failure_retention_seconds
         self._abandoned_exc = pack_traceback(
@@ -390,12 +392,18 @@ class Caretaker:
     async def promote(self) -> tuple[list[Promoted], float | None]:
         """Queue what is due. Returns those jobs, and seconds until the next one is due."""
         _, wait_ms, jobs, queues = await run_script(self._lane, scripts.PROMOTE, 200, BROKEN_EXC)
-        self._timed = [EXPIRES, SCHEDULES, *(scheduled(_text(each)) for each in queues)]
+        self._queues = [_text(each) for each in queues]
+        self._timed = [EXPIRES, SCHEDULES, *map(scheduled, self._queues)]
         promoted = [
             Promoted(_text(job_id), _text(kind), _text(name), attempt, _text(request_id))
             for job_id, kind, name, attempt, request_id in jobs
         ]
         return promoted, None if wait_ms < 0 else wait_ms / 1000
+
+    async def explain(self) -> int:
+        """Give causes to jobs that stock tools have failed, in the queues that `promote` saw last;
+        some at a time. Returns how many."""
+        return await explain(self._lane, self._queues)
 
     async def has_scheduled(self) -> bool:
         """Whether anything has a time, in the queues that `promote` saw last: one command."""

@@ -24,6 +24,8 @@ log = logging.getLogger("recado.upkeep")
 PROMOTE_SECONDS = 1.0
 SEARCH_SECONDS = 15.0
 RECOVER_SECONDS = SILENCE_SECONDS / 4
+# Jobs that stock tools have failed get their causes so often; sooner, while there are any.
+EXPLAIN_SECONDS = 60.0
 AWAY_SECONDS = 0.5
 
 
@@ -42,7 +44,7 @@ class Upkeep:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        recover_at = loop.time()
+        recover_at = explain_at = loop.time()
         while True:
             wait = AWAY_SECONDS
             try:
@@ -50,6 +52,9 @@ class Upkeep:
                 if loop.time() >= recover_at:
                     more = await self._recover()
                     recover_at = loop.time() + (0 if more else RECOVER_SECONDS)
+                if loop.time() >= explain_at:
+                    found = await self._caretaker.explain()
+                    explain_at = loop.time() + (RECOVER_SECONDS if found else EXPLAIN_SECONDS)
                 # Only with answers in hand: an overdue recover would make this spin.
                 wait = min(next_due, max(0.0, recover_at - loop.time()))
             except (RedisError, OSError) as error:

@@ -280,7 +280,7 @@ do
   function all_duties()
     local list = {}
     for _, duty in ipairs({ tidy.workers, regroup, tidy.slots, tidy.retained, tidy.lists, tidy.bytes,
-      tidy.minutes, forget_walks }) do
+      tidy.minutes }) do
       list[#list + 1] = { duty }
     end
     local ok, queues = pcall(queues_in_turn)

@@ -59,11 +59,24 @@ local function walk_queue(q, most)
   return looked
 end
 
+-- Where it was in queues that are no more.
+local function forget_walks()
+  for _, q in ipairs(call('HRANDFIELD', WALKS, MOST)) do
+    if call('TYPE', queue_key(q)).ok ~= 'list'
+      or call('SISMEMBER', P .. ':queues', queue_key(q)) == 0 then
+      call('HDEL', WALKS, q)
+    end
+  end
+end
+
 -- Queues in turn, after `last`, as many as there is time for.
 local function walk_after(last)
   local names, keys, first, left = names_of_queues(), {}, 0, WALK
   for i, q in ipairs(names) do keys[i] = queue_key(q) end
+  keys[#keys + 1] = WALKS
   if #names == 0 or call('EXISTS', unpack(keys)) == 0 then return nil end
+  -- One that is something else is none of ours.
+  if not pcall(forget_walks) then call('DEL', WALKS) end
   while names[first + 1] and names[first + 1] <= last do first = first + 1 end
   for i = 0, #names - 1 do
     last = names[(first + i) % #names + 1]
@@ -78,14 +91,4 @@ local function walk(note, interval)
   local ok, last = pcall(walk_after, string.match(note or '', '^%d+:(.*)$') or '')
   local wait = ok and last and has(WALKS) and WALK_MS or interval
   call('SET', WALK_AT, string.format('%.0f:%s', NOW_MS + wait, ok and last or ''), 'PX', 2 * interval)
-end
-
--- Where it was in queues that are no more.
-local function forget_walks()
-  for _, q in ipairs(call('HRANDFIELD', WALKS, MOST)) do
-    if call('TYPE', queue_key(q)).ok ~= 'list'
-      or call('SISMEMBER', P .. ':queues', queue_key(q)) == 0 then
-      call('HDEL', WALKS, q)
-    end
-  end
 end
