@@ -171,21 +171,18 @@ async def test_key_that_is_something_else_costs_only_itself(stage: Stage, key: s
     assert [job_id] in [each["sample"] for each in previews]
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    ["' OR 1=1", "*", "rq:job:*", "a\nb", "\\", "%s", "ü" * 400, "]]return 1", "0" * 17],
-    ids=ascii,
-)
+HOSTILE = ("' OR 1=1", "*", "rq:job:*", "a\nb", "\\", "%s", "ü" * 400, "]]return 1", "0" * 17)
+
+
 @pytest.mark.parametrize("name", ["fingerprint", "type", "queue", "error", "batch_id"])
-async def test_hostile_words_find_nothing_and_harm_nothing(
-    stage: Stage, name: str, hostile: str
-) -> None:
+async def test_hostile_words_find_nothing_and_harm_nothing(stage: Stage, name: str) -> None:
     ids = await stage.fail("a")
 
-    shown = await stage.preview(**{name: hostile})
-    operation = await stage.start("discard", **{name: hostile})
-    await stage.run(operation)
+    for hostile in HOSTILE:
+        shown = await stage.preview(**{name: hostile})
+        operation = await stage.start("discard", **{name: hostile})
+        await stage.run(operation)
 
-    assert (shown["count"], shown["sample"]) == (0, [])
-    assert (await stage.operation(operation))["state"] == "finished"
+        assert (shown["count"], shown["sample"]) == (0, []), hostile
+        assert (await stage.operation(operation))["state"] == "finished", hostile
     assert stage.statuses(ids) == ["failed"]
