@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,27 @@ def test_job_is_submitted_over_a_socket(served: Served) -> None:
     assert response.status == 202
     assert response.getheader("x-request-id")
     assert response.getheader("server") is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /docs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+        b"\x00\xff\r\n\r\n",
+    ],
+)
+def test_every_answer_says_when_it_was_made(served: Served, request_: bytes) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    with served.connect() as client:
+        client.sendall(request_)
+        head = read_all(client).partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
+
+    (date,) = [line.partition(": ")[2] for line in head if line.startswith("date: ")]
+    # It is made anew each second.
+    assert before - timedelta(seconds=2) <= parsedate_to_datetime(date) <= datetime.now(UTC)
 
 
 def test_half_sent_head_is_not_waited_for(served: Served) -> None:

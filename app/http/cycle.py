@@ -99,6 +99,8 @@ class Cycle(RequestResponseCycle):
             return False
         lines = [STATUS_LINE[message["status"]]]
         length = None
+        for name, value in self.default_headers:  # the date, made anew each second
+            lines += (name, b": ", value, b"\r\n")
         for name, value in message["headers"]:
             if name == b"content-length":
                 length = value

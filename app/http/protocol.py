@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import http
 import urllib.parse
+from email.utils import formatdate
 from typing import Any
 
 import httptools
@@ -201,6 +202,7 @@ def _refusal(reason: str) -> bytes:
     request_id = new_request_id()
     answer = problem_answer(MalformedRequestError(reason), {"path": ""}, request_id.decode())
     headers = [
+        (b"date", formatdate(usegmt=True).encode()),
         *answer.headers,
         (b"x-request-id", request_id),
         (b"content-length", b"%d" % len(answer.body)),
