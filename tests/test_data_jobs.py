@@ -90,6 +90,50 @@ class TestSources:
 
         assert done.rows == [{"column0": 1, "column1": "a!b", "column2": 2.5}]
 
+    def test_lines_that_end_in_two_ways(self) -> None:
+        done = run("query", "a,b\r\n1,2\n3,4\r\n", sql="FROM input")
+
+        assert done.rows == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+
+    def test_days_in_two_forms_stay_text(self) -> None:
+        done = run("query", "d,n\n2025-12-31,1\n31/12/2025,2\n", sql="FROM input")
+
+        assert done.rows == [{"d": "2025-12-31", "n": 1}, {"d": "31/12/2025", "n": 2}]
+
+    def test_objects_of_hundreds_of_fields_have_a_column_for_each(self) -> None:
+        fields = {f"f{number}": number for number in range(300)}
+
+        done = run("query", json.dumps([fields]), sql="FROM input")
+
+        assert done.rows == [fields]
+
+    def test_json_that_is_called_csv(self) -> None:
+        done = run("query", '[{"a": 1}]', filename="a.csv", content_type="text/csv",
+                   sql="FROM input")  # fmt: skip
+
+        assert done.rows == [{"a": 1}]
+
+    def test_a_field_that_stands_twice_in_an_object(self) -> None:
+        done = run("query", '[{"a": 1, "a": 2}]', sql="FROM input")
+
+        assert done.code == "bad_source"
+        assert "duplicate key" in str(done.error)
+
+    @pytest.mark.parametrize("broken", [1, 2, 4])
+    def test_a_line_that_is_no_json_is_named(self, broken: int) -> None:
+        lines = ['{"a": 1}'] * 5
+        lines[broken - 1] = '{"a": oh}'
+
+        done = run("query", "\n".join(lines), filename="a.ndjson", sql="FROM input")
+
+        assert done.code == "bad_source"
+        assert f" in line {broken}:" in str(done.error)
+
+    def test_a_stray_zero_byte_makes_no_utf_16(self) -> None:
+        done = run("query", b"a,b\n1,x\0y\n", sql="SELECT a FROM input")
+
+        assert done.rows == [{"a": 1}]
+
     def test_bytes_of_another_encoding_far_behind(self) -> None:
         data = ("a,b\n" + "1,e\n" * 300_000 + "1,é\n").encode("latin-1")
 

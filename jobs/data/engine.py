@@ -187,8 +187,13 @@ def with_input(
             except UnreadableError as error:
                 if error.encoding and found.encoding == "utf-8" and params.encoding is None:
                     found = source.guess_single_byte(found)
+                elif error.ends and not manner.lax and b"\r\n" in found.sample:
+                    manner = replace(manner, lax=True)
                 elif error.types and not manner.whole:
                     manner = replace(manner, whole=True)
+                elif error.types and error.column not in {None, *manner.texts}:
+                    # Days in two forms, say, pass for days.
+                    manner = replace(manner, texts=manner.texts | {str(error.column)})
                 elif error.types:
                     # Its types fit each row by now: it is the SQL that wants others.
                     raise PermanentError(str(error), code="sql_error") from None

@@ -17,7 +17,9 @@ _OF_SOURCE = re.compile(
     r"|not utf-8 encoded|[Ss]nappy|ZSTD|zstd|[Gg]zip|GZIP|maximum_object_size|sniff|Invalid Input"
     r" Error: Error when|Maximum line size"
 )
+_STATE = "CSV Parser state machine reached an invalid state"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
+_JSON_LINE = re.compile(r"(?<=\d )in line (\d+)")
 _COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _QUOTED_PATH = re.compile(r"[\"']?(?<![\w.])/[^\s\"',;)]+[\"']?")
@@ -28,14 +30,25 @@ class UnreadableError(Exception):
     """The file cannot be read so; it may be in another way.
 
     `encoding`: it is not in UTF-8. `types`: what comes later does not fit the types of what came
-    first. `error` is what the job fails with.
+    first; `column` is where, if that is known. `ends`: its lines may end in several ways.
+    `error` is what the job fails with.
     """
 
-    def __init__(self, error: JobError, *, encoding: bool, types: bool) -> None:
+    def __init__(
+        self,
+        error: JobError,
+        *,
+        encoding: bool = False,
+        types: bool = False,
+        column: str | None = None,
+        ends: bool = False,
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.encoding = encoding
         self.types = types
+        self.column = column
+        self.ends = ends
 
 
 class LimitError(Exception):
@@ -61,11 +74,18 @@ def of_duckdb(error: BaseException) -> JobError | UnreadableError:
         return PermanentError(
             "the SQL may not reach files, the network or settings", code="sql_forbidden"
         )
+    if _STATE in message:
+        return UnreadableError(
+            PermanentError("its quotes or line ends are not those of CSV", code="bad_source"),
+            ends=True,
+        )
     if _OF_SOURCE.search(message) is not None:
+        column = _COLUMN.search(message)
         return UnreadableError(
             PermanentError(describe_source(message), code="bad_source"),
             encoding=_ENCODING.search(message) is not None,
-            types=_MISFIT.search(message) is not None,
+            types=_MISFIT.search(message) is not None and "duplicate key" not in message,
+            column=column[1] if column is not None else None,
         )
     return PermanentError(tidy(message), code="sql_error")
 
@@ -90,9 +110,12 @@ def describe_source(message: str) -> str:
         reason = (lines[0] if lines else message).strip()
         reason = re.sub(r'^Error when converting column "[^"]*"\. ', "", reason)
         return tidy(f"{place}: {reason}")
-    if "magic bytes" in message:
+    if "magic bytes" in message or "too small to be a Parquet" in message:
         return "the file is no Parquet file, or cut short"
-    return tidy(message.partition("\n\nLINE ")[0]).replace(" in file the file,", "")
+    message = message.partition("\n\nLINE ")[0].partition("\nTry setting")[0]
+    # It counts the lines of JSON from 2 (DuckDB 2.0).
+    message = _JSON_LINE.sub(lambda found: f"in line {int(found[1]) - 1}", message)
+    return tidy(message).replace(" in file the file,", "")
 
 
 def tidy(message: str) -> str:

@@ -32,10 +32,13 @@ Options = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
-    `narrow`: one thread and small buffers, which need less memory than several."""
+    `narrow`: one thread and small buffers, which need less memory than several; `lax`: lines of
+    a CSV file end in several ways; `texts`: columns of it that are of no other type."""
 
     whole: bool = False
     narrow: bool = False
+    lax: bool = False
+    texts: frozenset[str] = frozenset()
 
 
 def table(
@@ -67,7 +70,10 @@ def objects(source: Source) -> str:
 
 
 def _json(connection: duckdb.DuckDBPyConnection, source: Source, manner: Manner) -> str:
-    options = _json_options(source) | ({"sample_size": -1} if manner.whole else {})
+    # Else objects of more than 200 fields are one column, a MAP.
+    options = _json_options(source) | {"map_inference_threshold": -1}
+    if manner.whole:
+        options["sample_size"] = -1
     call = sql.call("read_json", str(source.path), options)
     columns = columns_of(connection, f"FROM {call}")
     if not columns:
@@ -101,6 +107,8 @@ def csv_options(
     told = _told(source, params)
     if manner.narrow:
         told["buffer_size"] = NARROW_BUFFER_BYTES
+    if manner.lax:
+        told["strict_mode"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
     found = _sniff(connection, source, told | sampled)
     if len(found["columns"]) == 1 and "delim" not in told:
@@ -112,6 +120,8 @@ def csv_options(
     if not found["quote"] and b'"' not in source.sample:
         # None so far: that says nothing about the rest.
         found |= {"quote": '"', "escape": '"'}
+    texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
+    found["columns"] |= texts
     options: Options = {"auto_detect": False} | found | told
     if params.decimal is None and options["delim"] != ",":
         options |= _comma_decimals(connection, source, options)

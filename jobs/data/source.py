@@ -36,6 +36,9 @@ _CONTENT_TYPES: dict[str, Kind] = {
     "application/x-ndjson": "ndjson", "application/jsonl": "ndjson",
     "application/vnd.apache.parquet": "parquet",
 }  # fmt: skip
+_BETWEEN = re.compile(r"[\n\r\t,;|{\[]")
+# What no CSV file begins with.
+_OBJECT = re.compile(rb'[\s\xef\xbb\xbf]*(\[\s*)?\{\s*"[^"]*"\s*:')
 _BLANK = b"\xef\xbb\xbf\xff\xfe \t\r\n\0"
 _BOMS = [(codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16")]  # fmt: skip
@@ -148,9 +151,11 @@ def _kind(told: str | None, filename: str | None, content_type: str, sample: byt
     parts = (filename or "").lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")
     by_name = _SUFFIXES.get(parts[2]) if parts[1] else None
     by_type = _CONTENT_TYPES.get(content_type.partition(";")[0].strip().lower())
+    if by_name == "csv" and _OBJECT.match(sample) is not None:
+        by_name = None
     if by_name is not None and parts[2] != "txt":
         return by_name
-    if by_type is not None:
+    if by_type is not None and not (by_type == "csv" and _OBJECT.match(sample)):
         return by_type
     first = sample.lstrip(_BLANK)[:1]
     return "json" if first == b"[" else "ndjson" if first == b"{" else "csv"
@@ -164,7 +169,10 @@ def _encoding(told: str | None, sample: bytes) -> str:
         return {"utf-16": "utf-16-le", "windows-1252": "cp1252"}.get(told, told)
     if b"\0" in sample[:4096]:
         # Without a mark: the letters of most scripts that files begin with have a zero byte.
-        return "utf-16-be" if sample[:1] == b"\0" else "utf-16-le"
+        wide = "utf-16-be" if sample[:1] == b"\0" else "utf-16-le"
+        # What has just been broken makes no sense so.
+        if _BETWEEN.search(sample[:4096].decode(wide, "ignore")) is not None:
+            return wide
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
         return "utf-8"
