@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.queue import selecting
 from tests.stock import stock_on
 from tests.test_operations import Stage, new_stage
 from tests.web_scene import NOTE
@@ -186,3 +187,16 @@ async def test_hostile_words_find_nothing_and_harm_nothing(stage: Stage, name: s
         assert (shown["count"], shown["sample"]) == (0, []), hostile
         assert (await stage.operation(operation))["state"] == "finished", hostile
     assert stage.statuses(ids) == ["failed"]
+
+
+async def test_small_cause_before_one_that_takes_pieces_leaves_whole_looks(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cause that sets can count takes parts of a look; the next one's are whole again."""
+    monkeypatch.setattr(selecting, "_LOOKS", 500)
+    ids = await stage.fail("by its records", "at once")
+    stage.web.heart.redis.zrem("rq:recado:i:status:failed", ids[0])
+
+    shown = await stage.preview(error="refused")
+
+    assert (shown["count"], sorted(shown["sample"])) == (2, sorted(ids))

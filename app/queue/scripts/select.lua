@@ -59,7 +59,7 @@ end
 
 -- True when there are no more.
 local function count_piece(fp)
-  local most = math.min(PIECE, math.max(1, left))
+  local most = math.min(PIECE, math.max(1, math.floor(left)))
   local ids = members(fp, after, before, most)
   left = left - 1 - #ids
   if #ids > 0 then after = call('ZSCORE', failure_key(fp, ':jobs'), ids[#ids]) end
