@@ -26,6 +26,9 @@ SELECT * FROM read_json_objects('{neighbor}')
 SELECT * FROM read_ndjson('{neighbor}')
 SELECT * FROM read_parquet('{neighbor}')
 SELECT * FROM parquet_metadata('{neighbor}')
+SELECT * FROM parquet_file_metadata('{neighbor}')
+SELECT * FROM parquet_bloom_probe('{neighbor}', 'a', 1)
+SELECT * FROM read_duckdb('{neighbor}')
 SELECT * FROM sniff_csv('{neighbor}')
 SELECT * FROM glob('{folder}/*')
 SELECT * FROM read_text('/proc/self/environ')
@@ -83,6 +86,7 @@ DELETE FROM input
 UPDATE input SET a = 1
 INSERT INTO input VALUES (1, 'x')
 TRUNCATE input
+MERGE INTO input USING input AS s ON false WHEN NOT MATCHED THEN INSERT VALUES (1, 'x')
 VACUUM
 CHECKPOINT
 ANALYZE
@@ -123,6 +127,13 @@ SELECT "current_setting"('temp_directory')
 SELECT main.current_setting('temp_directory')
 SELECT system.main.current_setting('temp_directory')
 SELECT list_transform([1], lambda x: current_setting('temp_directory'))
+SELECT error(getenv('SECRET'))
+SELECT COLUMNS(c -> getenv('SECRET') = c) FROM input
+SELECT a FROM input LIMIT (SELECT length(getenv('SECRET')))
+SELECT * FROM range((SELECT length(getenv('SECRET'))))
+SELECT * FROM input PIVOT (max(getenv('SECRET')) FOR b IN ('x'))
+SELECT * FROM duckdb_memory()
+SELECT * FROM duckdb_external_file_cache()
 SELECT * FROM duckdb_settings()
 SELECT * FROM duckdb_secrets()
 SELECT * FROM duckdb_views()
