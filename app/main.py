@@ -5,70 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import Lifespan
 
 from app import logs
-from app.http import console, dashboard, inbox
-from app.http.application import Application
-from app.http.artifacts import Artifacts
-from app.http.audit import Audit
-from app.http.auth import Authority, LocalOnly
-from app.http.batches import Batches
-from app.http.console import Console
-from app.http.data import Data
-from app.http.entrance import Entrance
-from app.http.events import PING_SECONDS, Events
-from app.http.failures import Failures
-from app.http.health import Health
-from app.http.intake import Intake
-from app.http.job_list import JobList
-from app.http.jobs import Jobs
-from app.http.lookup import Lookup
-from app.http.metrics import Metrics
-from app.http.middleware import Edge, RequestIdFilter
-from app.http.named_files import NamedFiles
-from app.http.openapi import OpenApi
-from app.http.operations import Operations
+from app.http import dashboard, inbox
+from app.http.assembly import Parts, create_app
+from app.http.auth import LocalOnly
+from app.http.middleware import RequestIdFilter
+from app.http.on_demand import DashboardOnDemand
 from app.http.ports import (
-    AuditRecords,
-    Control,
-    FailureRecords,
-    Figures,
-    OperationRecords,
-    RateLimiter,
     Reader,
-    ScheduleRecords,
-    Submitter,
-    SuppressionRecords,
-    UploadRecords,
-    Watcher,
 )
-from app.http.queues import Queues
-from app.http.quick import QuickJobs
-from app.http.result_links import ResultLinks
-from app.http.retries import Retries
-from app.http.routes import Endpoints, console_acts, table
-from app.http.schedules import Schedules
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
-from app.http.suppressions import Suppressions
-from app.http.templates import Templates
-from app.http.uploads import Uploads
 from app.http.waiting import Closing
-from app.http.workers import Workers
-from app.keyring import LOCAL_KEY
 from app.queue.admission import Admission
 from app.queue.audit import AuditTrail
-from app.queue.connection import Reachability, connect, end_tasks
+from app.queue.connection import Client, Reachability, connect, end_tasks
 from app.queue.control import Control as QueueControl
 from app.queue.events import Watcher as QueueWatcher
 from app.queue.failures import FailureGroups
@@ -98,137 +57,6 @@ from jobs.email.templating import TemplatesFaultError, templates
 log = logging.getLogger("recado.web")
 
 CANNOT_LISTEN_STATUS = 1
-_EXPOSED_HEADERS = (
-    "X-Request-Id", "Location", "Retry-After", "ETag", "WWW-Authenticate", "Allow", "Link",
-    "Idempotency-Replayed", "Preference-Applied", "RateLimit", "RateLimit-Policy",
-    "Content-Disposition", "Content-Range", "Accept-Ranges",
-)  # fmt: skip
-_ALLOWED_HEADERS = (
-    "Authorization", "Content-Type", "X-Request-Id", "If-None-Match", "Idempotency-Key", "Prefer",
-    "Last-Event-ID", "Content-Disposition", "Range", "If-Range",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the application stands on: a queue side that keeps to `app.http.ports`, and the rest.
-
-    `closing` says when the process is about to end; who follows a job's events hears a ping
-    after `ping_seconds` of silence.
-    """
-
-    transitions: Submitter
-    views: Reader
-    control: Control
-    watcher: Watcher
-    catalog: Catalog
-    storage: Storage
-    uploads: UploadRecords
-    suppressions: SuppressionRecords
-    failures: FailureRecords
-    operations: OperationRecords
-    schedules: ScheduleRecords
-    audit: AuditRecords
-    figures: Figures
-    limiter: RateLimiter | None = None
-    closing: Closing = field(default_factory=Closing)
-    ping_seconds: float = PING_SECONDS
-
-
-def create_app(
-    settings: Settings,
-    parts: Parts,
-    *,
-    beside: Mapping[str, Sequence[BaseRoute]] | None = None,
-    lifespan: Lifespan[Starlette] | None = None,
-) -> Starlette:
-    """The application; `beside` are the routes of what stands beside the API, by path."""
-    beside = beside if beside is not None else {}
-    endpoints = _endpoints(settings, parts, beside)
-    authority = Authority(settings.keyring, parts.limiter)
-    return Application(
-        routes=[
-            *table(authority, endpoints, settings.max_body_bytes),
-            *console.routes(ConsoleOnDemand(settings, parts, endpoints)),
-            *(route for routes in beside.values() for route in routes),
-        ],
-        middleware=_middleware(settings),
-        lifespan=lifespan,
-    )
-
-
-def _endpoints(settings: Settings, parts: Parts, beside: Iterable[str]) -> Endpoints:
-    terms = Terms.of(settings, parts.catalog)
-    lookup = Lookup(parts.views)
-    intake = Intake(settings.max_body_bytes, lookup)
-    artifacts = Artifacts(parts.storage, lookup)
-    results = ResultLinks(
-        settings.public_url, Secret(settings, parts.views).get, parts.views, artifacts
-    )
-    files = NamedFiles(parts.storage, parts.uploads, settings.upload_retention_seconds)
-    links = {"job_types": "/v1/job-types", "health": "/healthz", "readiness": "/readyz"}
-    links |= {"problems": "/problems", "openapi": "/openapi.json", "docs": "/docs"}
-    links["console"] = "/console/"
-    links |= {name: f"/{name}" for name in beside}
-    jobs = Jobs(
-        terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
-        control=parts.control, watcher=parts.watcher, artifacts=artifacts,
-        files=files, links=results, closing=parts.closing,
-    )  # fmt: skip
-    uploads = Uploads(
-        parts.storage, parts.uploads, settings.max_upload_bytes, settings.upload_retention_seconds
-    )
-    return Endpoints(
-        jobs=jobs,
-        quick=QuickJobs(jobs, intake, lookup, parts.transitions),
-        data=Data(jobs, intake, uploads, terms),
-        job_list=JobList(parts.views, lookup),
-        retries=Retries(terms, lookup, parts.control, files, results),
-        batches=Batches(
-            terms=terms, intake=intake, lookup=lookup, transitions=parts.transitions,
-            views=parts.views, watcher=parts.watcher, files=files, links=results,
-            closing=parts.closing,
-        ),
-        events=Events(
-            lookup, parts.views, parts.watcher, parts.closing, parts.ping_seconds
-        ),
-        queues=Queues(parts.control, parts.figures, parts.catalog.queues()),
-        workers=Workers(parts.figures),
-        metrics=Metrics(
-            parts.figures, parts.catalog, settings.max_queue_jobs, settings.max_queue_bytes
-        ),
-        uploads=uploads,
-        artifacts=artifacts,
-        results=results,
-        templates=Templates(),
-        suppressions=Suppressions(parts.suppressions),
-        failures=Failures(parts.failures),
-        operations=Operations(parts.operations, lookup),
-        schedules=Schedules(parts.schedules, terms, lookup),
-        audit=Audit(parts.audit),
-        health=Health(parts.views, parts.catalog.queues(), links),
-        openapi=OpenApi(parts.catalog, needs_key=bool(settings.keyring)),
-    )  # fmt: skip
-
-
-def _middleware(settings: Settings) -> list[Middleware]:
-    stack = [Middleware(Edge)]
-    if settings.cors_origins:
-        # Errors are answered within, as a page must be able to read what went wrong; what this
-        # answers by itself has its request id from without.
-        stack.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.cors_origins,
-                allow_methods=("GET", "POST", "PUT", "DELETE"),
-                allow_headers=_ALLOWED_HEADERS,
-                expose_headers=_EXPOSED_HEADERS,
-            )
-        )
-        stack.append(Middleware(Edge))
-    if not settings.keyring:
-        stack.append(Middleware(LocalOnly, trusted_origins=settings.cors_origins))
-    return stack
 
 
 def put_together(
@@ -241,58 +69,42 @@ def put_together(
 
     `declared` are the schedules of the file, None without one.
     """
-    client, reachability = connect(settings.redis_location), Reachability()
-    caretaker = Caretaker(
-        client,
-        reachability,
-        abandoned_limit=settings.abandoned_limit,
-        failure_retention_seconds=settings.retention_failed_seconds,
-    )
-    ticker = Ticker(
-        client,
-        reachability,
-        job_maker(Terms.of(settings, catalog)),
-        most_queued=settings.max_queue_jobs,
-        most_queued_bytes=settings.max_queue_bytes,
-        declared=declared,
-    )
-    upkeep = Upkeep(caretaker, ticker)
+    redis = connect(settings.redis_location), Reachability()
+    client, _ = redis
     budgets = settings.max_queue_jobs, settings.max_queue_bytes
-    submitter = QueueSubmitter(
-        client,
-        reachability,
-        settings.submit_timeout_seconds,
-        *budgets,
-    )
-    control = QueueControl(client, reachability, settings.max_queue_jobs, settings.max_queue_bytes)
-    suppressions = SuppressionList(client, reachability)
-    operations = QueueOperations(client, reachability)
-    schedules = QueueSchedules(client, reachability)
-    views = Views(client, reachability, budgets)
-    watcher = QueueWatcher(client, reachability)
-    overview = Overview(client, reachability, catalog.queues())
-    times = SubmissionTimes(client)
-    limiter = None
-    if settings.rate is not None:
-        limiter = QueueRateLimiter(client, reachability, *settings.rate)
-    storage = open_storage(
-        settings.storage_location,
-        settings.s3_access,
-        lambda: RedisStorage(client, reachability, settings.redis_file_limits),
-    )
-    uploads = QueueUploadRecords(client, reachability, settings.max_uploads_per_key)
+    caretaker, ticker = _caretaker(redis, settings), _ticker(redis, settings, catalog, declared)
+    upkeep, times = Upkeep(caretaker, ticker), SubmissionTimes(client)
+    submitter = QueueSubmitter(*redis, settings.submit_timeout_seconds, *budgets)
+    limiter = None if settings.rate is None else QueueRateLimiter(*redis, *settings.rate)
+    views = Views(*redis, budgets)
+    control = QueueControl(*redis, *budgets)
+    watcher = QueueWatcher(*redis)
+    suppressions, schedules = SuppressionList(*redis), QueueSchedules(*redis)
+    operations = QueueOperations(*redis)
+    storage = _storage(redis, settings)
+    uploads = QueueUploadRecords(*redis, settings.max_uploads_per_key)
     keeper = FileKeeper(storage, uploads, settings.upload_retention_seconds)
-    beside = {"dashboard": dashboard.routes(DashboardOnDemand(settings, views))}
-    if not settings.is_production:
-        beside["inbox"] = _for_this_machine(inbox.routes(settings.inbox_dir.absolute()))
+    parts = Parts(
+        transitions=Admission(submitter, upkeep, times),
+        views=views,
+        control=control,
+        watcher=watcher,
+        catalog=catalog,
+        storage=storage,
+        uploads=uploads,
+        suppressions=suppressions,
+        failures=FailureGroups(*redis),
+        operations=operations,
+        schedules=schedules,
+        audit=AuditTrail(*redis),
+        figures=Overview(*redis, catalog.queues()),
+        limiter=limiter,
+        closing=closing,
+    )
     return create_app(
         settings,
-        Parts(
-            Admission(submitter, upkeep, times), views, control, watcher, catalog, storage,
-            uploads, suppressions, FailureGroups(client, reachability), operations,
-            schedules, AuditTrail(client, reachability), overview, limiter, closing,
-        ),
-        beside=beside,
+        parts,
+        beside=_beside(settings, views),
         lifespan=_lifespan(
             {
                 "upkeep": upkeep.run,
@@ -301,11 +113,60 @@ def put_together(
                 "submission_times": times.run,
             },
             [
-                submitter, times, caretaker, ticker, control, suppressions, operations, schedules,
-                views, limiter, storage, client,
+                submitter, times, caretaker, ticker, control, suppressions,
+                operations, schedules, views, limiter, storage, client,
             ],
         ),
     )  # fmt: skip
+
+
+_Redis = tuple[Client, Reachability]
+
+
+def _caretaker(redis: _Redis, settings: Settings) -> Caretaker:
+    return Caretaker(
+        *redis,
+        abandoned_limit=settings.abandoned_limit,
+        failure_retention_seconds=settings.retention_failed_seconds,
+    )
+
+
+def _ticker(
+    redis: _Redis, settings: Settings, catalog: Catalog, declared: Sequence[Schedule] | None
+) -> Ticker:
+    return Ticker(
+        *redis,
+        job_maker(Terms.of(settings, catalog)),
+        most_queued=settings.max_queue_jobs,
+        most_queued_bytes=settings.max_queue_bytes,
+        declared=declared,
+    )
+
+
+def _storage(redis: _Redis, settings: Settings) -> Storage:
+    return open_storage(
+        settings.storage_location,
+        settings.s3_access,
+        lambda: RedisStorage(*redis, settings.redis_file_limits),
+    )
+
+
+def _beside(settings: Settings, views: Reader) -> dict[str, Sequence[BaseRoute]]:
+    """What stands beside the API, by path."""
+    beside: dict[str, Sequence[BaseRoute]] = {
+        "dashboard": dashboard.routes(
+            DashboardOnDemand(settings, views, lambda: _dashboard(settings.redis_location))
+        )
+    }
+    if not settings.is_production:
+        beside["inbox"] = _for_this_machine(inbox.routes(settings.inbox_dir.absolute()))
+    return beside
+
+
+def _dashboard(redis_url: str) -> object:
+    from app.queue.dashboard import build_wsgi  # noqa: PLC0415 - see DashboardOnDemand
+
+    return build_wsgi(redis_url)
 
 
 class _Closable(Protocol):
@@ -329,105 +190,6 @@ def _lifespan(
                     await part.aclose()
 
     return lifespan
-
-
-class Secret:
-    """What signs cookies and links: of the settings, else the one that Redis keeps.
-
-    That need not be there at start.
-    """
-
-    def __init__(self, settings: Settings, views: Reader) -> None:
-        self._settings = settings
-        self._views = views
-        self._found: bytes | None = None
-
-    async def get(self) -> bytes:
-        """Raises QueueUnavailableError."""
-        if self._found is None:
-            given = self._settings.secret_key
-            self._found = (
-                given.get_secret_value().encode()
-                if given is not None
-                else await self._views.session_secret()
-            )
-        return self._found
-
-
-class ConsoleOnDemand:
-    """The console behind its entrance, once the secret of its sessions can be had.
-
-    That may have to come from Redis, which need not be there at start.
-    """
-
-    def __init__(self, settings: Settings, parts: Parts, endpoints: Endpoints) -> None:
-        self._settings = settings
-        self._secret = Secret(settings, parts.views)
-        self._console = Console(
-            views=parts.views,
-            figures=parts.figures,
-            failures=parts.failures,
-            operations=parts.operations,
-            schedules=parts.schedules,
-            suppressions=parts.suppressions,
-            audit=parts.audit,
-            types=[each.name for each in parts.catalog],
-            queues=parts.catalog.queues(),
-            acts=console_acts(endpoints),
-        )
-        self._built: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._built is None:
-            settings = self._settings
-            self._built = Entrance(
-                self._console.app,
-                settings.keyring,
-                any_of=("read", "operate"),
-                session_secret=await self._secret.get(),
-                session_seconds=settings.session_seconds,
-                secure_cookie=settings.is_production,
-                local_key=None if settings.keyring else LOCAL_KEY,
-            )
-        await self._built(scope, receive, send)
-
-
-class DashboardOnDemand:
-    """Builds the dashboard for the first who asks.
-
-    Importing Flask and rq-dashboard takes longer than all the rest, and the session secret
-    may have to come from Redis, which need not be there at start.
-    """
-
-    def __init__(self, settings: Settings, views: Reader) -> None:
-        self._settings = settings
-        self._views = views
-        self._building = asyncio.Lock()
-        self._built: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._built is None:
-            async with self._building:
-                if self._built is None:
-                    self._built = await self._build()
-        await self._built(scope, receive, send)
-
-    async def _build(self) -> ASGIApp:
-        settings = self._settings
-        return dashboard.Dashboard(
-            await asyncio.to_thread(_build_wsgi, settings.redis_location),
-            keyring=settings.keyring,
-            session_secret=await Secret(settings, self._views).get(),
-            session_seconds=settings.session_seconds,
-            secure_cookie=settings.is_production,
-            local_key=None if settings.keyring else LOCAL_KEY,
-        )
-
-
-def _build_wsgi(redis_url: str) -> object:
-    from app.queue.dashboard import build_wsgi  # noqa: PLC0415 - see DashboardOnDemand
-
-    return build_wsgi(redis_url)
 
 
 def _for_this_machine(routes: Sequence[BaseRoute]) -> list[BaseRoute]:

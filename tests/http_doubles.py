@@ -14,11 +14,11 @@ from typing import Any, Literal
 import httpx2
 from starlette.applications import Starlette
 
+from app.http.assembly import Parts, create_app
 from app.http.events import PING_SECONDS
 from app.http.submissions import view_of
 from app.http.waiting import ENDED, Closing
 from app.keyring import ApiKey
-from app.main import Parts, create_app
 from app.queue.errors import (
     BadCursorError,
     IdempotencyMismatchError,

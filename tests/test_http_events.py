@@ -12,8 +12,8 @@ import pytest
 from starlette.applications import Starlette
 
 from app.http import events
+from app.http.assembly import Parts
 from app.http.waiting import Closing
-from app.main import Parts
 from app.queue.errors import QueueUnavailableError
 from tests.http_doubles import (
     Exchange,

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 from starlette.applications import Starlette
 
+from app.http.assembly import Parts, create_app
 from app.keyring import ApiKey
-from app.main import Parts, create_app
 from app.queue.audit import AuditTrail
 from app.queue.control import Control
 from app.queue.events import Watcher

@@ -66,6 +66,9 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, ResponseError) and str(error).startswith(_AWAY_WORDS)
 
 
+Client = async_redis.Redis
+
+
 def connect(url: str) -> async_redis.Redis:
     """A client that connects on first use and never retries by itself.
 
