@@ -29,7 +29,9 @@ def requests(store: redis.Redis) -> list[Request]:
     fingerprint = found[0].decode()
     ids: Any = store.zrange(keys.failure(fingerprint, ":jobs"), 0, 0)
     job = ids[0].decode()
-    return [*_previews(fingerprint), *_lists(fingerprint), *_pages(job)]
+    return [
+        *_previews(fingerprint), *_lists(fingerprint), *_pages(job), *_console(fingerprint, job),
+    ]  # fmt: skip
 
 
 def _ago(days: float) -> str:
@@ -79,3 +81,23 @@ def _pages(job: str) -> Sequence[Request]:
         "/metrics", "/readyz",
     ]  # fmt: skip
     return [Request(f"GET {path.replace(job, 'ID')}", "GET", path) for path in paths]
+
+
+def _console(fingerprint: str, job: str) -> Sequence[Request]:
+    selections = [
+        "type=email.send", "queue=http", "error=timeout", "tag=part:rare", "tag=shop:3",
+        "type=data.query&queue=http", "queue=http&tag=part:rare", "type=log.write&error=timeout",
+        "error=timeout&queue=http", f"fingerprint={fingerprint}&tag=shop:3",
+        f"created_before={_ago(3)}&queue=http",
+    ]  # fmt: skip
+    paths = [
+        "", "live", "queues/email", "failures", f"failures/{fingerprint}", f"jobs/{job}",
+        "operations", "schedules", "audit", *(f"failures?{each}" for each in selections),
+    ]  # fmt: skip
+    return [
+        Request(
+            f"GET /console/{_pattern(each).replace(job, 'ID').replace(fingerprint, '…')}", "GET",
+            f"/console/{each}",
+        )
+        for each in paths
+    ]  # fmt: skip

@@ -30,6 +30,7 @@ from app.queue.errors import (
     QueueUnavailableError,
     UnknownParentError,
 )
+from app.queue.figures import Emptied
 from app.queue.records import (
     Allowance,
     BatchView,
@@ -321,13 +322,13 @@ class MemoryQueue:
     async def paused_queues(self) -> list[str]:
         return sorted(self.paused)
 
-    async def empty(self, queue: str, by: str) -> int:
+    async def empty(self, queue: str, by: str) -> AsyncIterator[Emptied]:
         self._check()
         self.acts.append(("empty", queue, by))
         waiting = [each.id for each in self.views.values() if each.status == "queued"]
         for job_id in waiting:
             self.end(job_id, "canceled")
-        return len(waiting)
+        yield Emptied(len(waiting), is_complete=True)
 
     @asynccontextmanager
     async def events(self, job_id: str) -> AsyncIterator[AsyncIterator[Event]]:

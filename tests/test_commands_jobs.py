@@ -259,7 +259,7 @@ class TestQueues:
 
         assert refused == [(1, 3)] * 3
         assert text == "default: 3 canceled\n"
-        assert again == {"name": "default", "canceled": 0}
+        assert again == {"name": "default", "canceled": 0, "is_complete": True}
 
     @pytest.mark.parametrize("act", ["pause", "resume", "empty"])
     def test_unknown_queue_is_one_sentence(self, terminal: Terminal, act: str) -> None:

@@ -143,6 +143,15 @@ def test_people_see_a_bar_and_programs_none(
     assert terminal.errors == "No live worker listens to queue default.\n"
 
 
+def test_people_see_how_far_a_queue_is_emptied(redis_url: str, tmp_path: Path) -> None:
+    given(redis_url, lambda scene: scene.submit_many(3))
+
+    line = ["queues", "empty", "default", "--confirm", "default"]
+    seen, status = on_a_terminal(redis_url, tmp_path, *line)
+
+    assert (status, "3 of 3" in seen, "default: 3 canceled" in seen) == (0, True, True)
+
+
 def test_terminal_of_few_letters_ends_no_command(redis_url: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app", "status", "--once"], cwd=ROOT, capture_output=True,

@@ -74,6 +74,7 @@ async def test_an_operation_is_listed_watched_and_stopped(web: WebScene) -> None
     chosen = {"fingerprint": error.fingerprint, "canary": True, "pace": 2}
     begun = await act(web, "POST", "failures/retry", json=chosen)
     listed = await shown(web, "/operations")
+    assert "0 retried" in listed
     assert f"/console/operations/{begun['id']}" in listed
     assert f"/console/failures/{error.fingerprint}" in listed
     path = f"/operations/{begun['id']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from rq import suspension
 
+from app.http import queues
 from app.queue import scripts
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.control import EMPTY_JOBS
@@ -117,8 +119,37 @@ class TestQueues:
         response = await web.client.get("/v1/queues/default.high")
         unknown = await web.client.get("/v1/queues/nowhere")
 
-        assert response.json() == await queue(web) | {"minutes": []}
+        assert response.json() == await queue(web) | {"minutes": [], "waiting": []}
         assert unknown.status_code == 404
+
+    async def test_what_waited_in_the_last_hour_is_told_by_the_minute(self, web: WebScene) -> None:
+        web.heart.redis.sadd("rq:queues", "rq:queue:default")
+        now = datetime.now(UTC)
+        for ago, depth in ((120, 7), (60, 0)):
+            at = now - timedelta(seconds=ago)
+            since = (at - timedelta(seconds=30)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            at_us = round(at.timestamp() * 1_000_000)
+            waited = {"default": [depth, since]} if depth else {}
+            note = json.dumps({"at": str(at_us), "queues": waited})
+            web.heart.redis.set(f"rq:recado:counts:{at_us // 60_000_000}:waiting", note)
+
+        deep, empty = (await web.client.get("/v1/queues/default")).json()["waiting"]
+
+        assert (deep["depth"], empty["depth"], empty["oldest_age"]) == (7, 0, None)
+        assert deep["oldest_age"] == pytest.approx(30, abs=0.01)
+        assert deep["at"] < empty["at"]
+
+    async def test_queue_with_a_slash_in_its_name_can_be_acted_on(self, web: WebScene) -> None:
+        with stock_on(web.heart.url) as stock:
+            stock.queue("team/reports").enqueue("some.function")
+        path = "/v1/queues/team/reports"
+
+        acts = [(await web.client.post(f"{path}/{act}")).json() for act in ("pause", "resume")]
+        shown = await web.client.get(path)
+
+        assert [each["paused"] for each in acts] == [True, False]
+        assert (shown.json()["name"], shown.json()["depth"]) == ("team/reports", 1)
+        assert await empty(web, "team/reports") == 1
 
 
 class TestEmptying:
@@ -157,6 +188,20 @@ class TestEmptying:
         assert (await queue(web))["bytes"] == 0
         listed = await web.client.get("/v1/jobs", params={"status": "canceled", "limit": 200})
         assert {each["id"] for each in listed.json()["data"]} == set(ids)
+
+    async def test_answer_comes_before_a_proxy_gives_up_and_the_rest_on_request(
+        self, web: WebScene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queues, "EMPTY_SECONDS", 0.0)
+        ids = await web.heart.submit_many(EMPTY_JOBS + 5)
+
+        told = []
+        for _ in range(3):
+            answer = await web.client.delete("/v1/queues/default/jobs?confirm=default")
+            told.append((answer.json()["canceled"], answer.json()["is_complete"]))
+
+        assert told == [(EMPTY_JOBS, False), (5, False), (0, True)]
+        assert {web.heart.status(each) for each in ids} == {"canceled"}
 
     async def test_what_comes_meanwhile_stays(self, web: WebScene) -> None:
         before = await web.heart.submit_many(3)

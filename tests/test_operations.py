@@ -411,12 +411,15 @@ class TestCanary:
         for running in (1, 10):
             for _ in range(2):  # the second finds that the first wave has not ended
                 assert await stage.run(operation) is not None
-                done.append((await stage.operation(operation))["done"])
+                shown = await stage.operation(operation)
+                done.append((shown["done"], len(shown["waits_for"])))
             await stage.end(running)
         last = await stage.run(operation)
 
         shown = await stage.operation(operation)
-        assert (done, last, shown["done"], shown["state"]) == ([1, 1, 11, 11], None, 20, "finished")
+        assert done == [(1, 1), (1, 1), (11, 10), (11, 10)]
+        assert (last, shown["done"], shown["state"]) == (None, 20, "finished")
+        assert shown["waits_for"] == []
 
     async def test_it_stops_when_the_same_cause_comes_back(self, stage: Stage) -> None:
         ids = await stage.fail(*["a 1"] * 3)

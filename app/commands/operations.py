@@ -196,6 +196,7 @@ async def _tell(session: Session, view: OperationView, *, is_json: bool) -> None
             "could not be": view.failed or None,
             "gone before": view.skipped or None,
             "left alone" if view.state in ENDED else "to come": rest or None,
+            "waits for": ", ".join(view.waits_for),
             "which": detail_text(view.filter),
             "by": view.created_by,
             "warnings": "; ".join(warnings),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from dataclasses import asdict
 
 from app.commands.session import Session, run, who
 from app.commands.tables import queue_table
 from app.commands.terminal import console, fail, note, visible, write_json
+from app.commands.watching import QueueBar
+from app.queue.errors import QueueUnavailableError
+from app.queue.figures import Emptied
 from app.queue.records import split_queue_name
 
 
@@ -47,13 +52,26 @@ def empty(options: argparse.Namespace) -> None:
         fail(f"Nothing was done: to empty the queue, give its name, {name}.")
 
     async def use(session: Session) -> None:
-        canceled = await session.control.empty(name, who())
+        emptied = await _empty(session, name)
         if options.json:
-            write_json({"name": name, "canceled": canceled})
+            write_json({"name": name, **asdict(emptied)})
         else:
-            console().print(f"{name}: {canceled} canceled")
+            console().print(f"{name}: {emptied.canceled} canceled")
 
     run(use)
+
+
+async def _empty(session: Session, name: str) -> Emptied:
+    found = await session.overview.queue(name)
+    waiting, emptied = found.depth if found is not None else 0, Emptied(0, is_complete=False)
+    try:
+        with QueueBar() as bar:
+            async for emptied in session.control.empty(name, who()):
+                bar.show(emptied, waiting)
+    except (asyncio.CancelledError, QueueUnavailableError):
+        note(f"{emptied.canceled} are canceled; for the rest, type it again.")
+        raise
+    return emptied
 
 
 def _hold(options: argparse.Namespace, *, is_paused: bool) -> None:

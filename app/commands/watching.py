@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from app.commands.terminal import Screen, visible
+from app.queue.figures import Emptied
 from app.queue.records import JobView, OperationView
 
 
@@ -83,3 +84,15 @@ class OperationBar(_Bar):
         if view.failed:
             facts += f", {view.failed} could not be"
         self._draw(f"{view.action}: {view.state}", done, max(view.total, 1), facts)
+
+
+class QueueBar(_Bar):
+    """A queue that is emptied."""
+
+    def __enter__(self) -> QueueBar:
+        super().__enter__()
+        return self
+
+    def show(self, emptied: Emptied, waiting: int) -> None:
+        facts = f"{emptied.canceled} of {waiting}"
+        self._draw("canceled", emptied.canceled, max(waiting, 1), facts)

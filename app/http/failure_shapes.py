@@ -102,6 +102,10 @@ class Operation(Shape):
     ]
     pace: Annotated[float | None, Field(description="Jobs per second; null: as they come.")]
     canary: bool
+    waits_for: Annotated[
+        list[AnyJobId],
+        Field(max_length=10, description="Canaries whose end it waits for."),
+    ]
     created_by: Annotated[str, Field(description="The name of the API key.")]
     created_at: datetime
     finished_at: datetime | None

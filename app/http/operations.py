@@ -140,6 +140,7 @@ def show_operation(view: OperationView, warnings: list[str]) -> dict[str, object
         "stopped_by": view.stopped_by,
         "pace": view.pace,
         "canary": view.canary,
+        "waits_for": view.waits_for,
         "created_by": view.created_by,
         "created_at": view.created_at,
         "finished_at": view.finished_at,

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
-from app.queue.figures import Depths, Measures, Minute, QueueFigures, WorkerFigures
+from app.queue.figures import Depths, Emptied, Measures, Minute, QueueFigures, WorkerFigures
 from app.queue.records import (
     ActPage,
     Allowance,
@@ -149,8 +149,8 @@ class Control(Protocol):
 
     async def paused_queues(self) -> list[str]: ...
 
-    async def empty(self, queue: str, by: str) -> int:
-        """Cancel what waits in the queue as this begins. How many jobs that were."""
+    def empty(self, queue: str, by: str) -> AsyncIterator[Emptied]:
+        """Cancel what waits in the queue as this begins, in pieces: how far it is, after each."""
         ...
 
 

@@ -21,10 +21,14 @@ class QueueState(Shape):
 
 
 class Emptied(Shape):
-    """A queue from which everything was taken that waited there."""
+    """A queue from which was taken what waited there."""
 
     name: str
     canceled: Annotated[int, Field(ge=0, description="How many jobs were canceled.")]
+    is_complete: Annotated[
+        bool,
+        Field(description="false: there was no time for all of them; ask again for the rest."),
+    ]
 
 
 class Queue(Shape):
@@ -99,12 +103,24 @@ class QueueMinute(Shape):
     run: Annotated[Quantiles, Field(description="Runs, however they ended.")]
 
 
+class QueueMoment(Shape):
+    """What waited at a moment."""
+
+    at: datetime
+    depth: Count
+    oldest_age: Seconds | None
+
+
 class QueueHour(Queue):
     """A queue and what happened in it in the last hour."""
 
     minutes: Annotated[
         list[QueueMinute],
         Field(description="Oldest first; minutes in which nobody was there are told as one."),
+    ]
+    waiting: Annotated[
+        list[QueueMoment],
+        Field(description="Oldest first, about once a minute, while a worker was there."),
     ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -14,10 +17,13 @@ from app.http.auth import acting_key
 from app.http.bodies import require_no_fields
 from app.http.faults import InvalidRequestError, NotFoundError
 from app.http.ports import Control, Figures
-from app.queue.figures import Minute, Times
+from app.queue.figures import Depths, Emptied, Minute, Times
 from app.queue.records import split_queue_name
 
 log = logging.getLogger("recado.http")
+
+# Heroku's router, for one, cuts off what has not answered within 30 s.
+EMPTY_SECONDS = 20.0
 
 
 class Queues:
@@ -38,8 +44,12 @@ class Queues:
         found = await self._figures.queue(name)
         if found is None:
             raise _no_such_queue()
-        minutes = [_show_minute(each) for each in await self._figures.minutes(name)]
-        return json_answer(found.shown() | {"minutes": minutes})
+        minutes, hour = await asyncio.gather(self._figures.minutes(name), self._figures.hour())
+        shown = {
+            "minutes": [_show_minute(each) for each in minutes],
+            "waiting": [_show_waiting(each, name) for each in hour],
+        }
+        return json_answer(found.shown() | shown)
 
     async def pause(self, request: Request) -> Answer:
         """POST /v1/queues/{name}/pause: what runs goes on, nothing more is started."""
@@ -61,9 +71,20 @@ class Queues:
             detail = f"must be {name}, so that no queue is emptied by mistake"
             raise InvalidRequestError.parameter("confirm", detail)
         key = acting_key(request).name
-        canceled = await self._control.empty(name, key)
-        logs.event(log, "queue_emptied", logging.WARNING, queue=name, key=key, canceled=canceled)
-        return json_answer({"name": name, "canceled": canceled})
+        emptied = await self._empty(name, key)
+        logs.event(
+            log, "queue_emptied", logging.WARNING, queue=name, key=key,
+            canceled=emptied.canceled, is_complete=emptied.is_complete,
+        )  # fmt: skip
+        return json_answer({"name": name, **asdict(emptied)})
+
+    async def _empty(self, name: str, key: str) -> Emptied:
+        until = time.monotonic() + EMPTY_SECONDS
+        emptied = Emptied(0, is_complete=False)
+        async for emptied in self._control.empty(name, key):
+            if time.monotonic() >= until:
+                return emptied
+        return emptied
 
     async def _name(self, request: Request) -> str:
         await require_no_fields(request.scope, request.receive)
@@ -94,6 +115,14 @@ def _show_minute(minute: Minute) -> dict[str, Any]:
         "retried": minute.retried,
         "wait": _show_times(minute.wait),
         "run": _show_times(minute.run),
+    }
+
+
+def _show_waiting(noted: Depths, name: str) -> dict[str, Any]:
+    return {
+        "at": noted.at,
+        "depth": noted.depths.get(name, 0),
+        "oldest_age": noted.oldest_ages.get(name),
     }
 
 

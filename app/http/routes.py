@@ -123,12 +123,13 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/templates",            authority, get=watching(templates.show)),
         resource("/v1/templates/{name}/preview", authority, post=watching(templates.preview)),
         resource("/v1/queues",               authority, get=looking(queues.show)),
-        resource("/v1/queues/{name}",        authority, get=looking(queues.show_one)),
-        resource("/v1/queues/{name}/jobs",   authority,
+        # Another program's queue may have a slash in its name.
+        resource("/v1/queues/{name:path}/jobs", authority,
                  delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
+        resource("/v1/queues/{name:path}/pause", authority, post=operating(queues.pause)),
+        resource("/v1/queues/{name:path}/resume", authority, post=operating(queues.resume)),
+        resource("/v1/queues/{name:path}",   authority, get=looking(queues.show_one)),
         resource("/v1/workers",              authority, get=looking(endpoints.workers.show)),
-        resource("/v1/queues/{name}/pause",  authority, post=operating(queues.pause)),
-        resource("/v1/queues/{name}/resume", authority, post=operating(queues.resume)),
         resource("/v1/suppressions",         authority,
                  get=Operation(suppressions.show, SEE_ALL,
                                parameters=frozenset(SUPPRESSION_PARAMETERS))),
@@ -180,9 +181,9 @@ def console_acts(endpoints: Endpoints) -> list[BaseRoute]:
 
     # fmt: off
     return [
-        resource("/v1/queues/{name}/pause",  admitted, post=act(queues.pause)),
-        resource("/v1/queues/{name}/resume", admitted, post=act(queues.resume)),
-        resource("/v1/queues/{name}/jobs",   admitted,
+        resource("/v1/queues/{name:path}/pause", admitted, post=act(queues.pause)),
+        resource("/v1/queues/{name:path}/resume", admitted, post=act(queues.resume)),
+        resource("/v1/queues/{name:path}/jobs", admitted,
                  delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
         resource("/v1/suppressions/{address:path}", admitted,
                  delete=act(endpoints.suppressions.delete)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import redis.asyncio as async_redis
@@ -19,6 +20,7 @@ from app.queue.errors import (
     QueueFullError,
     UnknownParentError,
 )
+from app.queue.figures import Emptied
 from app.queue.packing import pack
 from app.queue.records import PRIORITIES, Edit, queue_name
 from app.queue.submitting import MOST_QUEUED, MOST_QUEUED_BYTES
@@ -90,10 +92,11 @@ class Control:
     async def resume(self, queue: str, by: str) -> None:
         await self._act("resume", queue, by)
 
-    async def empty(self, queue: str, by: str) -> int:
+    async def empty(self, queue: str, by: str) -> AsyncIterator[Emptied]:
         """Cancel what waits in the queue, in all its priorities, as it stood when this began.
 
-        In pieces, between which others have their turn. How many were canceled.
+        In pieces, between which others have their turn: how far it is after each of them. Who
+        asks for no more leaves the rest as it is, and may begin anew.
         """
         canceled, asked_at = 0, b""
         for priority in PRIORITIES:
@@ -104,7 +107,9 @@ class Control:
                 )
                 count, more, asked_at = await ask(asking, self._reachability)
                 canceled += count
-        return canceled
+                if count:
+                    yield Emptied(canceled, is_complete=False)
+        yield Emptied(canceled, is_complete=True)
 
     async def mend(self, *codes: str) -> None:
         """Queues that paused themselves for an error of such a code go on."""

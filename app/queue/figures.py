@@ -126,6 +126,14 @@ class Depths:
 
 
 @dataclass(frozen=True, slots=True)
+class Emptied:
+    """How far the emptying of a queue is. `is_complete`: nothing waits of what did as it began."""
+
+    canceled: int
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """What has happened since ever in one queue to jobs of one type."""
 

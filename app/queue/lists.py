@@ -68,13 +68,14 @@ class Lists:
             records = await self._records([_id_of(each) for each in entries])
             for entry, record in zip(entries, records, strict=True):
                 looked, position = looked + 1, entry
-                job_id, view = _id_of(entry), None
-                if kind == "status" or not _is_another(record, wanted):
-                    view = view_of(job_id, record, None)
-                if not record or (view is not None and _is_stale(kind, value, record, view)):
+                if not record or (kind == "status" and record[b"status"] != value.encode()):
                     stale.append(entry)
-                elif view is not None and _fits(view, wanted):
-                    found.append(view)
+                elif not _is_another(record, wanted):
+                    view = view_of(_id_of(entry), record, None)
+                    if _is_stale(kind, value, view):
+                        stale.append(entry)
+                    elif _fits(view, wanted):
+                        found.append(view)
                 if len(found) == limit or looked == MOST_LOOKED_AT:
                     break
             if stale and listed is None:
@@ -250,11 +251,9 @@ def _index(kind: str, value: str) -> str:
     return f"{keys.INDEX}{kind}" + (f":{value}" if value else "")
 
 
-def _is_stale(kind: str, value: str, record: dict[bytes, bytes], view: JobView) -> bool:
-    """Whether the record says that the job does not belong into that index."""
+def _is_stale(kind: str, value: str, view: JobView) -> bool:
+    """Whether the record says that the job does not belong into that index of causes."""
     error = view.error
-    if kind == "status":
-        return record.get(b"status", b"") != value.encode()
     if kind == "error":
         return error is None or error.code != value
     return kind == "fingerprint" and (error is None or error.fingerprint != value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 import redis.asyncio as async_redis
@@ -126,10 +126,13 @@ class Operations:
             for each in ids:
                 pipeline.hgetall(keys.operation(each))
                 pipeline.hget(keys.job(each), "status")
+                pipeline.smembers(f"{keys.operation(each)}:canary")
             rows = await self._ask(pipeline.execute())
         return [
-            _view(each, facts, status)
-            for each, facts, status in zip(ids, rows[::2], rows[1::2], strict=True)
+            _view(each, facts, status, canaries)
+            for each, facts, status, canaries in zip(
+                ids, rows[::3], rows[1::3], rows[2::3], strict=True
+            )
             if facts
         ]
 
@@ -146,7 +149,12 @@ class Operations:
         return await ask(asking, self._reachability)
 
 
-def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) -> OperationView:
+def _view(
+    operation_id: str,
+    facts: dict[bytes, bytes],
+    status: bytes | None,
+    canaries: Iterable[bytes],
+) -> OperationView:
     def text(name: bytes) -> str:
         return facts.get(name, b"").decode("utf-8", "replace")
 
@@ -157,6 +165,7 @@ def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) ->
     if state not in _ENDED and status in {None, b"failed", b"canceled", b"stopped", b"finished"}:
         # Somebody has ended its job, or it could not go on.
         state = "failed" if status == b"failed" else "stopped"
+    waits_for = [] if state in {*_ENDED, "failed"} else sorted(each.decode() for each in canaries)
     total, done, failed = number(b"total"), number(b"done"), number(b"failed")
     return OperationView(
         id=operation_id,
@@ -174,4 +183,5 @@ def _view(operation_id: str, facts: dict[bytes, bytes], status: bytes | None) ->
         finished_at=from_us(number(b"finished")) if b"finished" in facts else None,
         filter=json.loads(facts.get(b"asked", b"{}")),
         queue=text(b"queue") or None,
+        waits_for=waits_for,
     )

@@ -301,6 +301,8 @@ class OperationView:
     filter: dict[str, str] = field(default_factory=dict)
     # Where the job that it retried last waits or runs.
     queue: str | None = None
+    # Canaries whose end it waits for.
+    waits_for: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ LOOKING: dict[tuple[str, str], Description] = {
     ),
     ("GET", "/v1/queues/{name}"): Description(
         "showQueue", "queues", "One queue, and its last hour",
-        "With throughput and latency of the last hour by the minute.",
+        "With throughput, latency, depth and oldest waiting job of the last hour, by the minute.",
         {200: Reply("How it stands.", shapes.QueueHour)},
         parameters=("queue_name",), problems=QUEUE,
     ),
@@ -36,7 +36,8 @@ LOOKING: dict[tuple[str, str], Description] = {
         "emptyQueue", "queues", "Empty a queue",
         "What waits in it, in all of its priorities, is canceled as if by one request for each"
         " (reason `requested`); what runs, is scheduled or comes meanwhile stays. About 5,000 jobs"
-        " a second; should the connection end before the answer, ask again.",
+        " a second, for 20 s at most: with `is_complete` false, or should the connection end before"
+        " the answer, ask again: that cancels the rest, and what has come since.",
         {200: Reply("It was emptied.", shapes.Emptied)},
         parameters=("queue_name", "confirm"), problems=QUEUE,
     ),

@@ -206,9 +206,12 @@ byId("empty")?.addEventListener("submit", async (submit) => {
   faults.textContent = typed === name ? "" : `That is not its name, which is ${name}.`;
   if (typed !== name) { byId("confirm").focus(); return; }
   try {
-    const { canceled } = await ask("DELETE", `${path}?confirm=${encodeURIComponent(typed)}`);
-    byId("confirm").value = "";
-    tell(canceled === 1 ? "1 job is canceled." : `${canceled} jobs are canceled.`);
+    const { canceled, is_complete } =
+      await ask("DELETE", `${path}?confirm=${encodeURIComponent(typed)}`);
+    const told = canceled === 1 ? "1 job is canceled." : `${canceled} jobs are canceled.`;
+    if (is_complete) byId("confirm").value = "";
+    else faults.textContent = "There are more: press the button again for the rest.";
+    tell(told);
     await refresh();
   } catch (error) {
     faults.textContent = error.message;
