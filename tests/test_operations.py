@@ -501,8 +501,11 @@ class TestCanary:
         await actor.take()
 
         waits = [await stage.run(operation) for _ in range(12)]
+        page = await stage.web.client.get(f"/console/operations/{operation}")
 
         assert stage.statuses(ids) == ["started", "failed"]
+        assert (await stage.operation(operation))["waits_for"] == ids[:1]
+        assert f"/console/jobs/{ids[0]}" in page.text
         # It asks less and less often, and never gives up.
         assert waits[-1] == 5.0
         assert all(each is not None for each in waits)

@@ -15,7 +15,7 @@ from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
 from app.queue.places import place
-from app.queue.reading import view_of
+from app.queue.reading import tags_of, view_of
 from app.queue.records import BatchView, JobFilter, JobView, Page, split_queue_name
 from app.queue.registries import MOST_SORTED, Registries
 
@@ -266,7 +266,9 @@ def _is_another(record: dict[bytes, bytes], wanted: JobFilter) -> bool:
     other_type = wanted.type is not None and job_type not in {None, wanted.type.encode()}
     origin = (record.get(b"origin") or b"default").decode("utf-8", "replace")
     other_queue = wanted.queue is not None and split_queue_name(origin)[0] != wanted.queue
-    return bool(record) and (other_status or other_type or other_queue)
+    if other_status or other_type or other_queue:
+        return True
+    return wanted.tag is not None and tags_of(record).get(wanted.tag[0]) != wanted.tag[1]
 
 
 def _fits(view: JobView, wanted: JobFilter) -> bool:

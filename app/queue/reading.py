@@ -73,7 +73,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         submitted_by=_text(record, "x_by"),
         expires_at=_milliseconds(record, "x_expires"),
         batch_id=_text(record, "x_batch"),
-        tags=_tags(_json(record, "x_tags")),
+        tags=tags_of(record),
         progress=_progress(_json(record, "x_progress")),
         allow_failure=_text(record, "allow_dependency_failures") == "1",
         concurrency=_concurrency(record),
@@ -85,6 +85,11 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         notify=_notify(_json(record, "x_notify")),
         traceback=_traceback(result) if status != "finished" else None,
     )
+
+
+def tags_of(record: Hash) -> dict[str, str]:
+    """A small part of the whole, for who looks at many."""
+    return _tags(_json(record, "x_tags"))
 
 
 def type_of(data: bytes) -> str:

@@ -205,6 +205,8 @@ byId("empty")?.addEventListener("submit", async (submit) => {
   const typed = byId("confirm").value.trim();
   faults.textContent = typed === name ? "" : `That is not its name, which is ${name}.`;
   if (typed !== name) { byId("confirm").focus(); return; }
+  submit.submitter.disabled = true;
+  tell("What waits is being canceled…");
   try {
     const { canceled, is_complete } =
       await ask("DELETE", `${path}?confirm=${encodeURIComponent(typed)}`);
@@ -214,6 +216,9 @@ byId("empty")?.addEventListener("submit", async (submit) => {
     tell(told);
     await refresh();
   } catch (error) {
+    tell("");
     faults.textContent = error.message;
+  } finally {
+    submit.submitter.disabled = false;
   }
 });
