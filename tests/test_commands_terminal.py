@@ -152,6 +152,16 @@ def test_people_see_how_far_a_queue_is_emptied(redis_url: str, tmp_path: Path) -
     assert (status, "3 of 3" in seen, "default: 3 canceled" in seen) == (0, True, True)
 
 
+def test_job_has_the_attempts_of_its_type(redis_url: str, tmp_path: Path) -> None:
+    """In a process of its own, which knows no type but those that it loads."""
+    job_id = given(redis_url, lambda scene: scene.submit())
+
+    seen, _ = on_a_terminal(redis_url, tmp_path, "jobs", "show", job_id, "--json")
+
+    shown = json.loads(seen)
+    assert (shown["max_attempts"], shown["status"]) == (5, "queued")
+
+
 def test_terminal_of_few_letters_ends_no_command(redis_url: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app", "status", "--once"], cwd=ROOT, capture_output=True,

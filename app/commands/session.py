@@ -61,6 +61,7 @@ class Session:
     def views(self) -> Views:
         from app.queue.views import Views  # noqa: PLC0415 - see the class
 
+        _ = self.catalog  # a record leaves out what its type has anyway
         return self.kept(Views(self.client, self.reachability, self.budgets))
 
     @cached_property
