@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -164,13 +165,16 @@ def _params_model(name: str, function: Callable[..., Any]) -> type[BaseModel]:
 def load(extra_modules: Iterable[str] = ()) -> Catalog:
     """Import every module of `jobs/` and the named ones, and return what they declared.
 
-    Raises ImportError, naming the module, when one cannot be imported.
+    Of a package that is what it imports itself, and its module `job` where it has one. Raises
+    ImportError, naming the module, when one cannot be imported.
     """
     import jobs  # noqa: PLC0415 - this module is part of it
 
     for module in pkgutil.iter_modules(jobs.__path__):
         if module.name not in _INFRASTRUCTURE:
             importlib.import_module(f"jobs.{module.name}")
+            if module.ispkg and importlib.util.find_spec(f"jobs.{module.name}.job") is not None:
+                importlib.import_module(f"jobs.{module.name}.job")
     for name in extra_modules:
         try:
             importlib.import_module(name)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.catalog import job
 from jobs.context import JobContext
-from jobs.email import send
+from jobs.email.job import send
 from jobs.email.params import EmailParams
 from jobs.errors import PermanentError
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import catalog
 from jobs.context import JobContext
-from jobs.email import send
+from jobs.email.job import send
 from jobs.email.params import EmailParams
 from jobs.email.smtp import SmtpPool
 from jobs.errors import PermanentError, RetryLater

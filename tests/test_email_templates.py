@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.context import JobContext
-from jobs.email import send
+from jobs.email.job import send
 from jobs.email.params import EmailParams
 from jobs.email.templating import Filled, templates
 

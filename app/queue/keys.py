@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from rq.defaults import RQ_KEY_PREFIX
+from app.queue.rq_prefix import rq_prefix
 
-PREFIX = RQ_KEY_PREFIX
+PREFIX = rq_prefix()
 # What RQ has no place for.
 OURS = f"{PREFIX}:recado:"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
@@ -36,9 +37,14 @@ def _load(name: str, *parts: str) -> Script:
 
 def _assemble(name: str, *parts: str) -> Script:
     flags = "" if name in _REFUSED_WHEN_FULL else " flags=allow-oom"
-    texts = [(_FOLDER / f"{part}.lua").read_text() for part in (*parts, name)]
+    texts = [_text(part) for part in (*parts, name)]
     source = "\n".join([f"#!lua{flags}", *texts]).encode()
     return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
+
+
+@lru_cache
+def _text(part: str) -> str:
+    return (_FOLDER / f"{part}.lua").read_text()
 
 
 # What several transitions share, each part building on those before it.
