@@ -15,8 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.context import JobContext
-from jobs.email.job import send
 from jobs.email.attachments import Attached
+from jobs.email.job import send
 from jobs.email.message import OutgoingEmail, build
 from jobs.email.params import EmailParams
 from jobs.errors import PermanentError, RetryLater
