@@ -13,8 +13,6 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from app.keyring import ApiKey
 from app.storage import bucket_of, folder_of
-from jobs.email.addresses import AddressError, parse_address
-from jobs.email.mail_server import MailServer
 
 
 def _split_words(value: Any) -> Any:
@@ -38,6 +36,8 @@ def _redis_url(value: SecretStr) -> SecretStr:
 
 
 def _smtp_urls(value: SecretStr) -> SecretStr:
+    from jobs.email.mail_server import MailServer  # noqa: PLC0415 - where one is set
+
     try:
         MailServer.parse_all(value.get_secret_value())
     except ValueError as error:
@@ -73,6 +73,8 @@ def _region(value: str) -> str:
 
 
 def _mailbox(value: str) -> str:
+    from jobs.email.addresses import AddressError, parse_address  # noqa: PLC0415 - where one is set
+
     try:
         parse_address(value)
     except AddressError as error:

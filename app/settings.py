@@ -38,6 +38,8 @@ DEV_NOTE = "dev.json"
 MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
 DEVELOPMENT_SENDER = "Recado <recado@example.test>"
 MIB = 1024 * 1024
+# Nobody's plugins are wanted: to look for them pydantic reads what every installed package says.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class Settings(BaseModel):
@@ -307,6 +309,11 @@ def child_environment() -> dict[str, str]:
         if "SecretStr" in str(field.annotation) or name == "api_keys"
     }
     return {name: value for name, value in os.environ.items() if name.upper() not in secret}
+
+
+def is_colourless() -> bool:
+    """Whether who sits there wants no colours (no-color.org), or the terminal has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in {"dumb", "unknown"}
 
 
 def _running_development_services(settings: Settings) -> dict[str, Any]:

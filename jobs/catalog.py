@@ -9,6 +9,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel
@@ -40,6 +41,7 @@ class Backoff:
 class JobType:
     """One kind of work: its function, the model of its params and its defaults.
 
+    `find_params` may import the model: who only wants to know of the type need not wait for it.
     `is_async`: a coroutine in the worker's loop; else it runs in a child process of its own.
     `preload`: modules that are imported before such a process starts. `crash_code`: what its job
     fails with, for good, when that process crashes; without one it is tried again.
@@ -47,7 +49,7 @@ class JobType:
 
     name: str
     function: Callable[[Any, JobContext], Any]
-    params: type[BaseModel]
+    find_params: Callable[[], type[BaseModel]]
     queue: str
     max_attempts: int
     timeout_seconds: float
@@ -58,6 +60,11 @@ class JobType:
     is_internal: bool = False
     preload: tuple[str, ...] = ()
     crash_code: str | None = None
+
+    @property
+    def params(self) -> type[BaseModel]:
+        """The model that checks its params."""
+        return self.find_params()
 
 
 class UnknownJobTypeError(LookupError):
@@ -96,6 +103,11 @@ class Catalog:
         public = [job_type for job_type in self._types.values() if not job_type.is_internal]
         return iter(sorted(public, key=lambda job_type: job_type.name))
 
+    def build(self) -> None:
+        """Make what checks params: of a model with `defer_build` nothing has been made."""
+        for job_type in self._types.values():
+            job_type.params.model_rebuild(raise_errors=False)
+
     def queues(self) -> list[str]:
         """Every queue that some type uses, `default` among them, in order of name."""
         return sorted({job_type.queue for job_type in self} | {"default"})
@@ -114,6 +126,7 @@ def job(
     internal: bool = False,
     preload: tuple[str, ...] = (),
     crash_code: str | None = None,
+    params: str | None = None,
 ) -> Callable[[F], F]:
     """Register a function as a job type.
 
@@ -124,6 +137,8 @@ def job(
     names modules that only runs need and that are slow to import: they are there when a child
     process starts, and never in the web process. `crash_code` is for work whose library crashes
     on what a second run would meet again, such as a lack of memory.
+    `params` is `module:Model` where the annotation's model is imported for type checkers alone:
+    then commands that check nothing do not load it.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")
@@ -135,7 +150,7 @@ def job(
             JobType(
                 name=name,
                 function=function,
-                params=_params_model(name, function),
+                find_params=_params_finder(name, function, params),
                 queue=queue,
                 max_attempts=max_attempts,
                 timeout_seconds=timeout,
@@ -152,21 +167,32 @@ def job(
     return register
 
 
-def _params_model(name: str, function: Callable[..., Any]) -> type[BaseModel]:
+def _params_finder(
+    name: str, function: Callable[..., Any], place: str | None
+) -> Callable[[], type[BaseModel]]:
     arguments = list(inspect.signature(function).parameters)
     if len(arguments) != 2:
         raise TypeError(f"job type {name!r}: the function takes (params, context)")
+    if place is not None:
+        return cache(partial(_named_model, *place.split(":")))
     model = get_type_hints(function).get(arguments[0])
     if not (inspect.isclass(model) and issubclass(model, BaseModel)):
         raise TypeError(f"job type {name!r}: annotate {arguments[0]!r} with a pydantic model")
-    return model
+    found: type[BaseModel] = model
+    return lambda: found
 
 
-def load(extra_modules: Iterable[str] = ()) -> Catalog:
+def _named_model(module: str, name: str) -> type[BaseModel]:
+    found: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def load(extra_modules: Iterable[str] = (), *, build: bool = True) -> Catalog:
     """Import every module of `jobs/` and the named ones, and return what they declared.
 
     Of a package that is what it imports itself, and its module `job` where it has one. Raises
-    ImportError, naming the module, when one cannot be imported.
+    ImportError, naming the module, when one cannot be imported. `build`: make what checks params
+    now, and not with the first job of each type; a command that checks none does without.
     """
     import jobs  # noqa: PLC0415 - this module is part of it
 
@@ -180,4 +206,6 @@ def load(extra_modules: Iterable[str] = ()) -> Catalog:
             importlib.import_module(name)
         except Exception as error:  # a module may raise anything while it is imported
             raise ImportError(f"JOB_MODULES: cannot import {name!r}: {error}") from error
+    if build:
+        CATALOG.build()
     return CATALOG

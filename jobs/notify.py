@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.catalog import job
 from jobs.context import JobContext
 from jobs.email.job import send
-from jobs.email.params import EmailParams
 from jobs.errors import PermanentError
 
 # Larger ones are linked: a mail of that size passes nearly everywhere.
@@ -25,7 +24,7 @@ class NotifyParams(BaseModel):
     What follows `result_url` is added with the outcome.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     sender: str = Field(alias="from")
     to: list[str]
@@ -43,6 +42,8 @@ class NotifyParams(BaseModel):
 @job("email.notify", queue="email", max_attempts=8, timeout=60.0, internal=True)
 async def notify(params: NotifyParams, context: JobContext) -> dict[str, Any]:
     """Send one e-mail about a job that has ended."""
+    from jobs.email.params import EmailParams  # noqa: PLC0415 - for the worker, as email.send
+
     email: dict[str, Any] = {"from": params.sender, "to": params.to, "locale": params.locale}
     facts = {
         "job_id": params.job_id,

@@ -12,7 +12,8 @@ import redis.asyncio as async_redis
 
 from app.queue.connection import Reachability
 from app.queue.file_store import RedisStorage
-from app.storage import FolderStorage, RedisFileLimits, Storage
+from app.storage import RedisFileLimits, Storage
+from app.storage.folder import FolderStorage
 from app.storage.s3 import S3Storage
 from tests.s3_server import S3Server
 

@@ -18,7 +18,8 @@ from app.queue.errors import QueueUnavailableError, TooManyUploadsError
 from app.queue.file_keeper import FileKeeper
 from app.queue.records import Upload, new_job_id
 from app.queue.uploads import UploadRecords
-from app.storage import FolderStorage, Storage, artifact_key, upload_key
+from app.storage import Storage, artifact_key, upload_key
+from app.storage.folder import FolderStorage
 from tests.conftest import ValkeyServer
 
 NOW = datetime.now(UTC)

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from app.queue.records import JobView
-from app.storage import FolderStorage, Storage, artifact_key
+from app.storage import Storage, artifact_key
+from app.storage.folder import FolderStorage
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
 KEYS = [key("a", "submit"), key("b", "submit"), key("r", "read")]

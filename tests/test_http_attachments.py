@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from app.http.waiting import ENDED
-from app.storage import FolderStorage, upload_key
+from app.storage import upload_key
+from app.storage.folder import FolderStorage
 from tests.file_doubles import MemoryUploads
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 

@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.storage import FolderStorage, upload_key
+from app.storage import upload_key
+from app.storage.folder import FolderStorage
 from tests.http_doubles import bearer, key, until
 from tests.stores import read
 from tests.web_scene import WebScene, web_scene_on

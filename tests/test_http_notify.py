@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from app.queue.records import JobView
-from app.storage import FolderStorage, artifact_key
+from app.storage import artifact_key
+from app.storage.folder import FolderStorage
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 from tests.stores import pieces
 from tests.web_scene import WebScene, web_scene_on

@@ -15,7 +15,8 @@ import pytest
 from starlette.types import Message
 
 from app.http import bodies
-from app.storage import FolderStorage, Storage
+from app.storage import Storage
+from app.storage.folder import FolderStorage
 from tests.file_doubles import MemoryUploads, files_end_at
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 

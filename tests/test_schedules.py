@@ -445,7 +445,7 @@ class TestTrouble:
 
         catalog = Catalog()
         catalog.add(load().get("log.write"))
-        catalog.add(replace(load([JOB_MODULES]).get("test.note"), params=Broken))
+        catalog.add(replace(load([JOB_MODULES]).get("test.note"), find_params=lambda: Broken))
         async with stage_on(redis_url, catalog=catalog) as stage:
             await stage.create(name="a")
             await stage.create(name="b", job={"type": "log.write", "params": {"message": "x"}})

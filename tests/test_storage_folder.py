@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from app.storage import (
-    FolderStorage,
     ObjectNotFoundError,
     Storage,
     StorageFullError,
     StorageUnavailableError,
 )
+from app.storage.folder import FolderStorage
 from tests.file_doubles import files_end_at
 from tests.stores import MIB, Store, folder_store, pieces
 

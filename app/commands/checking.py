@@ -6,10 +6,9 @@ import argparse
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rich.text import Text
-
+from app.commands.drawing import Line
 from app.commands.session import Session, run
-from app.commands.terminal import FAILED_STATUS, cell, console, fail, write_json
+from app.commands.terminal import FAILED_STATUS, cell, fail, say, write_json
 from app.http.submissions import Terms
 from app.queue.errors import QueueUnavailableError
 from app.queue.file_store import RedisStorage
@@ -33,10 +32,9 @@ def check(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"findings": [{"level": each.level, "text": each.text} for each in found]})
         else:
-            out = console()
             for each in found:
                 mark, style = _MARKS[each.level]
-                out.print(Text.assemble((f"{mark} ", style), cell(each.text)))
+                say(Line.of(Line(f"{mark} ", style), cell(each.text)))
         if any(each.level == "fault" for each in found):
             raise SystemExit(FAILED_STATUS)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rich.text import Text
-
+from app.commands.drawing import Line
 from app.commands.session import Session, run
 from app.commands.tables import failure_table, job_table, time_text
-from app.commands.terminal import BAD_CURSOR, advice, console, facts, fail, write_json
+from app.commands.terminal import BAD_CURSOR, advice, facts, fail, say, write_json
 from app.queue.errors import BadCursorError
 from app.queue.records import FailureGroup, JobView
 from jobs.errors import CODES
@@ -29,12 +28,11 @@ def show_all(options: argparse.Namespace) -> None:
             data = [show_group(group) for group in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        out = console()
-        out.print(failure_table(page.data) if page.data else "Nothing has failed for good.")
+        say(failure_table(page.data) if page.data else "Nothing has failed for good.")
         if page.next_cursor is not None:
-            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
         elif page.data:
-            out.print("One of them: python -m app failed show FINGERPRINT", style="dim")
+            say(Line("One of them: python -m app failed show FINGERPRINT", "dim"))
 
     run(use)
 
@@ -86,14 +84,8 @@ def _tell(group: FailureGroup, jobs: list[JobView]) -> None:
             else f"{code}: {CODES.get(code, 'of the job type itself')}",
         }
     )
-    out = console()
-    for line in lines:
-        out.print(line)
-    out.print(Text("\nThe last that failed of it", "bold"))
-    out.print(job_table(jobs))
-    out.print(Text("What to type", "bold"))
-    for line in advice(_next(group)):
-        out.print(line)
+    say(*lines, "", Line("The last that failed of it", "bold"), job_table(jobs))
+    say("", Line("What to type", "bold"), *advice(_next(group)))
 
 
 def _next(group: FailureGroup) -> list[tuple[str, str]]:

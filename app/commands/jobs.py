@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
+from app.commands.drawing import Line
 from app.commands.session import Session, run, who
 from app.commands.tables import detail_text, job_table
-from app.commands.terminal import BAD_CURSOR, cell, console, facts, fail, visible, write_json
+from app.commands.terminal import BAD_CURSOR, cell, facts, fail, say, write_json
 from app.queue.errors import (
     BadCursorError,
     JobEndedError,
@@ -51,10 +50,9 @@ def list_jobs(options: argparse.Namespace) -> None:
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        out = console()
-        out.print(job_table(page.jobs) if page.jobs else "No such job.")
+        say(job_table(page.jobs) if page.jobs else "No such job.")
         if page.next_cursor is not None:
-            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
 
     run(use)
 
@@ -74,15 +72,10 @@ def show(options: argparse.Namespace) -> None:
             shown = show_job(view, warnings, {"params", "traceback"})
             write_json(shown | {"trail": [show_event(each) for each in trail]})
             return
-        out = console()
-        for line in facts(_facts(view, warnings)):
-            out.print(line)
-        out.print(Text("\nWhat happened", "bold"))
-        for event in trail:
-            out.print(_line_of(event))
+        say(*facts(_facts(view, warnings)), "", Line("What happened", "bold"))
+        say(*map(_line_of, trail))
         if view.traceback:
-            out.print(Text("\nTraceback", "bold"))
-            out.print(Text(visible(view.traceback)))
+            say("", Line("Traceback", "bold"), view.traceback)
 
     run(use)
 
@@ -100,7 +93,7 @@ def cancel(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"id": options.id, "status": done})
         else:
-            console().print(cell(f"{options.id}: {done}"))
+            say(cell(f"{options.id}: {done}"))
 
     run(use)
 
@@ -133,7 +126,7 @@ def retry(options: argparse.Namespace) -> None:
         if options.json:
             write_json(show_job(view, await session.views.warnings(view.queue)))
         else:
-            console().print(cell(f"{view.id}: {view.status}"))
+            say(cell(f"{view.id}: {view.status}"))
 
     run(use)
 
@@ -178,6 +171,6 @@ def _facts(view: JobView, warnings: list[str]) -> dict[str, object]:
     }
 
 
-def _line_of(event: Event) -> Text:
+def _line_of(event: Event) -> Line:
     at = f"{event.at:%Y-%m-%d %H:%M:%S.%f} "
-    return Text.assemble((at, "dim"), cell(event.name), " ", cell(detail_text(event.detail)))
+    return Line.of(Line(at, "dim"), cell(f"{event.name} {detail_text(event.detail)}"))

@@ -8,13 +8,11 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.text import Text
-
+from app.commands.drawing import Line, Table
 from app.commands.session import Session, run
 from app.commands.tables import act_table, queue_table, worker_table
-from app.commands.terminal import BAD_CURSOR, cell, console, fail, write_json
+from app.commands.terminal import BAD_CURSOR, cell, fail, lines_of, say, write_json
+from app.commands.watching import screen
 from app.queue.errors import BadCursorError, QueueUnavailableError
 
 LOOK_SECONDS = 1.0
@@ -28,9 +26,9 @@ def workers(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"data": [asdict(each) for each in found]})
         elif found:
-            console().print(worker_table(found))
+            say(worker_table(found))
         else:
-            console().print("No worker is registered: start one with python -m app.worker.")
+            say("No worker is registered: start one with python -m app.worker.")
 
     run(use)
 
@@ -47,10 +45,9 @@ def audit(options: argparse.Namespace) -> None:
             data = [asdict(act) for act in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        out = console()
-        out.print(act_table(page.data) if page.data else "Nobody has done anything.")
+        say(act_table(page.data) if page.data else "Nobody has done anything.")
         if page.next_cursor is not None:
-            out.print(f"There are more: --cursor {page.next_cursor}", style="dim")
+            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
 
     run(use)
 
@@ -62,7 +59,7 @@ def status(options: argparse.Namespace) -> None:
         if options.json:
             write_json(await _facts(session))
         elif options.once or not sys.stdout.isatty():
-            console().print(await _picture(session))
+            say(*await _picture(session))
         else:
             await _watch(session)
 
@@ -72,16 +69,16 @@ def status(options: argparse.Namespace) -> None:
 async def _watch(session: Session) -> None:
     # The first look fails as any command would; later it says so and goes on looking.
     seen = await _picture(session)
-    with Live(seen, console=console(), auto_refresh=False, screen=True) as live:
+    with screen() as show:
+        show(lines_of(*seen))
         while True:
-            live.refresh()
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 seen = await _picture(session)
-                live.update(seen)
+                show(lines_of(*seen))
             except QueueUnavailableError as error:
                 away = cell(f"{error.reason}; this is how it was. Still trying.", "bold red")
-                live.update(Group(away, seen))
+                show(lines_of(away, *seen))
 
 
 async def _facts(session: Session) -> dict[str, Any]:
@@ -98,11 +95,11 @@ async def _facts(session: Session) -> dict[str, Any]:
     }
 
 
-async def _picture(session: Session) -> RenderableType:
+async def _picture(session: Session) -> list[Line | Table | str]:
     queues, workers, reasons = await asyncio.gather(
         session.overview.queues(),
         session.overview.workers(),
         session.views.readiness(session.catalog.queues()),
     )
-    head = [cell(f"✗ {reason}", "bold red") for reason in reasons] or [Text("✓ ready", "green")]
-    return Group(*head, Text(), queue_table(queues), worker_table(workers))
+    head = [cell(f"✗ {reason}", "bold red") for reason in reasons] or [Line("✓ ready", "green")]
+    return [*head, "", queue_table(queues), "", worker_table(workers)]

@@ -13,10 +13,10 @@ from app.commands.terminal import (
     FAILED_STATUS,
     agreed,
     cell,
-    console,
     facts,
     fail,
     note,
+    say,
     write_json,
 )
 from app.commands.watching import OperationBar
@@ -66,10 +66,9 @@ def show_all(options: argparse.Namespace) -> None:
             data = [show_operation(view, await _warnings(session, view)) for view in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        out = console()
-        out.print(operation_table(page.data) if page.data else "There was no operation.")
+        say(operation_table(page.data) if page.data else "There was no operation.")
         if page.next_cursor is not None:
-            out.print(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
+            say(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
 
     run(use)
 
@@ -186,7 +185,6 @@ async def _tell(session: Session, view: OperationView, *, is_json: bool) -> None
     if is_json:
         _write(view, warnings)
         return
-    out = console()
     rest = max(0, view.total - view.done - view.failed - view.skipped)
     lines = facts(
         {
@@ -202,10 +200,9 @@ async def _tell(session: Session, view: OperationView, *, is_json: bool) -> None
             "warnings": "; ".join(warnings),
         }
     )
-    for line in lines:
-        out.print(line)
+    say(*lines)
     if view.state not in ENDED:
-        out.print(cell(f"Watch it: python -m app failed operation {view.id} --watch", "dim"))
+        say(cell(f"Watch it: python -m app failed operation {view.id} --watch", "dim"))
 
 
 def _why(view: OperationView) -> str:

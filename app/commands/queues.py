@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from app.commands.session import Session, run, who
 from app.commands.tables import queue_table
-from app.commands.terminal import console, fail, note, visible, write_json
+from app.commands.terminal import fail, note, say, visible, write_json
 from app.commands.watching import QueueBar
 from app.queue.errors import QueueUnavailableError
 from app.queue.figures import Emptied
@@ -24,7 +24,7 @@ def show_all(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"data": [each.shown() for each in found]})
         else:
-            console().print(queue_table(found))
+            say(queue_table(found))
 
     run(use)
 
@@ -56,7 +56,7 @@ def empty(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"name": name, **asdict(emptied)})
         else:
-            console().print(f"{name}: {emptied.canceled} canceled")
+            say(f"{name}: {emptied.canceled} canceled")
 
     run(use)
 
@@ -83,7 +83,7 @@ def _hold(options: argparse.Namespace, *, is_paused: bool) -> None:
         if options.json:
             write_json({"name": name, "paused": is_paused})
         else:
-            console().print(f"{name}: {'paused' if is_paused else 'resumed'}")
+            say(f"{name}: {'paused' if is_paused else 'resumed'}")
 
     run(use)
 

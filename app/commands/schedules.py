@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich.text import Text
-
+from app.commands.drawing import Line
 from app.commands.session import Session, run, who
 from app.commands.tables import schedule_table, time_text, when_text
-from app.commands.terminal import BAD_CURSOR, cell, console, facts, fail, json_text, write_json
+from app.commands.terminal import BAD_CURSOR, cell, facts, fail, json_text, say, write_json
 from app.queue.errors import BadCursorError, ScheduleFromFileError, ScheduleNotFoundError
 from app.schedule import ScheduleView
 
@@ -27,10 +26,9 @@ def show_all(options: argparse.Namespace) -> None:
             data = [show_schedule(each, _warnings(each)) for each in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
-        out = console()
-        out.print(schedule_table(page.data) if page.data else "There is no schedule.")
+        say(schedule_table(page.data) if page.data else "There is no schedule.")
         if page.next_cursor is not None:
-            out.print(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
+            say(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
 
     run(use)
 
@@ -70,7 +68,7 @@ def run_now(options: argparse.Namespace) -> None:
         if options.json:
             write_json(show_job(view_of(draft), await session.views.warnings(draft.queue)))
         else:
-            console().print(draft.id)
+            say(draft.id)
 
     run(use)
 
@@ -88,7 +86,7 @@ def delete(options: argparse.Namespace) -> None:
         if options.json:
             write_json({"name": options.name, "deleted": True})
         else:
-            console().print(cell(f"{options.name}: deleted"))
+            say(cell(f"{options.name}: deleted"))
 
     run(use)
 
@@ -102,7 +100,6 @@ async def _view(session: Session, name: str) -> ScheduleView:
 
 def _tell(view: ScheduleView) -> None:
     skip = view.last_skip
-    out = console()
     named = {
         "schedule": view.schedule.name,
         "when": when_text(view),
@@ -114,18 +111,14 @@ def _tell(view: ScheduleView) -> None:
         "last skip": None if skip is None else f"{time_text(skip.at)} ({skip.reason})",
         "waits": view.fault,
     }
-    for line in facts(named):
-        out.print(line)
-    out.print(Text("\nNext runs (UTC)", "bold"))
-    for at in view.next_runs:
-        out.print(f"  {time_text(at)}")
-    out.print(Text("\nLast runs", "bold"))
+    say(*facts(named), "", Line("Next runs (UTC)", "bold"))
+    say(*(f"  {time_text(at)}" for at in view.next_runs))
+    say("", Line("Last runs", "bold"))
     for job_id in view.last_runs:
-        out.print(cell(job_id))
+        say(cell(job_id))
     if not view.last_runs:
-        out.print("  none yet")
-    out.print(Text("\nIts job", "bold"))
-    out.print(json_text(view.schedule.job))
+        say("  none yet")
+    say("", Line("Its job", "bold"), json_text(view.schedule.job))
 
 
 def _warnings(view: ScheduleView) -> list[str]:

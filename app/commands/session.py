@@ -11,11 +11,9 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import uvloop
-
 from app import logs
 from app.commands.terminal import INTERRUPTED_STATUS, UNAVAILABLE_STATUS, fail
-from app.queue.connection import Reachability, connect
+from app.queue.connection import UNEXPECTED, Reachability, connect
 from app.queue.errors import QueueUnavailableError
 from app.settings import Settings, load, refuse
 
@@ -113,17 +111,22 @@ class Session:
 
 
 def run(use: Callable[[Session], Awaitable[None]]) -> None:
-    """Run a command. Exit status 2: settings; 3: Redis cannot be asked, or has no room."""
-    gc.enable()
+    """Run a command. Exit status 2: settings; 3: Redis cannot be asked, or does not do it."""
     settings = load()
+    # What is loaded by now stays: looking at it again at exit takes as long as many a command.
+    gc.freeze()
+    gc.enable()
     # A command says what there is to say itself.
     logs.configure(settings.log_style, "error")
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner() as runner:
             runner.run(_within(settings, use))
         sys.stdout.flush()
     except QueueUnavailableError as error:
         fail(f"{error.reason}.", UNAVAILABLE_STATUS)
+    except UNEXPECTED as error:
+        said = " ".join(str(error).split())
+        fail(f"Redis gave an answer that nobody expects: {said}", UNAVAILABLE_STATUS)
     except BrokenPipeError:
         # Who reads has seen enough: `| head`. Nothing more can be written, nor flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -149,7 +152,7 @@ def load_catalog(settings: Settings) -> Catalog:
     from jobs import catalog  # noqa: PLC0415 - loads what sends mail and reads data
 
     try:
-        return catalog.load(settings.job_modules)
+        return catalog.load(settings.job_modules, build=False)
     except ImportError as error:
         refuse([str(error)])
 

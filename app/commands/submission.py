@@ -15,10 +15,10 @@ from app.commands.terminal import (
     UNDER_WAY_STATUS,
     USAGE_STATUS,
     cell,
-    console,
     fail,
     json_text,
     note,
+    say,
     write_json,
 )
 from app.commands.watching import JobBar
@@ -132,7 +132,7 @@ def submit(options: argparse.Namespace) -> None:
         elif options.json:
             write_json(show_job(view_of(draft), warnings))
         else:
-            console().print(draft.id)
+            say(draft.id)
 
     run(use)
 
@@ -167,7 +167,7 @@ def refused(error: InvalidRequestError) -> NoReturn:
 async def _wait(session: Session, options: argparse.Namespace, draft: JobDraft) -> None:
     """Until it has ended, or the time is up: what became of it, as the exit status too."""
     if not options.json:
-        console().print(draft.id)
+        say(draft.id)
         sys.stdout.flush()
     try:
         view = await _ended(session, draft.id, options.wait)
@@ -201,12 +201,11 @@ async def _ended(session: Session, job_id: str, seconds: float) -> JobView | Non
 
 
 def _tell(view: JobView) -> None:
-    out = console()
-    out.print(cell(view.status + (f" ({view.reason})" if view.reason else "")))
+    say(cell(view.status + (f" ({view.reason})" if view.reason else "")))
     if view.error is not None and view.status == "failed":
-        out.print(cell(f"{view.error.code}: {view.error.message}"))
+        say(cell(f"{view.error.code}: {view.error.message}"))
     if view.result is not None:
-        out.print(json_text(view.result))
+        say(json_text(view.result))
 
 
 async def _warnings(session: Session, queue: str) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
+from app.commands.drawing import Line, Table
 from app.commands.terminal import cell
-from app.queue.figures import QueueFigures, WorkerFigures
-from app.queue.records import Act, FailureGroup, JobView, OperationView
-from app.schedule import ScheduleView
+
+if TYPE_CHECKING:
+    from app.queue.figures import QueueFigures, WorkerFigures
+    from app.queue.records import Act, FailureGroup, JobView, OperationView
+    from app.schedule import ScheduleView
 
 # Older than this, somebody waits who should not have to.
 OLD_SECONDS = 60.0
@@ -21,45 +21,37 @@ _STATUS_STYLE = {"failed": "red", "started": "green", "finished": "dim", "cancel
 
 
 def queue_table(queues: Sequence[QueueFigures]) -> Table:
-    table = _table(
-        "queue",
-        "waiting",
-        "oldest",
-        "running",
-        "scheduled",
-        "failed",
-        "in/s",
-        "out/s",
-        "workers",
-        "",
-    )
+    table = Table(
+        "queue", "waiting", "oldest", "running", "scheduled", "failed", "in/s", "out/s", "workers",
+        "", spare=("scheduled", "in/s", "out/s"),
+    )  # fmt: skip
     for queue in queues:
-        table.add_row(
+        table.add(
             cell(queue.name, "bold"),
             str(queue.depth),
             _age(queue.oldest_age),
             str(queue.running),
             str(queue.scheduled + queue.deferred),
-            Text(str(queue.failed), "red" if queue.failed else ""),
+            Line(str(queue.failed), "red" if queue.failed else ""),
             _rate(queue.rate_in),
             _rate(queue.rate_out),
-            Text(str(queue.workers), "" if queue.workers else "red"),
+            Line(str(queue.workers), "" if queue.workers else "red"),
             cell(_pause(queue), "yellow"),
         )
     return table
 
 
 def worker_table(workers: Sequence[WorkerFigures]) -> Table:
-    table = _table(
+    table = Table(
         "worker", "queues", "state", "running", "heard of", "host", "pid", "done", "failed",
-        wraps="queues",
+        wraps="queues", spare=("pid", "host", "done", "failed", "heard of"),
     )  # fmt: skip
     for worker in workers:
         slots = "" if worker.slots is None else f"/{worker.slots}"
-        table.add_row(
+        table.add(
             cell(worker.name, "bold"),
             cell(", ".join(worker.queues)),
-            cell(worker.state) if worker.is_alive else Text("silent", "red"),
+            cell(worker.state) if worker.is_alive else Line("silent", "red"),
             f"{worker.running_count}{slots}",
             _age(worker.heartbeat_age),
             cell(worker.host or "–"),
@@ -71,14 +63,17 @@ def worker_table(workers: Sequence[WorkerFigures]) -> Table:
 
 
 def job_table(jobs: Sequence[JobView]) -> Table:
-    table = _table("job", "type", "queue", "status", "attempt", "created (UTC)", "error")
+    table = Table(
+        "job", "type", "queue", "status", "attempt", "created (UTC)", "error",
+        spare=("queue", "created (UTC)", "attempt", "type"),
+    )  # fmt: skip
     for job in jobs:
         error = "" if job.error is None else f"{job.error.code}: {job.error.message}"
-        table.add_row(
+        table.add(
             cell(job.id),
             cell(job.type),
             cell(job.queue),
-            Text(job.status, _STATUS_STYLE.get(job.status, "")),
+            Line(job.status, _STATUS_STYLE.get(job.status, "")),
             f"{job.attempt}/{job.max_attempts}",
             short_time(job.created_at),
             cell(error[:100]),
@@ -87,12 +82,15 @@ def job_table(jobs: Sequence[JobView]) -> Table:
 
 
 def failure_table(groups: Sequence[FailureGroup]) -> Table:
-    table = _table("cause", "", "jobs", "1h/24h/7d", "last (UTC)", "type", "queue", "error")
+    table = Table(
+        "cause", "", "jobs", "1h/24h/7d", "last (UTC)", "type", "queue", "error",
+        spare=("queue", "1h/24h/7d", "last (UTC)"),
+    )  # fmt: skip
     for group in groups:
         trend = (str(group.trend[window]) for window in ("1h", "24h", "7d"))
-        table.add_row(
+        table.add(
             cell(group.fingerprint, "bold"),
-            Text("regressed" if group.is_regressed else "", "yellow"),
+            Line("regressed" if group.is_regressed else "", "yellow"),
             str(group.count),
             "/".join(trend),
             short_time(group.last_seen),
@@ -104,17 +102,18 @@ def failure_table(groups: Sequence[FailureGroup]) -> Table:
 
 
 def operation_table(views: Sequence[OperationView]) -> Table:
-    table = _table(
-        "operation", "action", "state", "done", "of", "failed", "begun (UTC)", "by", "which"
-    )
+    table = Table(
+        "operation", "action", "state", "done", "of", "failed", "begun (UTC)", "by", "which",
+        spare=("by", "begun (UTC)", "of"),
+    )  # fmt: skip
     for view in views:
-        table.add_row(
+        table.add(
             cell(view.id, "bold"),
             cell(view.action),
             cell(view.state, "" if view.finished_at is None else "dim"),
             str(view.done),
             str(view.total),
-            Text(str(view.failed), "red" if view.failed else ""),
+            Line(str(view.failed), "red" if view.failed else ""),
             short_time(view.created_at),
             cell(view.created_by),
             cell(detail_text(view.filter)),
@@ -123,9 +122,12 @@ def operation_table(views: Sequence[OperationView]) -> Table:
 
 
 def schedule_table(schedules: Sequence[ScheduleView]) -> Table:
-    table = _table("schedule", "when", "job", "next run (UTC)", "missed", "overlap", "source", "")
+    table = Table(
+        "schedule", "when", "job", "next run (UTC)", "missed", "overlap", "source", "",
+        spare=("source", "overlap", "missed"),
+    )  # fmt: skip
     for each in schedules:
-        table.add_row(
+        table.add(
             cell(each.schedule.name, "bold"),
             cell(when_text(each)),
             cell(each.schedule.job.get("type", "")),
@@ -139,10 +141,10 @@ def schedule_table(schedules: Sequence[ScheduleView]) -> Table:
 
 
 def act_table(acts: Sequence[Act]) -> Table:
-    table = _table("at (UTC)", "who", "did", "to", "")
+    table = Table("at (UTC)", "who", "did", "to", "detail", spare=("detail",))
     for act in acts:
-        table.add_row(
-            time_text(act.at), cell(act.key, "bold"), cell(act.action), cell(act.target),
+        table.add(
+            short_time(act.at), cell(act.key, "bold"), cell(act.action), cell(act.target),
             cell(detail_text(act.detail)),
         )  # fmt: skip
     return table
@@ -191,21 +193,9 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def _table(*headings: str, wraps: str | None = None) -> Table:
-    """`wraps` is the column that gives way where there is little room; the last one, if None."""
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    giving = headings[-1] if wraps is None else wraps
-    for number, heading in enumerate(headings):
-        is_name = number == 0
-        table.add_column(
-            heading, overflow="fold" if is_name else "ellipsis", no_wrap=heading != giving
-        )
-    return table
-
-
-def _age(seconds: float | None) -> Text:
+def _age(seconds: float | None) -> Line:
     is_old = seconds is not None and seconds > OLD_SECONDS
-    return Text(seconds_text(seconds), "yellow" if is_old else "")
+    return Line(seconds_text(seconds), "yellow" if is_old else "")
 
 
 def _rate(rate: float | None) -> str:

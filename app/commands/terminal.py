@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pydantic_core import to_json
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
+
+from app.commands.drawing import Line, Table
+from app.settings import is_colourless
 
 # Exit statuses, as docs/operating.md has them.
 FAILED_STATUS = 1
@@ -32,23 +33,32 @@ _ORDERS = re.compile(
 )
 
 
-class Screen(Console):
-    """Where people read. No text is mark-up, and none reaches the terminal but visibly."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            if segment.control or _ORDERS.search(segment.text) is None:
-                yield segment
-            else:
-                yield Segment(visible(segment.text), segment.style)
+def say(*shown: Line | Table | str) -> None:
+    """Answer people: a line for each text. None of it reaches the terminal but visibly."""
+    is_plain = not sys.stdout.isatty() or is_colourless()
+    for line in lines_of(*shown):
+        sys.stdout.write(f"{line.text if is_plain else line.coloured()}\n")
 
 
-def console() -> Screen:
-    """Where answers go."""
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Screen(width=width, soft_wrap=True, markup=False, emoji=False, highlight=False)
+def lines_of(*shown: Line | Table | str) -> list[Line]:
+    """The same as lines, as wide as the terminal is."""
+    lines: list[Line] = []
+    for each in shown:
+        if isinstance(each, Table):
+            lines += each.lines(_width(), "─" if _is_unicode() else "-")
+        else:
+            lines.append(Line(each) if isinstance(each, str) else each)
+    for line in lines:
+        line.pieces = tuple((visible(text), style) for text, style in line.pieces)
+    return lines
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def _is_unicode() -> bool:
+    return sys.stdout.encoding.casefold().startswith("utf")
 
 
 def note(sentence: str) -> None:
@@ -90,24 +100,24 @@ def visible(text: str) -> str:
     return _ORDERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def cell(text: object, style: str = "") -> Text:
+def cell(text: object, style: str = "") -> Line:
     """A text of somebody else's on one line."""
-    return Text(visible(" ".join(str(text).split())), style)
+    return Line(visible(" ".join(str(text).split())), style)
 
 
-def facts(named: Mapping[str, object]) -> list[Text]:
+def facts(named: Mapping[str, object]) -> list[Line]:
     """A line for each that there is, the names in one column."""
     there = {name: value for name, value in named.items() if value is not None and value != ""}
     width = max((len(name) for name in there), default=0)
     return [
-        Text.assemble((f"{name:>{width}}  ", "dim"), cell(value)) for name, value in there.items()
+        Line.of(Line(f"{name:>{width}}  ", "dim"), cell(value)) for name, value in there.items()
     ]
 
 
-def advice(lines: Sequence[tuple[str, str]]) -> list[Text]:
+def advice(lines: Sequence[tuple[str, str]]) -> list[Line]:
     """What to type next, and what that does."""
     width = max(len(typed) for typed, _ in lines)
     return [
-        Text.assemble("  ", (f"{visible(typed):<{width}}", "bold"), (f"  # {what}", "dim"))
+        Line.of(Line(f"  {visible(typed):<{width}}", "bold"), Line(f"  # {what}", "dim"))
         for typed, what in lines
     ]

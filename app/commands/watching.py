@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-from app.commands.terminal import Screen, visible
+from app.commands.terminal import visible
 from app.queue.figures import Emptied
 from app.queue.records import JobView, OperationView
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from app.commands.drawing import Line
+
+
+@contextmanager
+def screen() -> Iterator[Callable[[Sequence[Line]], None]]:
+    """All of the terminal for as long as it lasts; the function shows lines in place of others."""
+    from rich.console import Console  # noqa: PLC0415 - where something moves
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(markup=False, emoji=False, highlight=False)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        yield lambda lines: live.update(
+            Text("\n").join(Text.assemble(*line.pieces, no_wrap=True) for line in lines),
+            refresh=True,
+        )
 
 
 class _Bar:
@@ -17,18 +38,11 @@ class _Bar:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._task: TaskID | None = None
 
     def __enter__(self) -> _Bar:
         if sys.stderr.isatty():
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[facts]}", markup=False),
-                TimeElapsedColumn(),
-                console=Screen(stderr=True, markup=False, emoji=False, highlight=False),
-                transient=True,
-            )
+            self._progress = _new_bar()
             self._progress.start()
             self._task = self._progress.add_task("", total=None, facts="")
         return self
@@ -43,7 +57,7 @@ class _Bar:
             self._progress.stop()
 
     def _draw(self, words: str, done: float, total: float | None, facts: str) -> None:
-        if self._progress is not None:
+        if self._progress is not None and self._task is not None:
             self._progress.update(
                 self._task, description=visible(words), completed=done, total=total,
                 facts=visible(facts),
@@ -96,3 +110,22 @@ class QueueBar(_Bar):
     def show(self, emptied: Emptied, waiting: int) -> None:
         facts = f"{emptied.canceled} of {waiting}"
         self._draw("canceled", emptied.canceled, max(waiting, 1), facts)
+
+
+def _new_bar() -> Progress:
+    from rich.console import Console  # noqa: PLC0415 - where something moves
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[facts]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+        transient=True,
+    )

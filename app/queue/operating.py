@@ -49,7 +49,7 @@ class Operator:
         return JobType(
             name=OPERATION_TYPE,
             function=self.run,
-            params=OperationParams,
+            find_params=lambda: OperationParams,
             queue=OPERATIONS_QUEUE,
             max_attempts=MAX_ATTEMPTS,
             timeout_seconds=TIMEOUT_SECONDS,

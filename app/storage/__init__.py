@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.storage.folder import FolderStorage
 from app.storage.objects import (
     Contents,
     ObjectNotFoundError,
@@ -27,7 +26,6 @@ from app.storage.s3_signing import S3Access
 
 __all__ = [
     "Contents",
-    "FolderStorage",
     "ObjectNotFoundError",
     "ObjectTooLargeError",
     "RedisFileLimits",
@@ -58,6 +56,8 @@ def open_storage(url: str, s3_access: S3Access | None, in_redis: Callable[[], St
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
+        from app.storage.folder import FolderStorage  # noqa: PLC0415 - settings need none
+
         return FolderStorage(folder_of(url))
     if scheme == "redis":
         return in_redis()

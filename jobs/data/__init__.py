@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import job
 from jobs.context import JobContext
-from jobs.data.params import (
-    ConvertParams,
-    DedupeParams,
-    ProfileParams,
-    QueryParams,
-    SourceParams,
-    ValidateParams,
-)
+
+if TYPE_CHECKING:
+    from jobs.data.params import (
+        ConvertParams,
+        DedupeParams,
+        ProfileParams,
+        QueryParams,
+        SourceParams,
+        ValidateParams,
+    )
 
 # DuckDB's allocator keeps the addresses of what it has freed, and RLIMIT_AS counts them: a file
 # of 1 GB met a limit of 512 MiB with 230 MiB in use (DuckDB 2.0, jemalloc 5). It looks here when
@@ -29,13 +31,14 @@ _ATTEMPTS = 3
 _TIMEOUT_SECONDS = 600.0
 
 
-def _module(name: str) -> dict[str, Any]:
+def _module(name: str, params: str) -> dict[str, Any]:
     """How each of these types is declared."""
     return {
         "queue": "data",
         "max_attempts": _ATTEMPTS,
         "timeout": _TIMEOUT_SECONDS,
         "preload": (f"jobs.data.{name}",),
+        "params": f"jobs.data.params:{params}",
         # Where memory is at its end DuckDB does not always get to say so.
         "crash_code": "memory",
     }
@@ -46,34 +49,34 @@ def _run(name: str, params: SourceParams, context: JobContext) -> dict[str, Any]
     return result
 
 
-@job("data.profile", **_module("profiling"))
+@job("data.profile", **_module("profiling", "ProfileParams"))
 def profile(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     """What is in each column: type, nulls, distinct and extreme values, mean, quartiles, the
     most frequent. The artifact is a report with plots, a page of HTML."""
     return _run("profiling", params, context)
 
 
-@job("data.query", **_module("querying"))
+@job("data.query", **_module("querying", "QueryParams"))
 def query(params: QueryParams, context: JobContext) -> dict[str, Any]:
     """Answer one SELECT over the table `input`. The result has the first 100 rows, the artifact
     all of them."""
     return _run("querying", params, context)
 
 
-@job("data.convert", **_module("converting"))
+@job("data.convert", **_module("converting", "ConvertParams"))
 def convert(params: ConvertParams, context: JobContext) -> dict[str, Any]:
     """Write the rows in another format, as the artifact."""
     return _run("converting", params, context)
 
 
-@job("data.validate", **_module("validating"))
+@job("data.validate", **_module("validating", "ValidateParams"))
 def validate(params: ValidateParams, context: JobContext) -> dict[str, Any]:
     """Hold each row against a JSON Schema. The artifact has those that do not fit, with line and
     reason."""
     return _run("validating", params, context)
 
 
-@job("data.dedupe", **_module("deduping"))
+@job("data.dedupe", **_module("deduping", "DedupeParams"))
 def dedupe(params: DedupeParams, context: JobContext) -> dict[str, Any]:
     """Keep one row, the first or the last, of those with the same keys. The artifact has what is
     kept."""
