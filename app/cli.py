@@ -21,7 +21,8 @@ STATUSES = (
 )  # fmt: skip
 EXIT_STATUSES = (
     "Exit status: 0 done; 1 not done, not found or not well; 2 arguments or settings; 3 Redis"
-    " cannot be asked, or has no room; 4 still under way when the wait was over; 130 Ctrl-C."
+    " cannot be asked, has no room, or answers what nobody expects; 4 still under way when the"
+    " wait was over; 130 Ctrl-C."
 )
 
 

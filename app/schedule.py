@@ -17,6 +17,8 @@ from cronsim import CronSim, CronSimError
 Missed = Literal["skip", "run_once"]
 Overlap = Literal["skip", "enqueue"]
 Source = Literal["http", "file"]
+# What a schedule's jobs are tagged with, its name as the value.
+TAG = "schedule"
 # Who submits the jobs of the schedules that stand in a file.
 FILE_KEY = "schedules-file"
 # Later than this a tick was missed: a worker's restart takes less.
@@ -55,6 +57,11 @@ class Schedule:
     @property
     def path(self) -> str:
         return f"/v1/schedules/{self.name}"
+
+    @property
+    def jobs_path(self) -> str:
+        """The list of its jobs."""
+        return f"/v1/jobs?tag={TAG}:{self.name}"
 
     def after(self, at_ms: int, anchor_ms: int) -> Iterator[int]:
         """Its ticks later than that, in order."""

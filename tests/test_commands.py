@@ -157,6 +157,22 @@ def test_redis_that_is_away_is_one_sentence(
     assert terminal.errors == "Redis does not answer.\n"
 
 
+async def written_by_others(scene: Scene) -> None:
+    for key in ("queues", "workers", "recado:failures", "recado:audit", "recado:schedules"):
+        scene.redis.set(f"rq:{key}", "\x1b[2J")
+
+
+def test_answer_that_nobody_expects_is_one_sentence(terminal: Terminal, redis_url: str) -> None:
+    given(redis_url, written_by_others)
+
+    for command in ("status", "queues", "workers", "failed list", "audit", "schedules"):
+        terminal.type(*command.split())
+
+        assert (terminal.status, terminal.output) == (3, ""), command
+        assert terminal.errors.startswith("Redis gave an answer that nobody expects: "), command
+        assert "WRONGTYPE" in terminal.errors and terminal.errors.count("\n") == 1
+
+
 def test_settings_at_fault_are_status_2(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,17 @@ def test_people_see_colours_but_none_of_a_job(redis_url: str, tmp_path: Path) ->
         assert ORDERS.search(rest) is None
 
 
+def test_list_of_causes_fits_a_terminal_of_80_columns(redis_url: str, tmp_path: Path) -> None:
+    given(redis_url, hostile_jobs)
+
+    listed, status = on_a_terminal(redis_url, tmp_path, "failed", "list")
+
+    lines = re.sub("\x1b\\[[0-9;]*m", "", listed).splitlines()
+    assert status == 0
+    assert max(map(len, lines[:-1])) <= 80
+    assert "No room for: queue" in listed
+
+
 def test_people_see_a_bar_and_programs_none(
     redis_url: str, tmp_path: Path, terminal: Terminal
 ) -> None:

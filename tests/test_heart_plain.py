@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from app.http.accepted import render_accepted
 from app.http.answers import render
-from app.http.showing import render_accepted, show_job
+from app.http.showing import show_job
 from app.http.submissions import view_of
 from app.queue import scripts
 from app.queue.calling import run_script

@@ -9,6 +9,7 @@ from app.commands.drawing import Line
 from app.commands.session import Session, run
 from app.commands.tables import failure_table, job_table, time_text
 from app.commands.terminal import BAD_CURSOR, advice, facts, fail, say, write_json
+from app.http.showing import show_group, show_job
 from app.queue.errors import BadCursorError
 from app.queue.records import FailureGroup, JobView
 from jobs.errors import CODES
@@ -23,8 +24,6 @@ def show_all(options: argparse.Namespace) -> None:
         except BadCursorError:
             fail(BAD_CURSOR)
         if options.json:
-            from app.http.failures import show_group  # noqa: PLC0415 - people need none of it
-
             data = [show_group(group) for group in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
@@ -55,9 +54,6 @@ def show(options: argparse.Namespace) -> None:
 
 
 def _write(group: FailureGroup, jobs: list[JobView]) -> None:
-    from app.http.failures import show_group  # noqa: PLC0415 - people need none of it
-    from app.http.showing import show_job  # noqa: PLC0415
-
     code = _code(jobs)
     error: dict[str, Any] = {"code": code, "meaning": CODES.get(code or "")}
     shown = show_group(group)

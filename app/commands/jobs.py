@@ -9,6 +9,7 @@ from app.commands.drawing import Line
 from app.commands.session import Session, run, who
 from app.commands.tables import detail_text, job_table
 from app.commands.terminal import BAD_CURSOR, cell, facts, fail, say, write_json
+from app.http.showing import show_event, show_job
 from app.queue.errors import (
     BadCursorError,
     JobEndedError,
@@ -45,8 +46,6 @@ def list_jobs(options: argparse.Namespace) -> None:
         except BadCursorError:
             fail(BAD_CURSOR)
         if options.json:
-            from app.http.showing import show_job  # noqa: PLC0415 - people need none of it
-
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
@@ -67,8 +66,6 @@ def show(options: argparse.Namespace) -> None:
             fail(f"There is no job {options.id}.")
         warnings = await session.views.warnings(view.queue) if view.ended_at is None else []
         if options.json:
-            from app.http.showing import show_event, show_job  # noqa: PLC0415
-
             shown = show_job(view, warnings, {"params", "traceback"})
             write_json(shown | {"trail": [show_event(each) for each in trail]})
             return
@@ -102,7 +99,6 @@ def retry(options: argparse.Namespace) -> None:
     """`python -m app jobs retry ID`: as it is, or with other params or options."""
     from app.commands.submission import Desk, json_object, refused  # noqa: PLC0415 - slow to load
     from app.http.faults import InvalidRequestError  # noqa: PLC0415
-    from app.http.showing import show_job  # noqa: PLC0415
     from app.storage import StorageError  # noqa: PLC0415
 
     given = [name for name in ("params", "options") if getattr(options, name) is not None]

@@ -20,6 +20,7 @@ from app.commands.terminal import (
     write_json,
 )
 from app.commands.watching import OperationBar
+from app.http.showing import show_operation
 from app.queue.errors import (
     BadCursorError,
     OperationEndedError,
@@ -61,8 +62,6 @@ def show_all(options: argparse.Namespace) -> None:
         except BadCursorError:
             fail(BAD_CURSOR)
         if options.json:
-            from app.http.operations import show_operation  # noqa: PLC0415 - people need none of it
-
             data = [show_operation(view, await _warnings(session, view)) for view in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
@@ -210,8 +209,6 @@ def _why(view: OperationView) -> str:
 
 
 def _write(view: OperationView, warnings: list[str], *, is_line: bool = False) -> None:
-    from app.http.operations import show_operation  # noqa: PLC0415 - people need none of it
-
     write_json(show_operation(view, warnings), is_line=is_line)
 
 

@@ -8,6 +8,7 @@ from app.commands.drawing import Line
 from app.commands.session import Session, run, who
 from app.commands.tables import schedule_table, time_text, when_text
 from app.commands.terminal import BAD_CURSOR, cell, facts, fail, json_text, say, write_json
+from app.http.showing import show_job, show_schedule
 from app.queue.errors import BadCursorError, ScheduleFromFileError, ScheduleNotFoundError
 from app.schedule import ScheduleView
 
@@ -21,8 +22,6 @@ def show_all(options: argparse.Namespace) -> None:
         except BadCursorError:
             fail(BAD_CURSOR)
         if options.json:
-            from app.http.schedules import show_schedule  # noqa: PLC0415 - people need none of it
-
             data = [show_schedule(each, _warnings(each)) for each in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
             return
@@ -39,8 +38,6 @@ def show(options: argparse.Namespace) -> None:
     async def use(session: Session) -> None:
         view = await _view(session, options.name)
         if options.json:
-            from app.http.schedules import show_schedule  # noqa: PLC0415 - people need none of it
-
             write_json(show_schedule(view, _warnings(view)))
         else:
             _tell(view)
@@ -53,7 +50,6 @@ def run_now(options: argparse.Namespace) -> None:
     from app.commands.submission import Desk, refused  # noqa: PLC0415 - slow to load
     from app.http.faults import InvalidRequestError  # noqa: PLC0415
     from app.http.schedule_bodies import tick_job  # noqa: PLC0415
-    from app.http.showing import show_job  # noqa: PLC0415
     from app.http.submissions import view_of  # noqa: PLC0415
     from app.queue.records import new_job_id  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app import logs
+from app.http.accepted import render_accepted
 from app.http.answers import (
     JSON_HEADERS,
     Answer,
@@ -30,7 +31,7 @@ from app.http.ports import Control, Submitter, Watcher
 from app.http.prefer import applied, asked_wait
 from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.result_links import ResultLinks
-from app.http.showing import render_accepted, show_job, show_job_type
+from app.http.showing import show_job, show_job_type
 from app.http.submissions import (
     Origin,
     Terms,

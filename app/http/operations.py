@@ -18,6 +18,7 @@ from app.http.paging import limit_of, read_page
 from app.http.ports import OperationRecords
 from app.http.resources import MIB
 from app.http.selections import Discarding, FailureFilters, Retrying, read
+from app.http.showing import operation_path, show_operation
 from app.queue.errors import OperationNotFoundError, SelectionNotFoundError
 from app.queue.records import OPERATIONS_QUEUE, OperationView, Order
 
@@ -97,7 +98,7 @@ class Operations:
         return await self._told(view)
 
     async def _told(self, view: OperationView, status: int = 200) -> Answer:
-        path = _path(view)
+        path = operation_path(view)
         headers = [(b"location", path.encode()), (b"retry-after", b"1")] if status == 202 else []
         return json_answer(await self._show(view), status, headers)
 
@@ -119,36 +120,3 @@ def _id(request: Request) -> str:
     if ID.fullmatch(operation_id) is None:
         raise OperationNotFoundError(operation_id)
     return operation_id
-
-
-def _path(view: OperationView) -> str:
-    return f"/v1/operations/{view.id}"
-
-
-def show_operation(view: OperationView, warnings: list[str]) -> dict[str, object]:
-    """An operation as the API shows it."""
-    path = _path(view)
-    return {
-        "id": view.id,
-        "action": view.action,
-        "state": view.state,
-        "filter": view.filter,
-        "total": view.total,
-        "done": view.done,
-        "failed": view.failed,
-        "skipped": view.skipped,
-        "stopped_by": view.stopped_by,
-        "pace": view.pace,
-        "canary": view.canary,
-        "waits_for": view.waits_for,
-        "created_by": view.created_by,
-        "created_at": view.created_at,
-        "finished_at": view.finished_at,
-        "warnings": warnings,
-        "links": {
-            "self": path,
-            "pause": f"{path}/pause",
-            "resume": f"{path}/resume",
-            "stop": f"{path}/stop",
-        },
-    }

@@ -13,11 +13,10 @@ from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import MAX_TAGS, YEAR_SECONDS, Number, faults_of
 from app.http.submissions import Origin, Terms, draft_job, pointer_of
 from app.queue.records import JobDraft
-from app.schedule import MAX_CRON, Schedule, check_cron, check_time_zone
+from app.schedule import MAX_CRON, TAG, Schedule, check_cron, check_time_zone
 
 SCHEDULE_NAME = "^[a-z0-9][a-z0-9._-]{0,63}$"
 # What the jobs of a schedule can be found by.
-TAG = "schedule"
 ONE_TIMING = "one of cron and interval says when"
 OUTLIVES = "means nothing for a schedule, which goes on"
 NAMES_FILE = "may be gone before the schedule is: say what the job needs in its params"

@@ -18,7 +18,8 @@ from app.http.middleware import REQUEST_ID
 from app.http.paging import limit_of, read_page
 from app.http.ports import ScheduleRecords
 from app.http.resources import MIB
-from app.http.schedule_bodies import SCHEDULE_NAME, TAG, read_schedule
+from app.http.schedule_bodies import SCHEDULE_NAME, read_schedule
+from app.http.showing import show_schedule
 from app.http.submissions import Origin, Terms
 from app.queue.errors import ScheduleNotFoundError
 from app.schedule import ScheduleView
@@ -99,26 +100,3 @@ def _name(request: Request) -> str:
 
 def _origin(request: Request) -> Origin:
     return Origin(acting_key(request).name, request.scope[REQUEST_ID], datetime.now(UTC))
-
-
-def show_schedule(view: ScheduleView, warnings: list[str]) -> dict[str, object]:
-    """A schedule as the API shows it."""
-    schedule, skip = view.schedule, view.last_skip
-    return {
-        "name": schedule.name,
-        "cron": schedule.cron,
-        "interval": None if schedule.interval_ms is None else schedule.interval_ms / 1000,
-        "time_zone": schedule.time_zone,
-        "job": schedule.job,
-        "missed": schedule.missed,
-        "overlap": schedule.overlap,
-        "source": view.source,
-        "created_by": view.created_by,
-        "created_at": view.created_at,
-        "updated_at": view.updated_at,
-        "next_runs": view.next_runs,
-        "last_runs": view.last_runs,
-        "last_skip": None if skip is None else {"at": skip.at, "reason": skip.reason},
-        "warnings": warnings,
-        "links": {"self": schedule.path, "jobs": f"/v1/jobs?tag={TAG}:{schedule.name}"},
-    }

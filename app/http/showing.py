@@ -1,27 +1,27 @@
-"""The wire format of what goes out: how jobs, batches, events and job types are shown."""
+"""The wire format of what goes out: jobs, batches, job types, and what operators look at.
+
+Commands show the same: nothing here loads more than the records.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from app.http.answers import render
-from app.http.submissions import view_of
-from app.queue.records import (
-    Attempt,
-    BatchView,
-    Concurrency,
-    Event,
-    JobDraft,
-    JobError,
-    JobView,
-    Notify,
-    Priority,
-)
-from jobs.catalog import Backoff, JobType
+if TYPE_CHECKING:
+    from app.queue.records import (
+        Attempt,
+        BatchView,
+        Concurrency,
+        Event,
+        FailureGroup,
+        JobError,
+        JobView,
+        Notify,
+        OperationView,
+    )
+    from app.schedule import ScheduleView
+    from jobs.catalog import Backoff, JobType
 
 NO_LINK = "PUBLIC_URL is not set: a result that is too large to be attached is not linked"
 
@@ -72,56 +72,6 @@ def show_job(view: JobView, warnings: list[str], include: Collection[str] = ()) 
     if include:
         shown |= _show_included(view, include)
     return shown
-
-
-def render_accepted(draft: JobDraft, warnings: list[str]) -> bytes:
-    """The JSON of a job that Redis has just acknowledged, as `show_job` would show it.
-
-    Nearly all that is said of a job that waits for nothing is the same for each of its type: it
-    is written once, and filled in (measured: a sixth of the cost of writing it anew).
-    """
-    at = draft.created_at
-    if not (draft.is_plain and at == draft.enqueued_at):
-        return render(show_job(view_of(draft), warnings))
-    known = _Known(
-        draft.type, draft.queue, draft.priority, draft.max_attempts, draft.submitted_by,
-        tuple(warnings),
-    )  # fmt: skip
-    form = _form(known)
-    return form % {
-        b"id": draft.id.encode(),
-        b"request": (draft.request_id or "").encode(),
-        b"at": f"{at.isoformat()[:-6]}Z".encode(),
-    }
-
-
-# Where the job's own goes in a form. No name or warning has a NUL in it.
-_ID, _REQUEST_ID, _AT = "\0id\0", "\0request\0", "\0at\0"
-_OWN = re.compile(rb"\\u0000(id|request|at)\\u0000")
-_EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-class _Known(NamedTuple):
-    """What many jobs have in common when they are acknowledged."""
-
-    job_type: str
-    queue: str
-    priority: Priority
-    max_attempts: int
-    submitted_by: str | None
-    warnings: tuple[str, ...]
-
-
-@lru_cache(maxsize=256)
-def _form(known: _Known) -> bytes:
-    view = JobView(
-        id=_ID, type=known.job_type, queue=known.queue, priority=known.priority,
-        status="queued", attempt=0, max_attempts=known.max_attempts, created_at=_EPOCH,
-        enqueued_at=_EPOCH, request_id=_REQUEST_ID, submitted_by=known.submitted_by,
-    )  # fmt: skip
-    at = {"created_at": _AT, "enqueued_at": _AT}
-    form = render(show_job(view, list(known.warnings)) | at).replace(b"%", b"%%")
-    return _OWN.sub(rb"%(\1)b", form)
 
 
 def _show_artifact(path: str, artifact: dict[str, Any]) -> dict[str, Any]:
@@ -231,4 +181,76 @@ def _show_backoff(backoff: Backoff) -> dict[str, float]:
         "factor": backoff.factor,
         "max": backoff.maximum,
         "jitter": backoff.jitter,
+    }
+
+
+def show_group(group: FailureGroup) -> dict[str, object]:
+    """A group as the API shows it."""
+    return {
+        "fingerprint": group.fingerprint,
+        "state": "regressed" if group.is_regressed else "open",
+        "count": group.count,
+        "type": group.type,
+        "queue": group.queue,
+        "error": {"class": group.error_class, "message": group.message},
+        "first_seen": group.first_seen,
+        "last_seen": group.last_seen,
+        "trend": group.trend,
+        "samples": group.samples,
+    }
+
+
+def operation_path(view: OperationView) -> str:
+    return f"/v1/operations/{view.id}"
+
+
+def show_operation(view: OperationView, warnings: list[str]) -> dict[str, object]:
+    """An operation as the API shows it."""
+    path = operation_path(view)
+    return {
+        "id": view.id,
+        "action": view.action,
+        "state": view.state,
+        "filter": view.filter,
+        "total": view.total,
+        "done": view.done,
+        "failed": view.failed,
+        "skipped": view.skipped,
+        "stopped_by": view.stopped_by,
+        "pace": view.pace,
+        "canary": view.canary,
+        "waits_for": view.waits_for,
+        "created_by": view.created_by,
+        "created_at": view.created_at,
+        "finished_at": view.finished_at,
+        "warnings": warnings,
+        "links": {
+            "self": path,
+            "pause": f"{path}/pause",
+            "resume": f"{path}/resume",
+            "stop": f"{path}/stop",
+        },
+    }
+
+
+def show_schedule(view: ScheduleView, warnings: list[str]) -> dict[str, object]:
+    """A schedule as the API shows it."""
+    schedule, skip = view.schedule, view.last_skip
+    return {
+        "name": schedule.name,
+        "cron": schedule.cron,
+        "interval": None if schedule.interval_ms is None else schedule.interval_ms / 1000,
+        "time_zone": schedule.time_zone,
+        "job": schedule.job,
+        "missed": schedule.missed,
+        "overlap": schedule.overlap,
+        "source": view.source,
+        "created_by": view.created_by,
+        "created_at": view.created_at,
+        "updated_at": view.updated_at,
+        "next_runs": view.next_runs,
+        "last_runs": view.last_runs,
+        "last_skip": None if skip is None else {"at": skip.at, "reason": skip.reason},
+        "warnings": warnings,
+        "links": {"self": schedule.path, "jobs": schedule.jobs_path},
     }

@@ -1,0 +1,117 @@
+"""What a command loads: an operator who types it waits for that, and hardly for Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import catalog
+from tests.harness import JOB_MODULES, ROOT
+from tests.heart_scene import Scene
+from tests.terminal import given
+
+# Each took as long to load as all that the commands below do. The last ones are our own.
+HEAVY = (
+    "rq", "rich", "uvicorn", "starlette", "flask", "jinja2", "duckdb", "aiosmtplib", "httpx2",
+    "email_validator", "nh3", "prometheus_client", "pydantic_settings", "zstandard",
+    "app.http.schemas", "jobs.email.params", "jobs.email.message", "jobs.data.params",
+)  # fmt: skip
+PROGRAM = """
+import contextlib, io, json, sys
+from app.cli import main
+
+for line in json.load(sys.stdin):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        main(line)
+    heavy = sorted({heavy} & sys.modules.keys())
+    print(json.dumps([line, heavy, text.getvalue()]))
+"""
+
+
+async def one_failed(scene: Scene) -> dict[str, str]:
+    """A job of a type that every process has, with all that is its type's own."""
+    actor = await scene.worker()
+    job_id = await scene.submit("log.write", params={"message": "a"}, max_attempts=5)
+    await actor.fail(await actor.take(), "no box")
+    error = json.loads(scene.redis.hget(f"rq:job:{job_id}", "x_error"))
+    return {"id": job_id, "cause": error["fingerprint"]}
+
+
+def environment(redis_url: str, folder: Path) -> dict[str, str]:
+    """Of a command in production, so that all settings that check anything are there."""
+    return {
+        "REDIS_URL": redis_url,
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "ENVIRONMENT": "production",
+        "API_KEYS": f"shop:submit:{'ab' * 32}",
+        "STORAGE_URL": f"file:{folder}",
+        "SMTP_URL": "smtp://user:password@mail.example.com:587",
+        "MAIL_FROM": "Shop <shop@example.com>",
+    }
+
+
+def test_commands_that_look_load_nothing_heavy(redis_url: str, tmp_path: Path) -> None:
+    names = given(redis_url, one_failed)
+    commands = [
+        line.split()
+        for line in (
+            "failed list", f"failed show {names['cause']}", "failed operations", "jobs list",
+            f"jobs show {names['id']}", "status --once", "queues", "workers", "schedules", "audit",
+        )
+    ]  # fmt: skip
+    lines = [[*command, *form] for form in ([], ["--json"]) for command in commands]
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("{heavy}", repr(set(HEAVY)))],
+        cwd=tmp_path, env=environment(redis_url, tmp_path), input=json.dumps(lines),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    seen = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line for line, _, _ in seen] == lines
+    assert [(line, heavy) for line, heavy, _ in seen if heavy] == []
+    texts = {" ".join(line): text for line, _, text in seen}
+    assert names["cause"] in texts["failed list"]
+    # What is as its type has it stands in the catalog only: a command has to load that.
+    assert json.loads(texts["jobs list --json"])["data"][0]["max_attempts"] == 5
+    assert json.loads(texts[f"jobs show {names['id']} --json"])["max_attempts"] == 5
+
+
+@pytest.mark.parametrize("prefix", [None, "shop", "{shop}"])
+def test_keys_stand_under_the_prefix_of_rq(prefix: str | None) -> None:
+    program = (
+        "import sys; from app.queue.keys import PREFIX; before = 'rq' in sys.modules\n"
+        "from rq.defaults import RQ_KEY_PREFIX; print(PREFIX, RQ_KEY_PREFIX, before)"
+    )
+    given_prefix = {} if prefix is None else {"RQ_KEY_PREFIX": prefix}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=os.environ | given_prefix,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    expected = "rq" if prefix is None else prefix
+    assert done.stdout == f"{expected} {expected} False\n"
+
+
+def test_prefix_that_rq_refuses_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import app.queue.keys"], cwd=ROOT,
+        env=os.environ | {"RQ_KEY_PREFIX": "a b"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "Invalid RQ_KEY_PREFIX 'a b'" in done.stderr
+
+
+def test_model_that_is_found_late_is_the_one_that_the_function_takes() -> None:
+    for job_type in catalog.load([JOB_MODULES]):
+        annotations = list(job_type.function.__annotations__.values())
+        assert annotations[0] == job_type.params.__name__, job_type.name
