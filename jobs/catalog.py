@@ -103,10 +103,10 @@ class Catalog:
         public = [job_type for job_type in self._types.values() if not job_type.is_internal]
         return iter(sorted(public, key=lambda job_type: job_type.name))
 
-    def build(self) -> None:
-        """Make what checks params: of a model with `defer_build` nothing has been made."""
+    def find_params(self) -> None:
+        """Import every model of params that has not been."""
         for job_type in self._types.values():
-            job_type.params.model_rebuild(raise_errors=False)
+            job_type.find_params()
 
     def queues(self) -> list[str]:
         """Every queue that some type uses, `default` among them, in order of name."""
@@ -187,11 +187,11 @@ def _named_model(module: str, name: str) -> type[BaseModel]:
     return found
 
 
-def load(extra_modules: Iterable[str] = (), *, build: bool = True) -> Catalog:
+def load(extra_modules: Iterable[str] = (), *, with_params: bool = True) -> Catalog:
     """Import every module of `jobs/` and the named ones, and return what they declared.
 
     Of a package that is what it imports itself, and its module `job` where it has one. Raises
-    ImportError, naming the module, when one cannot be imported. `build`: make what checks params
+    ImportError, naming the module, when one cannot be imported. `with_params`: import their models
     now, and not with the first job of each type; a command that checks none does without.
     """
     import jobs  # noqa: PLC0415 - this module is part of it
@@ -206,6 +206,6 @@ def load(extra_modules: Iterable[str] = (), *, build: bool = True) -> Catalog:
             importlib.import_module(name)
         except Exception as error:  # a module may raise anything while it is imported
             raise ImportError(f"JOB_MODULES: cannot import {name!r}: {error}") from error
-    if build:
-        CATALOG.build()
+    if with_params:
+        CATALOG.find_params()
     return CATALOG

@@ -14,7 +14,7 @@ from jobs.context import JobContext
 class LogWriteParams(BaseModel):
     """The line: what to say, how loudly, and with which fields."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = ConfigDict(extra="forbid")
 
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -24,7 +24,7 @@ class NotifyParams(BaseModel):
     What follows `result_url` is added with the outcome.
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = ConfigDict(extra="forbid")
 
     sender: str = Field(alias="from")
     to: list[str]

@@ -152,7 +152,7 @@ def load_catalog(settings: Settings) -> Catalog:
     from jobs import catalog  # noqa: PLC0415 - loads what sends mail and reads data
 
     try:
-        return catalog.load(settings.job_modules, build=False)
+        return catalog.load(settings.job_modules, with_params=False)
     except ImportError as error:
         refuse([str(error)])
 

@@ -83,7 +83,7 @@ class SourceParams(NamesFiles, BaseModel):
     What is not told of a file is found out from its name and content.
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True, json_schema_extra=_one_source())
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_source())
 
     upload_id: _Id | None = None
     job_id: Annotated[

@@ -116,7 +116,7 @@ _ONE_SOURCE: dict[str, Any] = {
 class Attachment(BaseModel):
     """A file to attach; with a `content_id`, one that `html` shows as `<img src="cid:…">`."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True, json_schema_extra=_ONE_SOURCE)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE_SOURCE)
 
     content: (
         Annotated[str, Field(strict=True, description="Base64."), AfterValidator(_check_content)]

@@ -152,7 +152,7 @@ class EmailParams(NamesFiles, BaseModel):
     Subject and body are written by the client, or made by a template.
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True, json_schema_extra=_describe_content)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_content)
 
     sender: Sender = Field(
         alias="from", default_factory=str, description="Default: the service's own sender."

@@ -123,7 +123,7 @@ TemplateVariables = Annotated[
 class TemplateUse(BaseModel):
     """What a template is to be filled in with. Its name comes as the context `template`."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = ConfigDict(extra="forbid")
 
     locale: TemplateLocale = Field(
         None, json_schema_extra={"pattern": _LOCALE_PATTERN, "maxLength": MAX_LOCALE}
