@@ -113,9 +113,10 @@ class Session:
 def run(use: Callable[[Session], Awaitable[None]]) -> None:
     """Run a command. Exit status 2: settings; 3: Redis cannot be asked, or does not do it."""
     settings = load()
-    # What is loaded by now stays: looking at it again at exit takes as long as many a command.
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():
+        # Off since app/__main__.py. What has been loaded stays: nobody need look for garbage there.
+        gc.freeze()
+        gc.enable()
     # A command says what there is to say itself.
     logs.configure(settings.log_style, "error")
     try:

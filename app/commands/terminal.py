@@ -58,7 +58,7 @@ def _width() -> int:
 
 
 def _is_unicode() -> bool:
-    return sys.stdout.encoding.casefold().startswith("utf")
+    return (sys.stdout.encoding or "utf-8").casefold().startswith("utf")
 
 
 def note(sentence: str) -> None:
