@@ -202,6 +202,9 @@ def _params_defaults(settings: Settings) -> dict[str, Any]:
 def _load_catalog(settings: Settings) -> Catalog:
     try:
         job_types = catalog.load(settings.job_modules)
+        for job_type in job_types:
+            if job_type.is_async:
+                job_type.load()
         templates()
         return job_types
     except TemplatesFaultError as error:

@@ -43,8 +43,9 @@ class JobType:
 
     `find_params` may import the model: who only wants to know of the type need not wait for it.
     `is_async`: a coroutine in the worker's loop; else it runs in a child process of its own.
-    `preload`: modules that are imported before such a process starts. `crash_code`: what its job
-    fails with, for good, when that process crashes; without one it is tried again.
+    `preload`: modules that are imported before the loop, or such a process, starts.
+    `crash_code`: what its job fails with, for good, when that process crashes; without one it is
+    tried again.
     """
 
     name: str
@@ -65,6 +66,11 @@ class JobType:
     def params(self) -> type[BaseModel]:
         """The model that checks its params."""
         return self.find_params()
+
+    def load(self) -> None:
+        """Import what runs will need, so that none of them waits for it."""
+        for module in self.preload:
+            importlib.import_module(module)
 
 
 class UnknownJobTypeError(LookupError):
@@ -135,10 +141,10 @@ def job(
     runs beside others in the worker's loop and must not block; `def` runs in a child
     process. `timeout` is in seconds for one run. `internal`: no client can submit it. `preload`
     names modules that only runs need and that are slow to import: they are there when a child
-    process starts, and never in the web process. `crash_code` is for work whose library crashes
-    on what a second run would meet again, such as a lack of memory.
-    `params` is `module:Model` where the annotation's model is imported for type checkers alone:
-    then commands that check nothing do not load it.
+    process starts, or the worker's loop, and never in the web process. `crash_code` is for work
+    whose library crashes on what a second run would meet again, such as a lack of memory. `params`
+    is `module:Model` where the annotation's model is imported for type checkers alone: then
+    commands that check nothing do not load it.
     """
     if NAME_PATTERN.fullmatch(name) is None:
         raise ValueError(f"job type {name!r}: a name has parts in lower case with a dot between")

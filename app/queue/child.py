@@ -11,7 +11,6 @@ the moment that it takes to end its children and whatever programs they have sta
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
@@ -68,11 +67,9 @@ def main() -> NoReturn:
 
 
 def _preload(job_types: catalog.Catalog, queues: list[str]) -> None:
-    """Import what runs will need, so that none of them waits for it."""
     for job_type in job_types:
-        if job_type.queue in queues:
-            for module in job_type.preload:
-                importlib.import_module(module)
+        if job_type.queue in queues and not job_type.is_async:
+            job_type.load()
 
 
 def write_frame(target: socket.socket, value: Any) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     max_attempts=8,
     timeout=60.0,
     params="jobs.email.params:EmailParams",
+    preload=("jobs.email.sending",),
 )
 async def send(params: EmailParams, context: JobContext) -> dict[str, Any]:
     """Send one e-mail. The result has its Message-ID and the server's reply for each recipient."""
-    from jobs.email.sending import send_once  # noqa: PLC0415 - for the worker; see there
+    from jobs.email.sending import send_once  # noqa: PLC0415 - the web sends none
 
     return await send_once(params, context)
