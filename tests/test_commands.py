@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from app.commands.tables import seconds_text, short_time
 from app.queue.fitness import judge
@@ -171,6 +172,16 @@ def test_answer_that_nobody_expects_is_one_sentence(terminal: Terminal, redis_ur
         assert (terminal.status, terminal.output) == (3, ""), command
         assert terminal.errors.startswith("Redis gave an answer that nobody expects: "), command
         assert "WRONGTYPE" in terminal.errors and terminal.errors.count("\n") == 1
+
+
+def test_name_that_is_no_text_is_no_traceback(terminal: Terminal, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.sadd("rq:recado:paused", b"\xff")
+
+    terminal.type("queues")
+
+    assert (terminal.status, terminal.output) == (3, "")
+    assert terminal.errors.startswith("Redis gave an answer that nobody expects: 'utf-8' codec")
 
 
 def test_settings_at_fault_are_status_2(

@@ -54,8 +54,9 @@ AWAY = (
     MasterDownError,
     ClusterDownError,
 )
-# What is left when nobody has made sense of an answer: a script failed, a right is missing.
-UNEXPECTED = (RedisError,)
+# What is left when nobody has made sense of an answer: a script failed, a right is missing, a
+# name that somebody else wrote is no text.
+UNEXPECTED = (RedisError, UnicodeDecodeError)
 # Answers of a server that is up and cannot serve: disk full, replica alone, a script that
 # takes long. redis-py 8.1 takes the word off those that it has a class for (above).
 _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
