@@ -13,7 +13,7 @@ from itertools import accumulate
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 # Of the column that gives way; in less, nobody reads a sentence.
 LEAST_WIDTH = 20
-# Of any other but the first, unless there is plenty: an id fits.
+# Of any other but the first, where there is not room for all: an id fits.
 MOST_WIDTH = 36
 _BETWEEN = " "
 
@@ -66,12 +66,15 @@ class Table:
     def lines(self, width: int, rule: str = "─") -> list[Line]:
         """The table, no wider than that where its names allow it."""
         columns = list(range(len(self._headings)))
-        needs = [self._need(column, max(MOST_WIDTH, width // 4)) for column in columns]
+        needs = [self._need(column) for column in columns]
         # What has neither a heading nor anything under it.
         columns = [column for column in columns if needs[column]]
+        least = min(needs[self._giving], LEAST_WIDTH)
+        if self._room(columns, needs, width) < least:
+            needs = [self._bounded(column, need) for column, need in enumerate(needs)]
         left_out = []
         for column in self._spare:
-            if self._room(columns, needs, width) >= min(needs[self._giving], LEAST_WIDTH):
+            if self._room(columns, needs, width) >= least:
                 break
             columns.remove(column)
             left_out.append(self._headings[column])
@@ -88,11 +91,13 @@ class Table:
             lines.append(Line(f"No room for: {', '.join(left_out)}.", "dim"))
         return lines
 
-    def _need(self, column: int, most: int) -> int:
+    def _need(self, column: int) -> int:
         found = (row[column].width for row in self._rows)
-        need = max(width_of(self._headings[column]), max(found, default=0))
+        return max(width_of(self._headings[column]), max(found, default=0))
+
+    def _bounded(self, column: int, need: int) -> int:
         # The first is what is typed next.
-        return need if column in {0, self._giving} else min(need, most)
+        return need if column in {0, self._giving} else min(need, MOST_WIDTH)
 
     def _room(self, columns: Sequence[int], needs: Sequence[int], width: int) -> int:
         """What the others leave to the column that gives way."""
