@@ -36,8 +36,8 @@ LOOKING: dict[tuple[str, str], Description] = {
         "emptyQueue", "queues", "Empty a queue",
         "What waits in it, in all of its priorities, is canceled as if by one request for each"
         " (reason `requested`); what runs, is scheduled or comes meanwhile stays. About 5,000 jobs"
-        " a second, for 20 s at most: with `is_complete` false, or should the connection end before"
-        " the answer, ask again: that cancels the rest, and what has come since.",
+        " a second, for 20 s at most, also when the connection ends before the answer. With"
+        " `is_complete` false ask again: that cancels the rest, and what has come since.",
         {200: Reply("It was emptied.", shapes.Emptied)},
         parameters=("queue_name", "confirm"), problems=QUEUE,
     ),
