@@ -13,6 +13,7 @@ import pytest
 from redis import Redis
 
 from app.commands.tables import seconds_text, short_time
+from app.queue.connection import connect_blocking
 from app.queue.fitness import judge
 from tests.conftest import ValkeyServer
 from tests.harness import ROOT
@@ -182,6 +183,23 @@ def test_name_that_is_no_text_is_no_traceback(terminal: Terminal, redis_url: str
 
     assert (terminal.status, terminal.output) == (3, "")
     assert terminal.errors.startswith("Redis gave an answer that nobody expects: 'utf-8' codec")
+
+
+def test_redis_may_listen_on_a_socket_of_this_machine(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = ValkeyServer(tmp_path, "--unixsocket", "s")
+    server.start()
+    monkeypatch.setenv("REDIS_URL", f"unix://{tmp_path}/s")
+    try:
+        submitted = terminal.type("submit", "test.note").strip()
+        listed = terminal.json("jobs", "list")["data"]
+        with connect_blocking(f"unix://{tmp_path}/s") as client:
+            assert client.ping()
+    finally:
+        server.kill()
+
+    assert [each["id"] for each in listed] == [submitted]
 
 
 def test_settings_at_fault_are_status_2(

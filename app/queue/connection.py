@@ -81,13 +81,7 @@ def connect(url: str) -> async_redis.Redis:
     """
     # No retries, and no socket_timeout: a lane bounds each call as a whole, once.
     retry: Any = Retry(NoBackoff(), 0)
-    options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_keepalive": True,
-        "retry": retry,
-        # Enterprise servers only; elsewhere it costs each connection a refused command.
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
+    options = _options(url) | {"retry": retry}
     if "sentinel" not in urlsplit(url).scheme:
         return async_redis.Redis.from_pool(
             async_redis.BlockingConnectionPool.from_url(
@@ -108,18 +102,24 @@ def connect(url: str) -> async_redis.Redis:
 
 def connect_blocking(url: str) -> sync_redis.Redis:
     """The same for a thread of its own, or a short command."""
-    options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": REPLY_SECONDS,
-        "socket_keepalive": True,
-        "retry": sync_redis.retry.Retry(NoBackoff(), 0),
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
+    retry = sync_redis.retry.Retry(NoBackoff(), 0)
+    options = _options(url) | {"socket_timeout": REPLY_SECONDS, "retry": retry}
     if "sentinel" not in urlsplit(url).scheme:
         return sync_redis.Redis.from_url(url, **options)
     hosts, service, database, more = _sentinel_parts(url)
     sentinel: Any = SyncSentinel(hosts, sentinel_kwargs=options, **options, **more)  # type: ignore[no-untyped-call]
     return cast("sync_redis.Redis", sentinel.master_for(service, db=database))
+
+
+def _options(url: str) -> dict[str, Any]:
+    # Enterprise servers only; elsewhere it costs each connection a refused command.
+    options: dict[str, Any] = {
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False)
+    }
+    if urlsplit(url).scheme != "unix":
+        # redis-py 8.1 refuses both for a socket of this machine.
+        options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True}
+    return options
 
 
 def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:
