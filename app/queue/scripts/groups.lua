@@ -1,74 +1,79 @@
 -- Failed jobs by cause. A cause has the ids of its failed jobs, in the order in which they failed:
 -- how many they are is how many there are, and no counter that could drift.
-local FAILURES, CLEARED = OURS .. 'failures', OURS .. 'cleared'
--- How long, and how many, causes are remembered that have no failed job left.
-local MOST_CLEARED, CLEARED_SECONDS = 1000, 90 * 86400
-local MINUTES, HOURS = 60, 168
 -- Set while an operator's act takes jobs out of their groups: who is the last one clears the
 -- cause. The end of a retention does not.
 local clears = false
 
-local function failure_key(fp, part) return OURS .. 'failure:' .. fp .. (part or '') end
+-- In a block of its own, as a script may have 200 names.
+local failure_key, enter_group, leave_group
+do
+  local FAILURES, CLEARED = OURS .. 'failures', OURS .. 'cleared'
+  -- How long, and how many, causes are remembered that have no failed job left.
+  local MOST_CLEARED, CLEARED_SECONDS = 1000, 90 * 86400
+  local MINUTES, HOURS = 60, 168
 
-local function forget_failure(fp)
-  call('DEL', failure_key(fp), failure_key(fp, ':jobs'), failure_key(fp, ':trend'))
-end
+  function failure_key(fp, part) return OURS .. 'failure:' .. fp .. (part or '') end
 
--- Counts by minute and by hour; the oldest go when a minute begins.
-local function count_failure(fp)
-  local key = failure_key(fp, ':trend')
-  local minute, hour = math.floor(NOW_S / 60), math.floor(NOW_S / 3600)
-  call('HINCRBY', key, 'h' .. hour, 1)
-  if call('HINCRBY', key, 'm' .. minute, 1) > 1 then return end
-  call('EXPIRE', key, (HOURS + 1) * 3600)
-  for _, name in ipairs(call('HKEYS', key)) do
-    local kind, at = string.match(name, '^(%a)(%d+)$')
-    if not at or tonumber(at) <= (kind == 'm' and minute - MINUTES or hour - HOURS) then
-      call('HDEL', key, name)
+  local function forget_failure(fp)
+    call('DEL', failure_key(fp), failure_key(fp, ':jobs'), failure_key(fp, ':trend'))
+  end
+
+  -- Counts by minute and by hour; the oldest go when a minute begins.
+  local function count_failure(fp)
+    local key = failure_key(fp, ':trend')
+    local minute, hour = math.floor(NOW_S / 60), math.floor(NOW_S / 3600)
+    call('HINCRBY', key, 'h' .. hour, 1)
+    if call('HINCRBY', key, 'm' .. minute, 1) > 1 then return end
+    call('EXPIRE', key, (HOURS + 1) * 3600)
+    for _, name in ipairs(call('HKEYS', key)) do
+      local kind, at = string.match(name, '^(%a)(%d+)$')
+      if not at or tonumber(at) <= (kind == 'm' and minute - MINUTES or hour - HOURS) then
+        call('HDEL', key, name)
+      end
     end
   end
-end
 
-local function text_of(value, default) return type(value) == 'string' and value or default end
+  local function text_of(value, default) return type(value) == 'string' and value or default end
 
--- A job has failed for good, with this error.
-local function enter_group(id, q, error_json)
-  local ok, error = pcall(cjson.decode, error_json or '')
-  local fp = ok and type(error) == 'table' and error.fingerprint
-  if type(fp) ~= 'string' or #fp ~= 16 or string.find(fp, '%X') then return end
-  local key = failure_key(fp)
-  local known = call('HMGET', key, 'first', 'cleared')
-  if not known[1] then
-    local names = call('HMGET', job_key(id), 'x_type', 'x_stock')
-    call('HSET', key, 'type', names[1] or names[2] or '', 'queue', base_queue(q),
-      'class', text_of(error.class, ''), 'message', text_of(error.message, ''), 'first', NOW_US)
-  elseif known[2] then
-    call('HDEL', key, 'cleared')
-    call('HSET', key, 'regressed', NOW_US)
-    call('PERSIST', key)
-    call('ZREM', CLEARED, fp)
+  -- A job has failed for good, with this error.
+  function enter_group(id, q, error_json)
+    local ok, error = pcall(cjson.decode, error_json or '')
+    local fp = ok and type(error) == 'table' and error.fingerprint
+    if type(fp) ~= 'string' or #fp ~= 16 or string.find(fp, '%X') then return end
+    local key = failure_key(fp)
+    local known = call('HMGET', key, 'first', 'cleared')
+    if not known[1] then
+      local names = call('HMGET', job_key(id), 'x_type', 'x_stock')
+      call('HSET', key, 'type', names[1] or names[2] or '', 'queue', base_queue(q),
+        'class', text_of(error.class, ''), 'message', text_of(error.message, ''), 'first', NOW_US)
+    elseif known[2] then
+      call('HDEL', key, 'cleared')
+      call('HSET', key, 'regressed', NOW_US)
+      call('PERSIST', key)
+      call('ZREM', CLEARED, fp)
+    end
+    call('HSET', key, 'last', NOW_US)
+    call('ZADD', FAILURES, NOW_US, fp)
+    -- By a number of their own, as a clock may go back: what failed after a moment is behind it.
+    call('ZADD', failure_key(fp, ':jobs'), call('INCR', OURS .. 'failed_seq'), id)
+    count_failure(fp)
   end
-  call('HSET', key, 'last', NOW_US)
-  call('ZADD', FAILURES, NOW_US, fp)
-  -- By a number of their own, as a clock may go back: what failed after a moment is behind it.
-  call('ZADD', failure_key(fp, ':jobs'), call('INCR', OURS .. 'failed_seq'), id)
-  count_failure(fp)
-end
 
-local function clear_failure(fp)
-  call('HSET', failure_key(fp), 'cleared', NOW_US)
-  call('EXPIRE', failure_key(fp), CLEARED_SECONDS)
-  call('ZADD', CLEARED, NOW_US, fp)
-  if call('ZCARD', CLEARED) > MOST_CLEARED then forget_failure(call('ZPOPMIN', CLEARED)[1]) end
-end
-
--- False: it was not there.
-local function leave_group(id, fp)
-  local jobs = failure_key(fp, ':jobs')
-  if call('ZREM', jobs, id) == 0 then return false end
-  if not has(jobs) then
-    call('ZREM', FAILURES, fp)
-    if clears then clear_failure(fp) else forget_failure(fp) end
+  local function clear_failure(fp)
+    call('HSET', failure_key(fp), 'cleared', NOW_US)
+    call('EXPIRE', failure_key(fp), CLEARED_SECONDS)
+    call('ZADD', CLEARED, NOW_US, fp)
+    if call('ZCARD', CLEARED) > MOST_CLEARED then forget_failure(call('ZPOPMIN', CLEARED)[1]) end
   end
-  return true
+
+  -- False: it was not there.
+  function leave_group(id, fp)
+    local jobs = failure_key(fp, ':jobs')
+    if call('ZREM', jobs, id) == 0 then return false end
+    if not has(jobs) then
+      call('ZREM', FAILURES, fp)
+      if clears then clear_failure(fp) else forget_failure(fp) end
+    end
+    return true
+  end
 end
