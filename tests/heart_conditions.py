@@ -141,8 +141,9 @@ CONDITIONS = [
          "test_heart_worker.py::test_beat_takes_back_what_was_claimed_and_never_arrived"),
     # Outcomes
     _python("an outcome is not held back to fill a batch", "batching",
-            "            while self._waiting:\n",
-            "            while self._waiting:\n                await asyncio.sleep(60)\n",
+            "        try:\n            answers = await self._send(",
+            "        try:\n            await asyncio.sleep(60)\n"
+            "            answers = await self._send(",
             "test_heart_end.py::test_outcome_waits_for_no_company"),
     _lua("what one end left to settle is settled by upkeep", "recover",
          "    settle_more(unsettled[i], unsettled[i + 1])\n", "",

@@ -224,6 +224,50 @@ def test_request_under_way_outlives_its_client_and_the_order_to_end(
     assert [each["event"] for each in web.events()].count("job_submitted") == 2
 
 
+def test_job_under_way_is_not_refused_for_what_its_client_sends_next(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    web = start(valkey.url)
+    with stopped(valkey), web.asking() as client:
+        assert web.answers()
+        client.sock.sendall(b"\x00garbage\r\n\r\n")
+        received = client.sock.recv(1024)
+
+    assert received == b""
+    with redis.Redis.from_url(valkey.url) as own:
+        poll_until(lambda: own.llen("rq:queue:default") == 1, what="the job stands")
+
+
+def test_log_names_no_request_that_was_answered_long_ago(
+    start: Start, valkey: ValkeyServer
+) -> None:
+    web = start(valkey.url, SUBMIT_TIMEOUT_SECONDS="0.5")
+    headers = {"X-Request-Id": "long-ago", "Prefer": "wait=0"}
+    assert web.client.post("/v1/jobs", json=LOG, headers=headers).status_code == 202
+    valkey.kill()
+
+    assert web.client.post("/v1/jobs", json=LOG).status_code == 503
+
+    told = [each for each in web.events() if each.get("request_id") == "long-ago"]
+    assert {each["event"] for each in told} == {"job_submitted"}
+
+
+@pytest.mark.parametrize("key", ["rq:workers", "rq:recado:paused", "rq:recado:beats"])
+def test_job_is_taken_though_nobody_can_tell_who_will_run_it(
+    start: Start, redis_url: str, key: str
+) -> None:
+    web = start(redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(key)
+        client.set(key, "somebody's")
+
+    answers = [web.client.post("/v1/jobs", json=LOG) for _ in range(3)]
+
+    assert [(each.status_code, each.json().get("warnings")) for each in answers] == [(202, [])] * 3
+    reasons = web.client.get("/readyz").json()
+    assert "holds something else" in str(reasons)
+
+
 def test_dashboard_and_inbox_stand_beside_the_api(start: Start, redis_url: str) -> None:
     web = start(redis_url)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -73,7 +74,7 @@ class Batcher(Generic[Item, Answer]):
             self._idle.clear()
             # Not now: who else comes in this turn of the loop comes along.
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._send_due)
+            asyncio.get_running_loop().call_soon(self._send_due, context=Context())
         elif self._begin is not None and len(self._waiting) >= ENOUGH_ITEMS:
             self._send_due()
 
@@ -91,14 +92,24 @@ class Batcher(Generic[Item, Answer]):
             self._idle.set()
             return
         batch = self._take()
-        if self._begin is None or not self._begin(
-            [item for item, _ in batch], partial(self._begun, batch)
-        ):
-            self._sender = asyncio.create_task(self._send_one(batch))
+        if not self._has_begun(batch):
+            self._send_whole(batch)
+
+    def _send_whole(self, batch: list[tuple[Item, Done]]) -> None:
+        # What it logs, and the connection that it may open, are not of one caller's request.
+        self._sender = asyncio.create_task(self._send_one(batch), context=Context())
+
+    def _has_begun(self, batch: list[tuple[Item, Done]]) -> bool:
+        if self._begin is None:
+            return False
+        try:
+            return self._begin([item for item, _ in batch], partial(self._begun, batch))
+        except Exception:  # noqa: BLE001 - `send` finds it again, and its callers hear of it
+            return False
 
     def _begun(self, batch: list[tuple[Item, Done]], answers: Sequence[Answer] | None) -> None:
         if answers is None:
-            self._sender = asyncio.create_task(self._send_one(batch))
+            self._send_whole(batch)
             return
         # The server is given work before these are told.
         self._send_next()

@@ -39,6 +39,8 @@ SUBMIT_SECONDS = 4.0
 BATCH_SECONDS = 10.0
 # For who has waited in line for the whole limit, behind others that got no answer.
 LAST_TRY_SECONDS = 0.1
+# When it was in vain: so long the rest of that line is refused at once, and not batch by batch.
+VAIN_SECONDS = 1.0
 STAGED_SECONDS = 60
 # A longer answer is put together again from what it told of.
 MOST_KEPT_BYTES = 256 * 1024
@@ -75,6 +77,9 @@ class Submitter:
         self._batcher: Batcher[Group, _Told] = Batcher(
             self._send, lambda group: group.weight, self._begin
         )
+        # What was said of the last call that failed: why, and when to come back.
+        self._refused_with = ("", 0)
+        self._refused_at = -VAIN_SECONDS
         self._memory_looked_at = -MEMORY_LOOK_SECONDS
         self._memory_fault: str | None = None
 
@@ -198,7 +203,12 @@ class Submitter:
 
         def replied(reply: Any, error: Exception | None) -> None:
             self._is_unanswered = error is not None
-            done(None if reply is None else _told(reply))
+            told = None
+            if reply is not None:
+                # What is no answer of ours is asked for again, by who can tell of it.
+                with contextlib.suppress(TypeError, ValueError):
+                    told = _told(reply)
+            done(told)
 
         arguments = [*self._heading(), *plain]
         seconds = min(seconds, REPLY_SECONDS)
@@ -212,7 +222,10 @@ class Submitter:
         return [self._name, self._seq, *self._budgets]
 
     async def _send(self, groups: Sequence[Group]) -> Sequence[_Told]:
-        heading = self._heading()
+        was_sent, heading = self._is_unanswered, self._heading()
+        left = self._give_up_seconds - (asyncio.get_running_loop().time() - groups[0].since)
+        if left < LAST_TRY_SECONDS and not was_sent:
+            self._check_line()
         plain = plain_arguments(groups)
         bodies = [job for group in groups for job in group.jobs if job.body is not None]
 
@@ -228,9 +241,18 @@ class Submitter:
                 )
             return await run_script(self._lane, scripts.SUBMIT, *heading, *submit_arguments(groups))
 
-        waited = asyncio.get_running_loop().time() - groups[0].since
-        seconds = max(self._give_up_seconds - waited, LAST_TRY_SECONDS)
-        return _told(await _within(seconds, seconds, send))
+        seconds = max(left, LAST_TRY_SECONDS)
+        try:
+            return _told(await _within(seconds, seconds, send))
+        except QueueUnavailableError as error:
+            self._refused_with = error.reason, error.retry_after_seconds
+            self._refused_at = asyncio.get_running_loop().time()
+            raise
+
+    def _check_line(self) -> None:
+        """Of those who have waited for the whole limit. Raises QueueUnavailableError."""
+        if asyncio.get_running_loop().time() - self._refused_at < VAIN_SECONDS:
+            raise QueueUnavailableError(*self._refused_with)
 
     async def _is_under_way(self, batch_id: str) -> bool:
         async def look() -> Any:

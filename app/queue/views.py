@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio as async_redis
+from redis.exceptions import ResponseError
 
 from app.queue import keys, server
 from app.queue.asking import ask
@@ -24,6 +25,7 @@ from app.queue.records import PRIORITIES, Event, JobView, queue_name
 from app.queue.workers import LiveWorker, Workers
 
 WARNINGS_SECONDS = 1.0
+SPOILT = "a key that tells of workers, or of paused queues, holds something else"
 SUSPENDED = "all workers are suspended (`rq suspend`): nothing is begun until `rq resume`"
 
 
@@ -121,13 +123,16 @@ class Views:
         return time.monotonic() - self._looked_at > WARNINGS_SECONDS
 
     async def _look(self) -> _Capacity:
-        live = await self._workers.live()
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.smembers(keys.PAUSED)
-            pipeline.hgetall(keys.PAUSED_WHY)
-            pipeline.exists(keys.SUSPENDED)
-            paused, why, suspended = await self._ask(pipeline.execute())
-        reasons = {name.decode(): pause_cause(why.get(name)) for name in paused}
+        try:
+            live = await self._workers.live()
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.smembers(keys.PAUSED)
+                pipeline.hgetall(keys.PAUSED_WHY)
+                pipeline.exists(keys.SUSPENDED)
+                paused, why, suspended = await self._ask(pipeline.execute())
+        except ResponseError as error:
+            raise QueueUnavailableError(SPOILT) from error
+        reasons = {name.decode("utf-8", "replace"): pause_cause(why.get(name)) for name in paused}
         return _Capacity(live, reasons, bool(suspended))
 
     async def _full(self, queues: Collection[str]) -> list[str]:
