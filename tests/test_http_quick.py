@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -119,3 +120,80 @@ def test_request_in_one_piece_is_answered_as_one_in_two(trouble: str) -> None:
                 in_two = told(answer(client))
 
             assert at_once == in_two, name
+
+
+def submitted(port: int) -> int:
+    listing = (
+        b"GET /v1/jobs?limit=200 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer rr\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+        client.sendall(listing)
+        return len(json.loads(answer(client)[2])["data"])
+
+
+def test_request_that_is_refused_for_what_comes_behind_it_is_no_job() -> None:
+    whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
+    with serving() as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+            client.sendall(whole + b"\x00garbage\r\n\r\n")
+
+            assert answer(client)[0] == 400
+            assert client.recv(1) == b""
+        assert submitted(port) == 0
+
+
+def test_job_is_answered_though_what_is_told_with_it_cannot_be_had() -> None:
+    whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
+    with (
+        serving("known_warnings=cannot be asked") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=15) as client,
+    ):
+        client.sendall(whole)
+
+        assert answer(client)[0] == 500
+
+
+def test_who_has_sent_the_body_is_not_asked_for_it() -> None:
+    head, body = request("/v1/jobs", NOTE, SUBMIT | {"Expect": "100-continue", "Prefer": "wait=1"})
+    with (
+        serving() as port,
+        socket.create_connection(("127.0.0.1", port), timeout=15) as client,
+    ):
+        client.sendall(head + body)
+
+        assert client.recv(16, socket.MSG_PEEK | socket.MSG_WAITALL) == b"HTTP/1.1 202 Acc"
+        assert answer(client)[0] == 202
+
+
+def accepted(received: BinaryIO) -> bytes:
+    assert received.readline().startswith(b"HTTP/1.1 202 ")
+    return received.read(int(http.client.parse_headers(received)["content-length"]))
+
+
+def test_requests_behind_each_other_are_all_answered_in_order() -> None:
+    ids = [f"number-{number}" for number in range(60)]
+    whole = b"".join(
+        part for each in ids for part in request("/v1/jobs", NOTE, SUBMIT | {"X-Request-Id": each})
+    )
+    with serving() as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+            client.sendall(whole)
+            with client.makefile("rb") as received:
+                bodies = [accepted(received) for _ in ids]
+        assert submitted(port) == len(ids)
+
+    assert [json.loads(body)["request_id"] for body in bodies] == ids
+
+
+def test_thousands_of_requests_behind_each_other_are_not_taken_in() -> None:
+    whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
+    with serving() as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                client.sendall(whole * 2000)
+                while more := client.recv(65536):
+                    received += more
+
+        assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 202 ") < 2000
+        assert submitted(port) < 200

@@ -89,6 +89,18 @@ def test_job_is_submitted_over_a_socket(served: Served) -> None:
     assert response.getheader("server") is None
 
 
+def test_who_would_rather_speak_http_2_is_answered_as_everybody(served: Served) -> None:
+    asks = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    head = HEAD + asks + b"Content-Length: %d\r\n\r\n" % len(BODY)
+    with served.connect() as client:
+        client.sendall(head + BODY + head)
+        client.sendall(BODY + HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+
+        received = read_all(client)
+
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"202", b"202", b"400"]
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -73,6 +73,15 @@ class Cycle(RequestResponseCycle):
 
     _head: bytes | None = None
 
+    def body_taken(self) -> None:
+        """The body was read, and not by `receive`, which has only the client's leaving to tell now.
+
+        Kept, it would stay for as long as the connection does.
+        """
+        self.body = bytearray()
+        self.waiting_for_100_continue = False
+        self.message_event.clear()
+
     def answer(self, answer: Answer, turn: Turn) -> bool:
         """Write a whole answer at the end of this turn; false if that cannot be."""
         headers = signed(answer.headers, self.scope)  # type: ignore[arg-type]

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import http
 import urllib.parse
+from collections import deque
 from email.utils import formatdate
 from typing import Any
 
 import httptools
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.http.answers import Answer
 from app.http.bodies import BODY_WHOLE
@@ -27,6 +28,8 @@ from app.http.problems import problem_answer
 
 HEADERS_SECONDS = 10.0
 MAX_HEADER_BYTES = 64 * 1024
+# Requests on a connection that wait for those before them. One piece of data can hold thousands.
+MOST_PIPELINED = 100
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -41,13 +44,16 @@ class PatientProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _idle_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
-    _cycles: tuple[Cycle, ...] = ()
     # Its body may come in the same piece of data as its head.
     _held: Cycle | None = None
 
     def __init__(self, *, server_state: Turn, **parts: Any) -> None:
         super().__init__(server_state=server_state, **parts)
         self._turn = server_state
+        # The last one before the data that is being looked at.
+        self._last_known: RequestResponseCycle | None = None
+        # Of requests that are not answered yet, in order; and the one before them, perhaps.
+        self._cycles: deque[Cycle] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -63,7 +69,10 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._idle_since = None
-        super().data_received(data)
+        self._last_known = self.cycle
+        rest: bytes | None = data
+        while rest is not None and not self.transport.is_closing():
+            rest = self._parse(rest)
         if self._held is not None:
             held, self._held = self._held, None
             self._start_asgi_task(held, self.app)
@@ -75,6 +84,38 @@ class PatientProtocol(HttpToolsProtocol):
         if self._head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
+    def _parse(self, data: bytes) -> bytes | None:
+        """Returns what has to be parsed anew."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            (taken,) = upgrade.args
+            return None if self._is_tunnel() else self._without_upgrade() + data[taken:]
+        except httptools.HttpParserError:
+            reason = "Invalid HTTP request received."
+            self.logger.warning(reason)
+            self.send_400_response(reason)
+        return None
+
+    def _without_upgrade(self) -> bytes:
+        """The head that was parsed last, for a parser that has seen nothing yet.
+
+        Who would rather speak HTTP/2 (a JDK's client asks with each request) is answered in
+        HTTP/1.1 (RFC 9110, 7.8); but httptools 0.9 takes the body for the other protocol's.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _is_tunnel(self) -> bool:
+        return bool(self.parser.get_method() == b"CONNECT")
+
+    def _is_asked_to_change(self) -> bool:
+        return self.parser.should_upgrade() and not self._is_tunnel()
+
     def on_message_begin(self) -> None:
         self._head_is_due = True
         self._head_bytes = 0
@@ -82,6 +123,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
+        if self._is_asked_to_change():
+            return
         scope, parser, url = self.scope, self.parser, self.url
         version = parser.get_http_version()
         scope["method"] = parser.get_method().decode("ascii")
@@ -109,18 +152,27 @@ class PatientProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         if before is None or before.response_complete:
-            self._cycles = (cycle,)
+            self._cycles.clear()
             if app is self.app and scope["method"] == "POST":
                 self._held = cycle
             else:
                 self._start_asgi_task(cycle, app)
         else:
             # Pipelined: it has to wait for its turn.
-            self._cycles = (*(each for each in self._cycles if not each.response_complete), cycle)
+            while self._cycles and self._cycles[0].response_complete:
+                self._cycles.popleft()
+            if len(self._cycles) > MOST_PIPELINED:
+                # What was taken in is not undone by this: it must not look refused.
+                self._answer_no_more()
+                self.transport.close()
+                return
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
+        self._cycles.append(cycle)
 
     def on_message_complete(self) -> None:
+        if self._is_asked_to_change():
+            return
         self.scope[BODY_WHOLE] = True  # type: ignore[literal-required]
         super().on_message_complete()
         held = self._held
@@ -129,13 +181,18 @@ class PatientProtocol(HttpToolsProtocol):
             self._turn.look(lambda: self._begin(held))
 
     def _begin(self, cycle: Cycle) -> None:
+        if cycle.disconnected:
+            return  # it has left, or been refused for what came behind
+
         def reply(answer: ASGIApp) -> None:
             if not (isinstance(answer, Answer) and cycle.answer(answer, self._turn)):
                 edge: Any = Edge(answer)
                 self._start_asgi_task(cycle, edge)
 
         application: Any = self.app
-        if not application.begin(cycle.scope, bytes(cycle.body), reply):
+        if application.begin(cycle.scope, bytes(cycle.body), reply):
+            cycle.body_taken()
+        else:
             self._start_asgi_task(cycle, application)
 
     def on_response_complete(self) -> None:
@@ -151,13 +208,21 @@ class PatientProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
 
     def send_400_response(self, msg: str) -> None:
-        if not any(each.response_started for each in self._cycles if not each.response_complete):
+        if not (self.transport.is_closing() or self._is_under_way()):
             self.transport.write(_refusal(msg))
         self._answer_no_more()
         self.transport.close()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Whoever asks for WebSocket gets plain HTTP, which is no news to an operator."""
+    def _is_under_way(self) -> bool:
+        """Whether a request may have been taken in that a refusal would pass for the answer to."""
+        waiting = [each for each in self._cycles if not each.response_complete]
+        if any(each.response_started for each in waiting):
+            return True
+        known = self._last_known
+        if known is None or known.response_complete or not waiting:
+            return False
+        # The first of them was here before this data, and perhaps all of it was.
+        return not waiting[0].more_body
 
     def _answer_no_more(self) -> None:
         for each in self._cycles:

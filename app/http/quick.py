@@ -44,15 +44,19 @@ class QuickJobs:
         draft = received.made
 
         def acknowledged(error: BaseException | None) -> None:
-            if error is not None:
-                reply(_raised(error))
-                return
-            report_submission("job_submitted", draft)
-            warnings = self._lookup.known_warnings(draft.queue)
-            reply(self._accepted(draft) if warnings is None else accepted(draft, warnings))
+            try:
+                answer = self._told(draft) if error is None else _raised(error)
+            except Exception as fault:  # noqa: BLE001 - raised here it would leave the client waiting
+                answer = _raised(fault)
+            reply(answer)
 
         self._transitions.begin(draft, acknowledged)
         return True
+
+    def _told(self, draft: JobDraft) -> ASGIApp:
+        report_submission("job_submitted", draft)
+        warnings = self._lookup.known_warnings(draft.queue)
+        return self._accepted(draft) if warnings is None else accepted(draft, warnings)
 
     def _taken(self, received: Received[JobDraft]) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
