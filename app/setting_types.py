@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
 
 from app.keyring import ApiKey
 from app.storage import bucket_of, folder_of
@@ -121,8 +122,8 @@ def _parts(url: str, schemes: set[str]) -> SplitResult:
     return parts
 
 
-Words = Annotated[list[str], BeforeValidator(_split_words)]
-Keys = Annotated[list[ApiKey], BeforeValidator(_parse_keys)]
+Words = Annotated[list[str], NoDecode, BeforeValidator(_split_words)]
+Keys = Annotated[list[ApiKey], NoDecode, BeforeValidator(_parse_keys)]
 Lower = BeforeValidator(_lower)
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 SmtpUrls = Annotated[SecretStr, AfterValidator(_smtp_urls)]

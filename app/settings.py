@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.keyring import Keyring
 from app.setting_types import (
@@ -32,7 +32,6 @@ from app.setting_types import (
 from app.storage import RedisFileLimits, S3Access
 
 SETTINGS_FAULT_STATUS = 2
-ENV_FILE = Path(".env")
 # In the data folder while bin/dev runs: where its Valkey and its mail catcher listen.
 DEV_NOTE = "dev.json"
 MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
@@ -42,11 +41,16 @@ MIB = 1024 * 1024
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
-class Settings(BaseModel):
-    """Field `redis_url` is the variable `REDIS_URL`, and so on."""
+class Settings(BaseSettings):
+    """Field `redis_url` is the variable `REDIS_URL`, and so on. Empty means not set."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     environment: Annotated[Literal["development", "production"], Lower] = "development"
@@ -249,39 +253,21 @@ def refuse(faults: list[str]) -> NoReturn:
 def _read(overrides: dict[str, Any]) -> tuple[Settings, list[str]]:
     """The settings with defaults in place of what is at fault, and the faults."""
     faults: list[str] = []
-    values = _given(faults) | overrides
     while True:
         try:
-            return Settings(**values), faults
+            return Settings(**overrides), faults
         except ValidationError as error:
             found = error.errors()
+        except (OSError, UnicodeDecodeError):
+            if "_env_file" in overrides:
+                raise
+            faults.append(".env: cannot be read as UTF-8 text")
+            overrides = overrides | {"_env_file": None}
+            continue
         faults += [_describe(fault) for fault in found]
         # A fault that is not one variable's: two servers are named (_check_mail_server).
         names = {str(fault["loc"][0]) if fault["loc"] else "mailtrap_token" for fault in found}
-        values |= {name: _default(name) for name in names}
-
-
-def _given(faults: list[str]) -> dict[str, Any]:
-    """What `.env` and the environment say, by field; the latter wins. Empty means not set.
-
-    By hand: pydantic-settings takes as long to load as a command to do all else.
-    """
-    said: dict[str, str] = {}
-    for source in (_env_file(faults), os.environ):
-        said |= {name.lower(): value for name, value in source.items() if value}
-    return {name: said[name] for name in Settings.model_fields if name in said}
-
-
-def _env_file(faults: list[str]) -> Mapping[str, str | None]:
-    try:
-        if not (ENV_FILE.is_file() or ENV_FILE.is_fifo()):
-            return {}
-        from dotenv import dotenv_values  # noqa: PLC0415 - where there is something to read
-
-        return dotenv_values(ENV_FILE, encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        faults.append(".env: cannot be read as UTF-8 text")
-        return {}
+        overrides = overrides | {name: _default(name) for name in names}
 
 
 def _rate(text: str | None) -> tuple[int, int] | None:

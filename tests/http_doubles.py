@@ -414,7 +414,7 @@ def _fits(view: JobView, wanted: JobFilter) -> bool:
 
 def settings_with(keys: Iterable[ApiKey] = (), **values: Any) -> Settings:
     """Settings of a test, whatever the environment says."""
-    return Settings(api_keys=list(keys), **values)
+    return Settings(_env_file=None, api_keys=list(keys), **values)
 
 
 def key(name: str, *scopes: Any) -> ApiKey:

@@ -18,7 +18,7 @@ from tests.terminal import given
 # Each took as long to load as all that the commands below do. The last ones are our own.
 HEAVY = (
     "rq", "rich", "uvicorn", "starlette", "flask", "jinja2", "duckdb", "aiosmtplib", "httpx2",
-    "email_validator", "nh3", "prometheus_client", "pydantic_settings", "zstandard",
+    "email_validator", "nh3", "prometheus_client", "zstandard",
     "app.http.schemas", "jobs.email.params", "jobs.email.message", "jobs.data.params",
 )  # fmt: skip
 PROGRAM = """
