@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from jobs.errors import PermanentError
 
@@ -81,7 +81,7 @@ def no_local_file(upload_id: str | None, job_id: str | None) -> LocalFile:
 class Files(Protocol):
     """What `context.files` can do.
 
-    Both raise PermanentError, code `file_missing`, for what is not there any more, and
+    All raise PermanentError, code `file_missing`, for what is not there any more, and
     RetryLater when that cannot be known now.
     """
 
@@ -89,6 +89,10 @@ class Files(Protocol):
 
     async def artifact(self, job_id: str) -> StoredFile:
         """The first artifact that the job has left."""
+        ...
+
+    async def result(self, job_id: str) -> Any:
+        """What the job has returned, when it has finished."""
         ...
 
 
@@ -100,3 +104,6 @@ class NoFiles:
 
     async def artifact(self, job_id: str) -> StoredFile:
         raise PermanentError("this context has no files", code="file_missing")
+
+    async def result(self, job_id: str) -> Any:
+        raise PermanentError("this context has no results", code="file_missing")

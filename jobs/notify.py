@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from typing import Any, Literal
 
@@ -51,25 +53,34 @@ async def notify(params: NotifyParams, context: JobContext) -> dict[str, Any]:
         "ended_at": params.ended_at,
     }
     if params.outcome == "finished":
-        attached = await _attachable(params, context)
-        told = facts | _result(params, is_attached=attached)
+        attachment = await _attachment(params, context)
+        told = facts | _result(params, is_attached=attachment is not None)
         email |= {"template": "job_finished", "variables": told}
-        if attached:
-            email["attachments"] = [{"job_id": params.job_id}]
+        if attachment is not None:
+            email["attachments"] = [attachment]
     else:
         email |= {"template": "job_failed", "variables": facts | {"error": _why(params)}}
     return await send(EmailParams.model_validate(email), context)
 
 
-async def _attachable(params: NotifyParams, context: JobContext) -> bool:
-    """Whether its first file is small, and still there: it may have been deleted since."""
-    if not params.artifacts:
-        return False
+async def _attachment(params: NotifyParams, context: JobContext) -> dict[str, str] | None:
+    """Its first file if that is small, its result if it has left no file; if they are still
+    there: both may have been deleted since."""
     try:
-        found = await context.files.artifact(params.job_id)
+        if params.artifacts:
+            found = await context.files.artifact(params.job_id)
+            return {"job_id": params.job_id} if found.size_bytes <= MOST_ATTACHED_BYTES else None
+        result = await context.files.result(params.job_id)
     except PermanentError:
-        return False
-    return found.size_bytes <= MOST_ATTACHED_BYTES
+        return None
+    data = json.dumps(result, ensure_ascii=False, indent=2).encode()
+    if result is None or len(data) > MOST_ATTACHED_BYTES:
+        return None
+    return {
+        "filename": "result.json",
+        "content_type": "application/json",
+        "content": base64.b64encode(data).decode(),
+    }
 
 
 def _result(params: NotifyParams, *, is_attached: bool) -> dict[str, Any]:

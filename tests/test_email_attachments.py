@@ -20,7 +20,7 @@ from jobs.email.job import send
 from jobs.email.message import OutgoingEmail, build
 from jobs.email.params import EmailParams
 from jobs.errors import PermanentError, RetryLater
-from jobs.files import StoredFile
+from jobs.files import NoFiles, StoredFile
 from tests.email_pool import outgoing, pool_for, statuses
 from tests.smtp_server import SmtpServer
 
@@ -51,7 +51,7 @@ def stored(
     )  # fmt: skip
 
 
-class Shelf:
+class Shelf(NoFiles):
     """`context.files` of a test."""
 
     def __init__(self, **files: StoredFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from email import message_from_string, policy
 from email.message import EmailMessage
@@ -28,9 +29,12 @@ LINK = "https://jobs.example/v1/results/x"
 class OneFile:
     """Keeps to `jobs.files.Files`."""
 
-    def __init__(self, content: bytes | None, size_bytes: int | None = None) -> None:
+    def __init__(
+        self, content: bytes | None, size_bytes: int | None = None, result: Any = None
+    ) -> None:
         self._content = content
         self._size = size_bytes
+        self._result = result
 
     async def upload(self, upload_id: str) -> StoredFile:
         raise PermanentError("gone", code="file_missing")
@@ -48,6 +52,11 @@ class OneFile:
 
         size = self._size if self._size is not None else len(content)
         return StoredFile("rows.csv", "text/csv", size, open_it)
+
+    async def result(self, job_id: str) -> Any:
+        if self._result is None or job_id != JOB:
+            raise PermanentError("gone", code="file_missing")
+        return self._result
 
 
 async def mail(files: OneFile, **more: Any) -> EmailMessage:
@@ -93,6 +102,16 @@ async def test_file_that_is_gone_keeps_no_mail_back() -> None:
 
     assert attached(message) == []
     assert message["subject"] == "Job data.query finished"
+
+
+async def test_result_of_a_job_without_files_is_attached() -> None:
+    result = {"valid": 3, "what": "João"}
+
+    message = await mail(OneFile(None, result=result), artifacts=[], result_url=LINK)
+
+    (part,) = message.iter_attachments()
+    assert (part.get_filename(), part.get_content_type()) == ("result.json", "application/json")
+    assert json.loads(part.get_content()) == result
 
 
 async def test_job_without_files_is_told_of() -> None:

@@ -150,6 +150,17 @@ def test_deleted_job_leaves_nothing(shared: Shared) -> None:
     assert shared.service.client.get(job["artifacts"][0]["href"]).status_code == 404
 
 
+def test_result_of_a_job_without_files_is_mailed(shared: Shared) -> None:
+    params = {"message": "Olá", "fields": {"n": 1}}
+
+    job = shared.submit("log.write", params, notify={"email": "leo@example.test"})
+
+    message = shared.mail_to("leo@example.test")
+    (data,) = attached(message)
+    assert json.loads(data) == job["result"]
+    assert [each.get_filename() for each in message.iter_attachments()] == ["result.json"]
+
+
 def test_failed_job_is_told_of(shared: Shared) -> None:
     job = shared.submit(
         "test.leave", {"how": "missing"},

@@ -11,7 +11,7 @@ import redis.asyncio as async_redis
 
 from app.queue import keys
 from app.queue.connection import until_answered
-from app.queue.reading import artifacts_of
+from app.queue.reading import artifacts_of, return_value_of
 from app.storage import ObjectNotFoundError, Storage, StorageError, upload_key
 from jobs.errors import PermanentError, RetryLater
 from jobs.files import StoredFile
@@ -58,6 +58,13 @@ class RunFiles:
             raise PermanentError("a job that this one names has left no artifact", code=MISSING)
         first = found[0]
         return await self._found(first["name"], first["content_type"], first["key"])
+
+    async def result(self, job_id: str) -> Any:
+        """See `jobs.files.Files`."""
+        found = await self._ask(lambda: self._client.xrevrange(keys.results(job_id), count=1))
+        if not found:
+            raise PermanentError("the result of a job is no longer kept", code=MISSING)
+        return return_value_of(found[0][1])
 
     async def _found(self, filename: str | None, content_type: str, key: str) -> StoredFile:
         try:

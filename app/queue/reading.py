@@ -63,7 +63,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         next_attempt_at=_microseconds(record, "x_next") if status == "scheduled" else None,
         started_at=_time(record, "started_at"),
         ended_at=_time(record, "ended_at") if ended else None,
-        result=_return_value(result) if status == "finished" else _json(record, "x_result"),
+        result=return_value_of(result) if status == "finished" else _json(record, "x_result"),
         artifacts=artifacts_of(job_id, _json(record, "x_artifacts")),
         error=_error(_json(record, "x_error")) if status != "finished" else None,
         attempts=attempts_of(record.get(b"x_trail", b"")),
@@ -101,6 +101,13 @@ def type_of(data: bytes) -> str:
 def traceback_of(packed: bytes) -> str:
     """As RQ packs it in a result, or plain as older ones have it."""
     return _unpacked(packed) or packed.decode("utf-8", "replace")
+
+
+def return_value_of(result: Hash) -> Any:
+    """What a job has returned, as RQ keeps it in a result; None when it cannot be read."""
+    with contextlib.suppress(ValueError, KeyError):
+        return json.loads(base64.b64decode(result[b"return_value"]))
+    return None
 
 
 def attempts_of(trail: bytes) -> list[Attempt]:
@@ -157,12 +164,6 @@ def _call(data: bytes) -> tuple[str, dict[str, Any] | None]:
         return str(function), None
     except (ValueError, TypeError, RecursionError):
         return "unreadable", None
-
-
-def _return_value(result: Hash) -> Any:
-    with contextlib.suppress(ValueError, KeyError):
-        return json.loads(base64.b64decode(result[b"return_value"]))
-    return None
 
 
 def _traceback(result: Hash) -> str | None:
