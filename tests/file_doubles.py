@@ -95,6 +95,9 @@ class NoStorage:
     async def delete_under(self, prefix: str) -> None:
         raise StorageUnavailableError(UNUSABLE)
 
+    async def prolong(self, prefix: str) -> None:
+        raise StorageUnavailableError(UNUSABLE)
+
     async def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         raise StorageUnavailableError(UNUSABLE)
         yield prefix

@@ -21,6 +21,7 @@ from app.queue.uploads import UploadRecords
 from app.storage import Storage, artifact_key, upload_key
 from app.storage.folder import FolderStorage
 from tests.conftest import ValkeyServer
+from tests.stores import pieces, redis_store
 
 NOW = datetime.now(UTC)
 RETENTION = timedelta(days=1)
@@ -257,3 +258,34 @@ async def test_upload_that_a_job_has_is_hidden_when_deleted(scene: Scene, redis_
     record = await scene.records.get(upload.id)
     assert record is not None
     assert record.expires_at == NOW
+
+
+async def test_upload_that_a_job_has_outlives_days_without_a_keeper(scene: Scene) -> None:
+    upload = await scene.upload(expires_in=timedelta(seconds=10))
+
+    await scene.records.hold([(upload.id, "scheduled")], NOW)
+
+    assert await scene.client.ttl(f"rq:recado:upload:{upload.id}") > 365 * 24 * 3600
+
+
+async def test_files_in_redis_do_not_go_while_a_job_needs_or_has_them(
+    scene: Scene, redis_url: str
+) -> None:
+    upload = an_upload(expires_at=NOW + timedelta(seconds=10))
+    await scene.records.add(upload)
+    await scene.records.hold([(upload.id, "waiting")], NOW)
+    await scene.client.hset("rq:job:waiting", "status", "scheduled")
+    await scene.client.hset("rq:job:done", "status", "finished")
+    names = [upload_key(upload.id), artifact_key("done", 1, "a.csv")]
+    async with redis_store(redis_url) as store:
+        for name in [*names, artifact_key("gone", 1, "a.csv")]:
+            await store.storage.put(name, pieces(b"x"), 10)
+            await scene.client.expire(f"rq:recado:file:{name}", 60)
+        keeper = FileKeeper(store.storage, scene.records, int(RETENTION.total_seconds()))
+
+        await keeper.remove_expired(NOW + timedelta(hours=2))
+        await keeper.tidy(NOW + timedelta(hours=2))
+
+        lives = [await scene.client.ttl(f"rq:recado:file:{name}") for name in names]
+        assert await store.names() == sorted(names)
+    assert min(lives) > 3000

@@ -150,6 +150,24 @@ async def test_queue_that_is_full_leaves_no_file(redis_url: str, tmp_path: Path)
     await storage.aclose()
 
 
+async def test_key_with_enough_uploads_leaves_no_more_of_them(
+    redis_url: str, tmp_path: Path
+) -> None:
+    storage = FolderStorage(tmp_path)
+    async with web_scene_on(redis_url, *KEYS, storage=storage, most_uploads=1) as web:
+        scene = Scene(web, tmp_path, storage)
+        first = await web.client.post("/v1/uploads", content=CSV, headers=bearer("shop"))
+        raw = await web.client.post("/v1/uploads", content=CSV, headers=bearer("shop"))
+        form = await scene.post({"operation": "profile"})
+        rows = await scene.post_json({"operation": "profile", "rows": [{"a": "x" * 70_000}]})
+
+        assert first.status_code == 201
+        assert {each.status_code for each in (raw, form, rows)} == {507}
+        assert {each.json()["type"] for each in (raw, form, rows)} == {"/problems/too-many-uploads"}
+        assert len(scene.files()) == 1
+    await storage.aclose()
+
+
 async def test_without_a_file_there_must_be_another_source(scene: Scene) -> None:
     nothing = await scene.post({"operation": "profile"}, {"other": (None, "x")})
     upload = await scene.web.client.post("/v1/uploads", content=CSV, headers=bearer("shop"))

@@ -111,6 +111,31 @@ async def test_everything_expires_by_itself(store: Store, redis_url: str) -> Non
         assert client.get("rq:recado:files:bytes") == b"0"
 
 
+async def test_what_is_still_needed_is_kept_as_long_again(store: Store, redis_url: str) -> None:
+    for name in ("artifacts/kept/1/a", "artifacts/kept/2/b", "artifacts/other/1/a"):
+        await store.storage.put(name, pieces(b"x" * 300_000), MIB)
+    with redis.Redis.from_url(redis_url) as client:
+        for each in client.scan_iter("rq:recado:file*"):
+            if not each.startswith(b"rq:recado:files:"):
+                client.expire(each, 5)
+        held: Any = client.zrange("rq:recado:files:held", 0, -1)
+        client.zadd("rq:recado:files:held", dict.fromkeys(held, 1))
+
+        await store.storage.prolong("artifacts/kept/")
+        await store.storage.prolong("artifacts/nobody/")
+        await store.storage.remove_drafts(None)  # type: ignore[arg-type]
+
+        lives: Any = [client.ttl(each) for each in client.scan_iter("rq:recado:file:*")]
+        pieces_live: Any = [client.ttl(each) for each in client.scan_iter("rq:recado:file-piece:*")]
+        # What the third one took is given back: it goes now.
+        taken: Any = client.get("rq:recado:files:bytes")
+
+    assert sorted(each > 3590 for each in lives) == [False, True, True]
+    assert sorted(each > 3590 for each in pieces_live) == [False] * 2 + [True] * 4
+    assert 600_000 < int(taken) < 650_000
+    assert await read(store.storage, "artifacts/kept/1/a") == b"x" * 300_000
+
+
 async def test_file_of_which_a_part_is_gone_is_never_half_read(
     store: Store, redis_url: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.http.ports import UploadRecords
 from app.http.submissions import pointer_of
 from app.keyring import ApiKey
 from app.queue.records import JobDraft, Upload, new_job_id
-from app.storage import Storage, upload_key
+from app.storage import Storage, StorageError, upload_key
 
 NO_SUCH_UPLOAD = "there is no such upload"
 # A multiple of four, and of what base64 is decoded by.
@@ -28,7 +29,8 @@ _ROWS_FILE = {"content_type": "application/json", "filename": "rows.json"}
 
 
 class NamedFiles:
-    """Both methods raise QueueUnavailableError, `keep` StorageError besides."""
+    """Both methods raise QueueUnavailableError, `keep` StorageError and TooManyUploadsError
+    besides."""
 
     def __init__(self, storage: Storage, records: UploadRecords, retention_seconds: int) -> None:
         self._storage = storage
@@ -65,18 +67,23 @@ class NamedFiles:
         pieces = _decoded(holder[field]) if field == "content" else _rows(holder[field])
         stored = await self._storage.put(upload_key(upload_id), pieces, _ANY_SIZE)
         defaults = _ROWS_FILE if field == "rows" else {}
-        await self._records.add(
-            Upload(
-                id=upload_id,
-                size_bytes=stored.size_bytes,
-                sha256=stored.sha256,
-                content_type=(defaults | holder).get("content_type", DEFAULT_CONTENT_TYPE),
-                filename=(defaults | holder).get("filename"),
-                owner=key.name,
-                created_at=now,
-                expires_at=now + self._retention,
-            )
+        upload = Upload(
+            id=upload_id,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            content_type=(defaults | holder).get("content_type", DEFAULT_CONTENT_TYPE),
+            filename=(defaults | holder).get("filename"),
+            owner=key.name,
+            created_at=now,
+            expires_at=now + self._retention,
         )
+        try:
+            await self._records.add(upload)
+        except BaseException:
+            # Nobody will ever ask for it. Should this fail too, the keeper finds it.
+            with suppress(StorageError):
+                await self._storage.delete(upload_key(upload_id))
+            raise
         del holder[field]
         holder["upload_id"] = upload_id
         return upload_id

@@ -1,10 +1,11 @@
-"""What nobody may ask for any more is removed from storage: in each web process, harmlessly."""
+"""What nobody may ask for any more is removed from storage, and what somebody may is kept there:
+in each web process, harmlessly."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from app.logs import event
@@ -60,6 +61,7 @@ class FileKeeper:
             removed = 0
             for upload_id in upload_ids:
                 if await self._records.is_held(upload_id):
+                    await self._storage.prolong(upload_key(upload_id))
                     await self._records.postpone(upload_id, now)
                     continue
                 await self._storage.delete(upload_key(upload_id))
@@ -72,16 +74,19 @@ class FileKeeper:
     async def tidy(self, now: datetime) -> None:
         """What was left behind: drafts of dead writers, and files whose record is gone."""
         drafts = await self._storage.remove_drafts(now - STALE_DRAFT)
-        uploads = await self._remove_unknown(
-            self._names("uploads/", now - self._retention - YOUNG),
-            self._records.known_uploads,
-            lambda upload_id: self._storage.delete(upload_key(upload_id)),
-        )
-        artifacts = await self._remove_unknown(
-            self._names("artifacts/", now - YOUNG),
-            self._records.known_jobs,
-            lambda job_id: self._storage.delete_under(artifacts_prefix(job_id)),
-        )
+        uploads = artifacts = 0
+        async for ids in _batches(self._names("uploads/", now - self._retention - YOUNG)):
+            known = await self._records.known_uploads(ids)
+            for upload_id, is_known in zip(ids, known, strict=True):
+                if not is_known:
+                    await self._storage.delete(upload_key(upload_id))
+            uploads += known.count(False)
+        async for ids in _batches(self._names("artifacts/", now - YOUNG)):
+            known = await self._records.known_jobs(ids)
+            for job_id, is_known in zip(ids, known, strict=True):
+                care = self._storage.prolong if is_known else self._storage.delete_under
+                await care(artifacts_prefix(job_id))
+            artifacts += known.count(False)
         if drafts or uploads or artifacts:
             event(log, "storage_tidied", drafts=drafts, uploads=uploads, jobs=artifacts)
 
@@ -94,22 +99,6 @@ class FileKeeper:
                 last = name
                 yield name
 
-    async def _remove_unknown(
-        self,
-        names: AsyncIterator[str],
-        are_known: Callable[[Sequence[str]], Awaitable[list[bool]]],
-        remove: Callable[[str], Awaitable[None]],
-    ) -> int:
-        removed = 0
-        batch: list[str] = []
-        async for name in names:
-            batch.append(name)
-            if len(batch) >= AT_ONCE:
-                removed += await _remove_batch(batch, are_known, remove)
-                batch = []
-                await asyncio.sleep(PACE_SECONDS)
-        return removed + await _remove_batch(batch, are_known, remove)
-
     async def _say_whether_it_works(self) -> None:
         try:
             await self._storage.check()
@@ -117,15 +106,14 @@ class FileKeeper:
             event(log, "storage_unavailable", logging.WARNING, reason=str(error))
 
 
-async def _remove_batch(
-    names: Sequence[str],
-    are_known: Callable[[Sequence[str]], Awaitable[list[bool]]],
-    remove: Callable[[str], Awaitable[None]],
-) -> int:
-    if not names:
-        return 0
-    known = await are_known(names)
-    unknown = [name for name, is_known in zip(names, known, strict=True) if not is_known]
-    for name in unknown:
-        await remove(name)
-    return len(unknown)
+async def _batches(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    """Some at a time, with a pause in between."""
+    batch: list[str] = []
+    async for name in names:
+        batch.append(name)
+        if len(batch) >= AT_ONCE:
+            yield batch
+            batch = []
+            await asyncio.sleep(PACE_SECONDS)
+    if batch:
+        yield batch

@@ -87,6 +87,11 @@ class RedisStorage:
         async for names in self._names(prefix):
             await self.run(scripts.FILE_DROP, "", 0, GRACE_SECONDS, *names)
 
+    async def prolong(self, prefix: str) -> None:
+        check_key(prefix.removesuffix("/"))
+        async for names in self._names(prefix):
+            await self.run(scripts.FILE_PROLONG, self._limits.seconds, *names)
+
     async def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         async for names in self._names(prefix):
             for name in names:

@@ -83,6 +83,8 @@ class UploadRecords:
                 pipeline.sadd(holders, job_id)
                 pipeline.expire(holders, HELD_AT_MOST_SECONDS)
                 _postpone(pipeline, upload_id, now)
+                # No keeper may be there for hours, or days: a job must not miss it for that.
+                pipeline.expire(keys.upload(upload_id), HELD_AT_MOST_SECONDS, gt=True)
             try:
                 await self._ask(pipeline.execute())
             except ExecAbortError as error:

@@ -109,6 +109,9 @@ class FolderStorage:
 
         await self._do(remove)
 
+    async def prolong(self, prefix: str) -> None:
+        """Nothing goes by itself."""
+
     async def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         found = _files(self._root / prefix.removesuffix("/"), before.timestamp())
         while paths := await self._do(lambda: list(islice(found, LISTED_AT_ONCE))):

@@ -100,6 +100,11 @@ class Storage(Protocol):
         """Every object whose key begins so; the prefix ends in a slash."""
         ...
 
+    async def prolong(self, prefix: str) -> None:
+        """Objects whose key begins so are still needed: they are kept as long again, where they
+        would go by themselves."""
+        ...
+
     def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         """Keys of what was stored before then, in no order."""
         ...

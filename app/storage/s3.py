@@ -89,6 +89,9 @@ class S3Storage:
             with suppress(ObjectNotFoundError):
                 await self._client.call("DELETE", name)
 
+    async def prolong(self, prefix: str) -> None:
+        """Nothing goes by itself."""
+
     async def older_than(self, prefix: str, before: datetime) -> AsyncIterator[str]:
         async for name, stored_at in self._listed(prefix):
             if stored_at < before:
