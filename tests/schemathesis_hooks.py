@@ -16,7 +16,7 @@ from hypothesis import strategies
 
 # Where the rows of a data job come from, and how a file of them is read.
 _SOURCE = ("upload_id", "job_id", "rows", "format", "delimiter", "quote", "decimal", "encoding",
-           "header", "ragged")  # fmt: skip
+           "header", "types", "date_format", "ragged")  # fmt: skip
 _WORD = strategies.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 _ADDRESS = strategies.builds("{}@{}.example".format, _WORD, _WORD)
 schemathesis.openapi.format(

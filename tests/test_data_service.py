@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from tests.running_service import RunningService, running_service
 
+MIB = 1024 * 1024
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
@@ -17,9 +20,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
         yield running
 
 
-def sent(service: RunningService, data: str, **fields: str) -> dict[str, Any]:
+def sent(service: RunningService, data: str | bytes, **fields: str) -> dict[str, Any]:
     """The job that a form with this file makes."""
-    files = {"file": ("data.csv", data.encode(), "text/csv")}
+    content = data.encode() if isinstance(data, str) else data
+    files = {"file": ("data.csv", content, "text/csv")}
     answer = service.client.post("/v1/data", data=fields, files=files)
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
@@ -32,13 +36,6 @@ def wide(columns: int) -> str:
     return "\n".join(map(",".join, [[f"c{n}" for n in range(columns)], *rows]))
 
 
-def test_many_columns_fit_into_a_child(service: RunningService) -> None:
-    job = service.ended(sent(service, wide(1_500), operation="convert", output_format="parquet"))
-
-    assert job["error"] is None
-    assert job["result"] == {"row_count": 3}
-
-
 def test_ten_thousand_columns_fit_into_a_child(service: RunningService) -> None:
     """One cell of each is 320 MB to DuckDB, as it has room for 2,048 of each."""
     job = sent(service, wide(10_000), operation="convert", output_format="csv")
@@ -46,6 +43,42 @@ def test_ten_thousand_columns_fit_into_a_child(service: RunningService) -> None:
 
     assert job["error"] is None
     assert job["result"] == {"row_count": 3}
+
+
+def test_rows_of_ten_thousand_fields_fit_into_a_child(service: RunningService) -> None:
+    rows = [{f"f{n}": n if n % 3 else f"t{n}" for n in range(10_000)}] * 3
+    body = {"operation": "query", "sql": "SELECT f0, f9999 FROM input", "rows": rows}
+    job = service.client.post("/v1/data", json=body).json()
+    job = service.ended(job, seconds=300)
+
+    assert job["error"] is None
+    assert job["result"]["rows"] == [{"f0": "t0", "f9999": "t9999"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "begins"), [("convert", ""), ("convert", '{"a": "'), ("validate", '{"a": "')]
+)
+def test_a_line_of_100_mb_fails_the_job_at_once(
+    service: RunningService, operation: str, begins: str
+) -> None:
+    data = gzip.compress(begins.encode() + b"x" * 100 * MIB, 1)
+    fields = {"convert": {"output_format": "parquet"}, "validate": {"schema": "{}"}}[operation]
+
+    job = service.ended(sent(service, data, operation=operation, **fields), seconds=60)
+
+    assert (job["status"], job["attempt"]) == ("failed", 1)
+    assert job["error"]["code"] == "bad_source"
+
+
+def test_a_bomb_ends_with_its_time(service: RunningService) -> None:
+    """10 GB of short lines in 10 MB."""
+    data = gzip.compress(b"1\n" * 5 * MIB) * 1_000
+    options = '{"timeout": 4, "max_attempts": 1}'
+    job = sent(service, data, operation="convert", output_format="csv", options=options)
+    job = service.ended(job, seconds=60)
+
+    assert (job["status"], job["attempt"]) == ("failed", 1)
+    assert job["error"]["code"] == "timeout"
 
 
 def test_progress_is_told_while_a_file_is_read(service: RunningService) -> None:

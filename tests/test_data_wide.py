@@ -9,7 +9,9 @@ from typing import Any
 
 from tests.data_scene import run, table
 
-COLUMNS = 1_210
+# A few more than are worked on at once.
+COLUMNS = 1_010
+LAST = f"c{COLUMNS - 1}"
 NAMES = [f"c{number}" for number in range(COLUMNS)]
 # Awkward texts among numbers, days and what is missing.
 TEXTS = ["plain", 'said "so"', "two\nlines", "comma, here", "", "=1+1", "'=1", "-5 apples"]
@@ -90,7 +92,7 @@ def test_a_wide_line_that_is_too_short_is_named() -> None:
     assert failed.code == "bad_source"
     # The first row has a line break in some cell.
     breaks = sum(value.count("\n") for value in ROWS[1])
-    assert str(failed.error) == f"line {3 + breaks}: 1209 cells, 1210 were expected"
+    assert str(failed.error) == f"line {3 + breaks}: 1009 cells, 1010 were expected"
     assert padded.result == {"row_count": 2}
 
 
@@ -104,6 +106,41 @@ def test_types_of_a_wide_file_that_change_late() -> None:
     assert [row["c0"] for row in done.rows] == [1, 1, 1]
 
 
+def test_types_of_a_wide_file_can_be_told() -> None:
+    rows = [["007"] * COLUMNS, ["08"] * COLUMNS]
+
+    done = run("query", written(rows), types={LAST: "text"}, sql=f"SELECT c0, {LAST} FROM input")
+    wrong = run("query", written([["x"] * COLUMNS]), types={LAST: "integer"}, sql="FROM input")
+    lacking = run("query", written(rows), types={"nobody": "text"}, sql="FROM input")
+
+    assert done.rows == [{"c0": 7, LAST: "007"}, {"c0": 8, LAST: "08"}]
+    assert wrong.code == "bad_source"
+    assert str(wrong.error).startswith(f"column {LAST}: ")
+    assert lacking.code == "unknown_column"
+
+
+def test_wide_objects_keep_every_field_and_type() -> None:
+    fields = {
+        f"f{number}": [number, str(number), {"a": number}][number % 3] for number in range(1_010)
+    }
+    others = {"f0": None, "f1": "é", "f1009": {"a": 2}}
+
+    done = run("convert", rows=[fields, others], output_format="ndjson")
+    late = run(
+        "query",
+        "\n".join(map(json.dumps, [fields, fields, {"f0": "x"}])),
+        sql="SELECT f0 FROM input",
+    )
+
+    first, second = map(json.loads, done.first.splitlines())
+    assert first == fields
+    assert {name: value for name, value in second.items() if value is not None} == {
+        "f1": "é",
+        "f1009": {"a": 2},
+    }
+    assert [row["f0"] for row in late.rows] == ["0", "0", "x"]
+
+
 def test_a_wide_answer_has_its_rows_in_order_and_shows_the_first() -> None:
     select = "SELECT * FROM input WHERE c1 > 3 ORDER BY c1 DESC"
 
@@ -111,7 +148,7 @@ def test_a_wide_answer_has_its_rows_in_order_and_shows_the_first() -> None:
 
     objects = [json.loads(line) for line in done.first.splitlines()]
     assert [each["c1"] for each in objects] == list(range(11, 3, -1))
-    assert [each["c1209"] for each in objects] == [1209 * row for row in range(11, 3, -1)]
+    assert [each[LAST] for each in objects] == [1009 * row for row in range(11, 3, -1)]
     assert done.result["row_count"] == 8
     assert done.rows == objects[: len(done.rows)]
 
@@ -128,13 +165,15 @@ def test_a_wide_answer_whose_rows_are_others_each_time_is_refused() -> None:
 def test_wide_rows_are_deduplicated_validated_and_profiled() -> None:
     source = written([*ROWS, ROWS[3]])
 
-    kept = run("dedupe", source, keys=["c1", "c1209"])
-    checked = run("validate", source, schema={"properties": {"c1209": {"maximum": 10_000}}})
+    kept = run("dedupe", source, keys=["c1", LAST])
+    schema = {"properties": {LAST: {"type": "integer", "maximum": 10_000}}}
+    checked = run("validate", source, schema=schema)
     profiled = run("profile", source)
 
     assert kept.result == {"row_count": 13, "kept": 12, "removed": 1}
     assert [row[1] for row in kept.cells[1:]] == [row[1] for row in ROWS]
-    assert (checked.result["row_count"], checked.result["invalid"]) == (13, 0)
+    assert [each["pointer"] for each in checked.result["errors"]] == [f"/{LAST}"] * 2
+    assert (checked.result["row_count"], checked.result["invalid"]) == (13, 2)
     assert profiled.result["row_count"] == 13
     figures = {each["name"]: each for each in profiled.result["columns"]}
     assert (figures["c1"]["max"], figures["c1"]["distinct"]) == (11, 12)

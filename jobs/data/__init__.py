@@ -6,12 +6,14 @@ process, which needs the params only, does without DuckDB.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import job
 from jobs.context import JobContext
+from jobs.errors import RetryLater
 
 if TYPE_CHECKING:
     from jobs.data.params import (
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 os.putenv("DUCKDB_JE_MALLOC_CONF", "retain:false")
 _ATTEMPTS = 3
 _TIMEOUT_SECONDS = 600.0
+# EFBIG: a limit on the size of files, set for the process or by the file system.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def _module(name: str, params: str) -> dict[str, Any]:
@@ -45,21 +49,27 @@ def _module(name: str, params: str) -> dict[str, Any]:
 
 
 def _run(name: str, params: SourceParams, context: JobContext) -> dict[str, Any]:
-    result: dict[str, Any] = importlib.import_module(f"jobs.data.{name}").run(params, context)
+    try:
+        result: dict[str, Any] = importlib.import_module(f"jobs.data.{name}").run(params, context)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise RetryLater("the disk of the worker is full", code="temp_disk") from None
     return result
 
 
 @job("data.profile", **_module("profiling", "ProfileParams"))
 def profile(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     """What is in each column: type, nulls, distinct and extreme values, mean, quartiles, the
-    most frequent. The artifact is a report with plots, a page of HTML."""
+    most frequent. `estimated` names the figures that are no exact ones, `truncated` has `columns`
+    where a result has no room for all. The artifact is a report with plots, a page of HTML."""
     return _run("profiling", params, context)
 
 
 @job("data.query", **_module("querying", "QueryParams"))
 def query(params: QueryParams, context: JobContext) -> dict[str, Any]:
     """Answer one SELECT over the table `input`. The result has the first 100 rows, the artifact
-    all of them."""
+    all of them; `truncated` names `columns` and `rows` where a result has no room for these."""
     return _run("querying", params, context)
 
 
@@ -71,7 +81,8 @@ def convert(params: ConvertParams, context: JobContext) -> dict[str, Any]:
 
 @job("data.validate", **_module("validating", "ValidateParams"))
 def validate(params: ValidateParams, context: JobContext) -> dict[str, Any]:
-    """Hold each row against a JSON Schema. The artifact has those that do not fit, with line and
+    """Hold each row against a JSON Schema. The result has the first 100 errors, or fewer where it
+    has no room for them (`truncated`), the artifact all rows that do not fit, with line and
     reason."""
     return _run("validating", params, context)
 

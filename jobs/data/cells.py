@@ -12,15 +12,20 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 _BOOLEANS = {"true": True, "false": False}
 # In this order, where a schema names several: what fits is never ambiguous but for text.
 _ORDER = ("integer", "number", "boolean", "object", "array", "string")
+_NUMBERS = {"integer", "number"}
 _MAX_REFERENCES = 20
 
 
 class Kinds:
-    """Which types each column may have. `decimal` is what stands in front of decimals."""
+    """Which types each column may have. `decimal` is what stands in front of decimals, and
+    `thousands` between thousands."""
 
-    def __init__(self, schema: dict[str, Any], decimal: str | None) -> None:
+    def __init__(
+        self, schema: dict[str, Any], decimal: str | None = None, thousands: str | None = None
+    ) -> None:
         self._schema = schema
         self._decimal = decimal
+        self._thousands = thousands
         self._known: dict[str, list[str]] = {}
 
     def convert(self, row: dict[str, str | None]) -> dict[str, Any]:
@@ -33,10 +38,16 @@ class Kinds:
         if kinds is None:
             kinds = self._known[name] = self._kinds(name)
         for kind in kinds:
-            value = _as_kind(text, kind, self._decimal)
+            value = _as_kind(self._numeral(text) if kind in _NUMBERS else text, kind)
             if value is not None:
                 return value
         return text
+
+    def _numeral(self, text: str) -> str:
+        """As JSON writes a number, if it is one."""
+        if self._thousands is not None:
+            text = text.replace(self._thousands, "")
+        return text.replace(",", ".") if self._decimal == "," else text
 
     def _kinds(self, name: str) -> list[str]:
         whole = self._resolve(self._schema)
@@ -95,14 +106,14 @@ def _kind_of(value: Any) -> str:
     return "number" if isinstance(value, float) else "string"
 
 
-def _as_kind(text: str, kind: str, decimal: str | None) -> Any:
+def _as_kind(text: str, kind: str) -> Any:
     """None when the text is no such value."""
     text = text.strip() if kind != "string" else text
     match kind:
         case "integer":
             return int(text) if _INTEGER.fullmatch(text) is not None else None
         case "number":
-            return _number(text.replace(",", ".") if decimal == "," else text)
+            return _number(text)
         case "boolean":
             return _BOOLEANS.get(text.lower())
         case "object" | "array":

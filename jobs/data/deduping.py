@@ -9,7 +9,6 @@ from jobs.context import JobContext
 from jobs.data import reading, sql, wide, writing
 from jobs.data.engine import Engine, with_input
 from jobs.data.params import DedupeParams
-from jobs.errors import PermanentError
 
 # A column that the source has not, for the order of its rows.
 _PLACE = "recado place"
@@ -21,7 +20,8 @@ def run(params: DedupeParams, context: JobContext) -> dict[str, Any]:
 
     def dedupe(engine: Engine) -> dict[str, Any]:
         columns = reading.columns_of(engine.connection, f"FROM {engine.input}")
-        keys = ", ".join(sql.name(_known(key, columns)) for key in params.keys)
+        names = [name for name, _ in columns]
+        keys = ", ".join(sql.name(reading.known_column(key, names)) for key in params.keys)
         engine.rows(f"CREATE TEMP TABLE kept AS {_places(engine.input, keys, params.keep)}")
         row_count, kept = engine.rows("SELECT coalesce(sum(alike), 0)::BIGINT, count(*) FROM kept")[
             0
@@ -31,18 +31,6 @@ def run(params: DedupeParams, context: JobContext) -> dict[str, Any]:
         return {"row_count": row_count, "kept": kept, "removed": row_count - kept}
 
     return with_input(params, context, dedupe, target)
-
-
-def _known(key: str, columns: writing.Columns) -> str:
-    """The column of that name; in another case too, as SQL has it, where that is plain."""
-    names = [name for name, _ in columns]
-    if key in names:
-        return key
-    alike = [name for name in names if name.lower() == key.lower()]
-    if len(alike) == 1:
-        return alike[0]
-    shown = ", ".join(names[:20])
-    raise PermanentError(f"there is no column {key!r}: {shown}"[:500], code="unknown_column")
 
 
 def _numbered(source: str, names: str) -> str:

@@ -13,7 +13,6 @@ import resource
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +21,12 @@ from typing import Any, TypeVar
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, reading, source, splitting, sql, wide
+from jobs.data import faults, objects, reading, source, splitting, sql, wide
+from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
+from jobs.data.source import Source
 from jobs.errors import PermanentError
 
 T = TypeVar("T")
@@ -43,8 +44,6 @@ MAX_TEMP_BYTES = 8 * 1024 * MIB
 # Of the disk that is free, so that others find some too.
 TEMP_SHARE = 0.5
 WATCH_SECONDS = 0.1
-# Ends it by itself shortly before the worker would, to say why.
-SPARE_SHARE, SPARE_SECONDS = 0.25, 2.0
 _ARENA_MAX = -8  # glibc's malloc.h
 
 
@@ -52,11 +51,11 @@ class Engine:
     """A connection for the time of a `with`. `folder` is the run's, for what it leaves on disk."""
 
     def __init__(
-        self, context: JobContext, folder: Path, ends_at: float, *, threads: int = MAX_THREADS
+        self, context: JobContext, folder: Path, deadline: Deadline, *, threads: int = MAX_THREADS
     ) -> None:
         self._context = context
         self._folder = folder
-        self._ends_at = ends_at
+        self._deadline = deadline
         _keep_to_one_arena()
         # What the view `input` reads: itself it takes seconds for thousands of columns.
         self.input = "input"
@@ -98,14 +97,14 @@ class Engine:
 
     def rows(self, statement: str) -> list[Any]:
         """Run to the end, watched."""
-        with self._watched(None):
+        with self.watched():
             return self.connection.execute(statement).fetchall()
 
     def write(self, select: str, target: Path, options: str) -> int:
         """Write what a SELECT gives into a file, and say how many rows that were. Raises
         LimitError when it is larger than an artifact may be."""
         statement = f"COPY (\n{select}\n) TO {sql.text(str(target))} ({options})"
-        with self._watched(target):
+        with self.watched(target):
             row = self.connection.execute(statement).fetchone()
         assert row is not None
         self.keep_size(target)
@@ -113,8 +112,7 @@ class Engine:
 
     def keep_time(self) -> None:
         """For work beside DuckDB: raises LimitError when the time is over."""
-        error = self._limit_met(None)
-        if error is not None:
+        if (error := self._deadline.error) is not None:
             raise LimitError(error)
 
     def keep_size(self, target: Path) -> None:
@@ -123,7 +121,7 @@ class Engine:
             raise LimitError(self._too_large())
 
     @contextlib.contextmanager
-    def _watched(self, target: Path | None) -> Iterator[None]:
+    def watched(self, target: Path | None = None) -> Iterator[None]:
         """Tell how far it is, and cut it short at a limit."""
         ended = threading.Event()
         cut: list[PermanentError] = []
@@ -155,13 +153,11 @@ class Engine:
             self._context.progress(round(min(percent, 100.0), 1), 100, "percent")
 
     def _limit_met(self, target: Path | None) -> PermanentError | None:
-        if time.monotonic() > self._ends_at:
-            return overtime(self._context)
         if target is not None:
             with contextlib.suppress(FileNotFoundError):
                 if target.stat().st_size > self._context.max_artifact_bytes:
                     return self._too_large()
-        return None
+        return self._deadline.error
 
     def _too_large(self) -> PermanentError:
         limit = self._context.max_artifact_bytes
@@ -176,19 +172,21 @@ def with_input(
 
     Raises PermanentError and RetryLater; nothing of DuckDB's.
     """
-    ends_at = ending(context)
+    deadline = Deadline.of(context)
     with scratch(context) as folder:
-        attempts = _Attempts(params, context, outputs, folder, ends_at)
+        attempts = _Attempts(params, context, outputs, folder, deadline)
         found = source.find(params, context, folder)
         manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS)
         while True:
             try:
-                return attempts.run(work, source.readable(found, folder), manner)
+                return attempts.run(work, source.readable(found, folder, deadline), manner)
             except UnreadableError as error:
                 if error.encoding and found.encoding == "utf-8" and params.encoding is None:
                     found = source.guess_single_byte(found)
-                elif error.ends and not manner.lax and b"\r\n" in found.sample:
-                    manner = replace(manner, lax=True)
+                elif error.ends and not found.is_uneven and b"\r\n" in found.sample:
+                    found = replace(found, is_uneven=True)
+                elif error.types and error.column in (params.types or {}):
+                    raise error.error from None
                 elif error.types and not manner.whole:
                     manner = replace(manner, whole=True)
                 elif error.types and error.column not in {None, *manner.texts}:
@@ -207,16 +205,6 @@ def with_input(
                 output.unlink(missing_ok=True)
 
 
-def ending(context: JobContext) -> float:
-    """When a run that begins now ends itself, by the monotonic clock."""
-    spare = min(SPARE_SECONDS, context.timeout_seconds * SPARE_SHARE)
-    return time.monotonic() + context.timeout_seconds - spare
-
-
-def overtime(context: JobContext) -> PermanentError:
-    return PermanentError(f"it did not end within {context.timeout_seconds:g} s", code="timeout")
-
-
 @dataclass(frozen=True, slots=True)
 class _Attempts:
     """What all attempts to read one file have in common."""
@@ -225,20 +213,17 @@ class _Attempts:
     context: JobContext
     outputs: Sequence[Path]
     folder: Path
-    ends_at: float
+    deadline: Deadline
 
-    def run(self, work: Callable[[Engine], T], file: source.Source, manner: Manner) -> T:
+    def run(self, work: Callable[[Engine], T], file: Source, manner: Manner) -> T:
         columns = reading.likely_columns(file)
         threads = 1 if manner.narrow else MAX_THREADS
-        engine = Engine(self.context, self.folder, self.ends_at, threads=threads)
+        engine = Engine(self.context, self.folder, self.deadline, threads=threads)
         try:
             with contextlib.closing(engine):
-                if columns > wide.MOST_COLUMNS:
-                    file = splitting.as_parquet(engine, file, self.params)
-                call = reading.table(engine.connection, file, self.params, manner)
-                engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {call}")
-                engine.input = call
-                columns = len(reading.columns_of(engine.connection, f"FROM {call}"))
+                file, engine.input = self._opened(engine, file, manner)
+                engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {engine.input}")
+                columns = len(reading.columns_of(engine.connection, f"FROM {engine.input}"))
                 if columns > WIDE_COLUMNS:
                     engine.connection.execute("SET threads = 1")
                 engine.lock(file.path, *self.outputs)
@@ -252,6 +237,21 @@ class _Attempts:
                 raise
             # There was none for its stack.
             raise _of_columns(faults.of_duckdb(MemoryError()), columns) from None
+
+    def _opened(self, engine: Engine, file: Source, manner: Manner) -> tuple[Source, str]:
+        """The file, and the call that reads it; another file where it has thousands of columns,
+        of which DuckDB reads some without having room for all."""
+        if reading.likely_columns(file) > wide.MOST_COLUMNS:
+            file = splitting.as_parquet(engine, file, self.params)
+        if file.kind in {"json", "ndjson"}:
+            with engine.watched():
+                options = objects.options(engine.connection, file, manner)
+            if len(options["columns"]) <= wide.MOST_COLUMNS:
+                return file, sql.call("read_json", str(file.path), options)
+            engine.connection.execute("SET threads = 1")
+            file = splitting.objects_as_parquet(engine, file, options)
+        with engine.watched():
+            return file, reading.table(engine.connection, file, self.params, manner)
 
 
 def _of_columns(error: Exception, columns: int) -> Exception:

@@ -14,15 +14,20 @@ _ENCODING = re.compile(r"not utf-8 encoded|invalid unicode|Invalid UTF-?8|Malfor
 _MISFIT = re.compile(r"Error when converting column|JSON transform error")
 _OF_SOURCE = re.compile(
     r"CSV Error|Malformed JSON|JSON transform error|magic bytes|[Pp]arquet|Thrift|TProtocol"
+    r"|Data corruption"
     r"|not utf-8 encoded|[Ss]nappy|ZSTD|zstd|[Gg]zip|GZIP|maximum_object_size|sniff|Invalid Input"
     r" Error: Error when|Maximum line size"
 )
+_TOO_LONG = re.compile(r"Maximum line size of (\d+) bytes exceeded")
+_UNCLOSED = "Value with unterminated quote found"
+_NO_OBJECT = re.compile(r"in (line|record/value) (\d+): Expected OBJECT, but got")
 _STATE = "CSV Parser state machine reached an invalid state"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON_LINE = re.compile(r"(?<=\d )in line (\d+)")
 _COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _QUOTED_PATH = re.compile(r"[\"']?(?<![\w.])/[^\s\"',;)]+[\"']?")
+_FULL_DISK = re.compile(r"No space left on device|File too large|Disk quota exceeded")
 _DISK = re.compile(r"max_temp_directory_size|temp(orary)? (directory|file|storage)|offload")
 
 
@@ -68,12 +73,14 @@ def of_duckdb(error: BaseException) -> JobError | UnreadableError:
         return PermanentError("it needs more memory than a job has", code="memory")
     if "bad_alloc" in message or "failed to allocate" in message.lower():
         return PermanentError("it needs more memory than a job has", code="memory")
-    if "No space left on device" in message:
+    if isinstance(error, duckdb.IOException) and _FULL_DISK.search(message) is not None:
         return RetryLater("the disk of the worker is full", code="temp_disk")
     if isinstance(error, duckdb.PermissionException):
         return PermanentError(
             "the SQL may not reach files, the network or settings", code="sql_forbidden"
         )
+    if message.startswith("Conversion Error: Could not convert"):
+        return PermanentError(tidy(message), code="sql_error")
     if _STATE in message:
         return UnreadableError(
             PermanentError("its quotes or line ends are not those of CSV", code="bad_source"),
@@ -86,6 +93,7 @@ def of_duckdb(error: BaseException) -> JobError | UnreadableError:
             encoding=_ENCODING.search(message) is not None,
             types=_MISFIT.search(message) is not None and "duplicate key" not in message,
             column=column[1] if column is not None else None,
+            ends=_UNCLOSED in message,
         )
     return PermanentError(tidy(message), code="sql_error")
 
@@ -93,6 +101,15 @@ def of_duckdb(error: BaseException) -> JobError | UnreadableError:
 def describe_source(message: str) -> str:
     """Line and column first, where they are known; nothing of how it was read."""
     message = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", message)
+    if "Unexpected end of GZIP" in message:
+        return "the gzip file is cut off"
+    too_long = _TOO_LONG.search(message)
+    if too_long is not None:
+        # Which one it says wrongly (2.0).
+        return f"a line has more than {too_long[1]} bytes"
+    no_object = _NO_OBJECT.search(message)
+    if no_object is not None:
+        return f"{'line' if no_object[1] == 'line' else 'row'} {no_object[2]}: it is no object"
     line = _LINE.search(message)
     place = f"line {line[1]}" if line is not None else ""
     column = _COLUMN.search(message)
@@ -103,6 +120,8 @@ def describe_source(message: str) -> str:
         return f"{place}: {cells[2]} cells, {cells[1]} were expected"
     if "not utf-8 encoded" in message:
         return f"{place}: the file is not UTF-8; tell its `encoding`"
+    if line is not None and _UNCLOSED in message:
+        return f"{place}: a quote is not closed, or more follows it"
     if line is not None:
         lines = [
             each for each in message.splitlines() if not each.startswith(("CSV Error", "Orig"))

@@ -12,12 +12,14 @@ from jobs.files import MOST_CARRIED_BYTES, FileNeeds, NamedFile, NamesFiles
 MAX_SQL = 100_000
 MAX_COLUMN_NAME = 1_000
 MAX_KEYS = 100
+MAX_TYPES = 1_000
 # How large an upload may be is settled when it is uploaded.
 _ANY_SIZE = 1 << 62
 _ID_PATTERN = r"^[A-Za-z0-9_-]{20,40}$"
 # One character of ASCII that is neither letter, digit nor line break.
 _DELIMITER = r"^[\t !#-/:-@\[-`{-~]$"
 _QUOTE = r"^[!-/:-@\[-`{-~]$"
+_DATE_FORMAT = r"^[%A-Za-z0-9 /.,:-]+$"
 
 SourceFormat = Literal[
     "csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "tsv.zst", "json", "json.gz", "json.zst",
@@ -25,6 +27,7 @@ SourceFormat = Literal[
 ]  # fmt: skip
 OutputFormat = Literal["csv", "json", "ndjson", "parquet"]
 Encoding = Literal["utf-8", "utf-16", "latin-1", "windows-1252"]
+CellType = Literal["text", "integer", "number", "boolean", "date", "time", "timestamp"]
 
 
 def _check_encodable(value: str) -> str:
@@ -53,7 +56,8 @@ ColumnName = Annotated[
     Field(strict=True, min_length=1, max_length=MAX_COLUMN_NAME),
     AfterValidator(_check_encodable),
 ]
-_OF_FILES = ("format", "delimiter", "quote", "decimal", "encoding", "header", "ragged")
+_OF_FILES = ("format", "delimiter", "quote", "decimal", "encoding", "header", "types",
+             "date_format", "ragged")  # fmt: skip
 
 
 def _one_source() -> dict[str, Any]:
@@ -116,6 +120,17 @@ class SourceParams(NamesFiles, BaseModel):
     header: Annotated[
         Annotated[bool, Field(strict=True)] | None,
         Field(description="Whether a CSV file's first line names the columns."),
+    ] = None
+    types: Annotated[
+        Annotated[dict[ColumnName, CellType], Field(min_length=1, max_length=MAX_TYPES)] | None,
+        Field(
+            description="Columns of a CSV file that are not what they look like: as `text` a code"
+            " keeps the zeros in front."
+        ),
+    ] = None
+    date_format: Annotated[
+        Annotated[str, Field(strict=True, max_length=50, pattern=_DATE_FORMAT)] | None,
+        Field(description="Of a CSV file's days, as `%d/%m/%Y`."),
     ] = None
     ragged: Annotated[
         Literal["fail", "pad"] | None,

@@ -30,6 +30,8 @@ COLUMNS_AT_ONCE = 50
 # Each has a hash table.
 COUNTED_AT_ONCE = 10
 MAX_TEXT = 200
+# What is told of a large table's columns without a look at all of their values at a time.
+ESTIMATED = ["distinct", "q25", "q50", "q75", "top"]
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
             "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
 _NUMERAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
@@ -85,11 +87,11 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     with target.open("w", encoding="utf-8") as file:
         file.writelines(report.page(row_count, columns, is_exact=is_exact))
     shown = [
-        {"name": column.name[:MAX_TEXT], "type": column.kind[:MAX_TEXT], **column.stats}
+        {"name": _short(column.name), "type": _short(column.kind), **column.stats}
         for column in columns
     ]
-    result = {"row_count": row_count, "columns": values.that_fit(shown)}
-    return result if is_exact else result | {"estimated": ["distinct", "q25", "q50", "q75"]}
+    result = values.that_fit({"row_count": row_count, "columns": shown}, "columns")
+    return result if is_exact else result | {"estimated": ESTIMATED}
 
 
 def _parts(columns: Sequence[T], size: int) -> Iterator[Sequence[T]]:

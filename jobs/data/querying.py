@@ -41,12 +41,9 @@ def run(params: QueryParams, context: JobContext) -> dict[str, Any]:
         else:
             row_count = wide.write(engine, some, columns, target, params.output_format)
             rows = _shown(engine, select, columns, params.output_format, target)
-        named = values.that_fit([{"name": name, "type": kind} for name, kind in columns])
-        return {
-            "row_count": row_count,
-            "columns": named,
-            "rows": values.that_fit(rows, beside=named),
-        }
+        named = [{"name": name, "type": kind} for name, kind in columns]
+        found = {"row_count": row_count, "columns": named, "rows": rows}
+        return values.that_fit(found, "columns", "rows")
 
     return with_input(params, context, answer, target)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import duckdb
 
 from jobs.data import sql
 from jobs.data.params import SourceParams
-from jobs.data.source import Source
+from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
 
 SNIFFED_ROWS = 20_480  # DuckDB's own
@@ -24,6 +25,8 @@ SAMPLE_ROWS = 2_000
 # Of a file when memory is short, in place of 32 MB: room for two of the longest lines.
 NARROW_BUFFER_BYTES = 4 * 1024 * 1024
 _DELIMITERS = (",", ";", "\t", "|")
+_TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
+          "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
 _QUOTED = re.compile(r'"[^"]*"')
 Options = dict[str, Any]
@@ -32,25 +35,22 @@ Options = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
-    `narrow`: one thread and small buffers, which need less memory than several; `lax`: lines of
-    a CSV file end in several ways; `texts`: columns of it that are of no other type."""
+    `narrow`: one thread and small buffers, which need less memory than several; `texts`: columns
+    of a CSV file that are of no other type."""
 
     whole: bool = False
     narrow: bool = False
-    lax: bool = False
     texts: frozenset[str] = frozenset()
 
 
 def table(
     connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
 ) -> str:
-    """The table function's call. Raises PermanentError for a file without columns, and what
-    DuckDB raises for one that it cannot read."""
+    """The call that reads a CSV or Parquet file. Raises PermanentError for one without columns,
+    and what DuckDB raises for one that it cannot read."""
     path = str(source.path)
     if source.kind == "parquet":
         return sql.call("read_parquet", path, {})
-    if source.kind in {"json", "ndjson"}:
-        return _json(connection, source, manner)
     options = csv_options(connection, source, params, manner)
     return sql.call("read_csv", path, options)
 
@@ -64,42 +64,6 @@ def likely_columns(source: Source) -> int:
     return max(map(line.count, _DELIMITERS)) + 1
 
 
-def objects(source: Source) -> str:
-    """The call that gives each object of a JSON file as text. Raises PermanentError."""
-    return sql.call("read_json_objects", str(source.path), _json_options(source))
-
-
-def _json(connection: duckdb.DuckDBPyConnection, source: Source, manner: Manner) -> str:
-    # Else objects of more than 200 fields are one column, a MAP.
-    options = _json_options(source) | {"map_inference_threshold": -1}
-    if manner.whole:
-        options["sample_size"] = -1
-    call = sql.call("read_json", str(source.path), options)
-    columns = columns_of(connection, f"FROM {call}")
-    if not columns:
-        raise PermanentError("the objects have no field", code="empty_source")
-    return sql.call("read_json", str(source.path), options | {"columns": dict(columns)})
-
-
-def _json_options(source: Source) -> Options:
-    first = inner = source.sample.lstrip()[:1]
-    if first == b"[":
-        inner = source.sample.lstrip()[1:].lstrip()[:1]
-        if inner == b"]":
-            raise PermanentError("the array has no object in it", code="empty_source")
-        shape = "array"
-    else:
-        shape = "newline_delimited" if source.kind == "ndjson" else "unstructured"
-    if inner != b"{":
-        raise PermanentError(
-            "line 1: JSON must be an array of objects, or an object a line", code="bad_source"
-        )
-    options: Options = {"format": shape}
-    if source.compression != "none":
-        options["compression"] = source.compression
-    return options
-
-
 def csv_options(
     connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
 ) -> Options:
@@ -107,8 +71,6 @@ def csv_options(
     told = _told(source, params)
     if manner.narrow:
         told["buffer_size"] = NARROW_BUFFER_BYTES
-    if manner.lax:
-        told["strict_mode"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
     found = _sniff(connection, source, told | sampled)
     if len(found["columns"]) == 1 and "delim" not in told:
@@ -117,6 +79,13 @@ def csv_options(
         if delimiter is not None:
             told["delim"] = delimiter
             found = _sniff(connection, source, told | sampled)
+    if _is_table_above(source, found):
+        # No title, but rows of other lengths than the last ones: reading names the first.
+        found = _by_first_line(source, told | sampled)
+    if not found["quote"] and "quote" not in told and _has_quoted(source, found["delim"]):
+        # Some quote is broken: reading names it.
+        told |= {"delim": found["delim"], "quote": '"', "escape": '"'}
+        found = _sniff(connection, source, told | sampled)
     if not found["quote"] and b'"' not in source.sample:
         # None so far: that says nothing about the rest.
         found |= {"quote": '"', "escape": '"'}
@@ -125,7 +94,27 @@ def csv_options(
     options: Options = {"auto_detect": False} | found | told
     if params.decimal is None and options["delim"] != ",":
         options |= _comma_decimals(connection, source, options)
+    options["columns"] |= told_types(options["columns"], params)
     return options
+
+
+def told_types(columns: Iterable[str], params: SourceParams) -> dict[str, str]:
+    """DuckDB's types of columns that the params tell. Raises PermanentError for one that is not
+    there."""
+    names = list(columns)
+    return {known_column(name, names): _TYPES[kind] for name, kind in (params.types or {}).items()}
+
+
+def known_column(name: str, columns: Sequence[str]) -> str:
+    """The column of that name; in another case too, as SQL has it, where that is plain. Raises
+    PermanentError."""
+    if name in columns:
+        return name
+    alike = [each for each in columns if each.lower() == name.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    shown = ", ".join(columns[:20])
+    raise PermanentError(f"there is no column {name!r}: {shown}"[:500], code="unknown_column")
 
 
 def _told(source: Source, params: SourceParams) -> Options:
@@ -140,6 +129,8 @@ def _told(source: Source, params: SourceParams) -> Options:
         told["header"] = params.header
     if params.decimal is not None:
         told["decimal_separator"] = params.decimal
+    if params.date_format is not None:
+        told["dateformat"] = params.date_format
     if params.ragged == "pad":
         told |= {"null_padding": True, "strict_mode": False}
     if source.compression != "none":
@@ -176,10 +167,28 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
     return found
 
 
+def _is_table_above(source: Source, found: Options) -> bool:
+    """Whether as many lines of cells are to be skipped as are left."""
+    rows = [line for line in source.sample.splitlines() if line.strip()]
+    above = [line for line in rows[: found.get("skip", 0)] if found["delim"].encode() in line]
+    return bool(above) and len(above) >= len(rows) - found["skip"]
+
+
+def _has_quoted(source: Source, delimiter: str) -> bool:
+    """Whether a whole cell stands in quotes."""
+    end = re.escape(delimiter)
+    text = source.sample.decode(source.encoding, "ignore")
+    return re.search(rf'(?:^|{end})"(?:[^"\n]|"")*"(?={end}|\r?$)', text, re.MULTILINE) is not None
+
+
 def _by_first_line(source: Source, told: Options) -> Options:
-    """What cannot be made out: as its first line has it, so that reading names the bad one."""
+    """What cannot be made out: as its first line has it, so that reading names the bad one.
+    Raises PermanentError where that line is too long."""
+    if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
+        raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
     delimiter = told.get("delim") or most_frequent(source) or ","
     line = _first_line(source)
+    csv.field_size_limit(SAMPLE_BYTES)
     names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
     has_header = told.get("header", True)
     names = [
@@ -220,8 +229,8 @@ def most_frequent(source: Source) -> str | None:
 
 
 def _first_line(source: Source) -> str:
-    lines = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
-    return lines[0] if lines else ""
+    found = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
+    return found[0] if found else ""
 
 
 def _comma_decimals(

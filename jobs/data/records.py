@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, reading
+from jobs.data import faults, lines, objects, reading
+from jobs.data.deadline import Deadline
 from jobs.data.engine import Engine, scratch
 from jobs.data.faults import UnreadableError
+from jobs.data.packed import named_faults
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source, find, guess_single_byte, readable
@@ -24,7 +26,7 @@ from jobs.errors import PermanentError
 
 FETCHED_AT_ONCE = 1_000
 SHOWN_CHARACTERS = 10_000
-MAX_CELL_CHARACTERS = 16 * 1024 * 1024
+NO_OBJECT = "it is no object"
 
 
 class Row(NamedTuple):
@@ -37,53 +39,71 @@ class Row(NamedTuple):
     fault: str | None = None
 
 
+class Records(NamedTuple):
+    """All rows, read as they are asked for. In front of decimals stands `decimal`, and between
+    thousands `thousands`, where that is known."""
+
+    rows: Iterator[Row]
+    decimal: str | None = None
+    thousands: str | None = None
+
+
 @contextmanager
-def of(params: SourceParams, context: JobContext) -> Iterator[Iterator[Row]]:
-    """All of them, read as they are asked for. Raises PermanentError for a file that is broken."""
+def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterator[Records]:
+    """Those of a file. Raises PermanentError for one that is broken."""
     with scratch(context) as folder:
         source = find(params, context, folder)
-        if params.encoding is None and source.encoding == "utf-8" and not source.is_decodable():
-            source = guess_single_byte(source)
-        with closing(Engine(context, folder, math.inf)) as engine, _our_faults():
-            file = readable(source, folder)
+        is_guess = params.encoding is None and source.encoding == "utf-8"
+        with named_faults(source.compression):
+            if is_guess and not source.is_decodable(deadline):
+                source = guess_single_byte(source)
+        with (
+            closing(Engine(context, folder, deadline)) as engine,
+            _our_faults(),
+            named_faults(source.compression),
+        ):
+            file = readable(source, folder, deadline)
             if source.kind in {"csv", "tsv"}:
                 if reading.likely_columns(file) > MOST_COLUMNS:
                     options = layout_of(file, params).options
                 else:
                     options = reading.csv_options(engine.connection, file, params, Manner())
-                yield _of_csv(file, options)
+                found = _of_csv(file, options, is_padded=params.ragged == "pad")
+                decimal = options.get("decimal_separator", params.decimal)
+                yield Records(found, decimal, options.get("thousands"))
             elif source.kind == "ndjson":
-                yield _of_lines(file)
+                yield Records(_of_lines(file))
             elif source.kind == "json":
-                yield _of_json(engine.connection, reading.objects(file))
+                yield Records(_of_json(engine.connection, objects.texts(file)))
             else:
                 call = reading.table(engine.connection, file, params, Manner())
-                yield _of_table(engine.connection, call)
+                yield Records(_of_table(engine.connection, call))
 
 
 @contextmanager
 def _our_faults() -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, MemoryError) as error:
         meant = faults.of_duckdb(error)
         raise (meant.error if isinstance(meant, UnreadableError) else meant) from None
-    except (csv.Error, UnicodeError) as error:
+    except UnicodeError as error:
         raise PermanentError(f"the file cannot be read: {error}", code="bad_source") from None
 
 
-def _of_csv(source: Source, options: dict[str, Any]) -> Iterator[Row]:
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    names = list(options["columns"])
+def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iterator[Row]:
+    names, comment = list(options["columns"]), options.get("comment", "")
     with source.text() as text:
-        reader = csv.reader(text, **_dialect(options))
-        for _ in range(options.get("skip", 0) + bool(options["header"])):
-            next(reader, None)
-        line = reader.line_num + 1
-        for found in reader:
-            if found:
-                yield _row(line, names, found)
-            line = reader.line_num + 1
+        rows = islice(lines.rows(text, _dialect(options)), options.get("skip", 0), None)
+        told = (each for each in rows if each[1] and not _is_comment(each[1], comment))
+        for line, found in islice(told, int(options["header"]), None):
+            if is_padded:
+                found = (found + [""] * (len(names) - len(found)))[: len(names)]  # noqa: PLW2901
+            yield _row(line, names, found)
+
+
+def _is_comment(row: list[str], mark: str) -> bool:
+    return bool(mark) and row[0].startswith(mark)
 
 
 def _row(line: int, names: list[str], found: list[str]) -> Row:
@@ -105,13 +125,19 @@ def _dialect(options: dict[str, Any]) -> dict[str, Any]:
 
 def _of_lines(source: Source) -> Iterator[Row]:
     with source.text() as text:
-        for line, found in enumerate(text, 1):
+        for line, found in lines.numbered(text):
             if not found.strip():
                 continue
             try:
-                yield Row(line, json.loads(found, parse_constant=_no_constant))
+                value = json.loads(found, parse_constant=_no_constant)
             except (ValueError, RecursionError):
                 yield Row(line, found.rstrip("\r\n")[:SHOWN_CHARACTERS], fault="it is not JSON")
+            else:
+                yield _of_value(line, value)
+
+
+def _of_value(line: int, value: Any) -> Row:
+    return Row(line, value, fault=None if isinstance(value, dict) else NO_OBJECT)
 
 
 def _no_constant(word: str) -> None:
@@ -122,7 +148,7 @@ def _of_json(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:
     """Each object as it is written: an absent field is no null. Numbered: an array has no lines."""
     texts = _fetched(connection, f"SELECT json::VARCHAR FROM {call}")
     for number, text in enumerate(texts, 1):
-        yield Row(number, json.loads(text))
+        yield _of_value(number, json.loads(text))
 
 
 def _of_table(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal
 
-import zstandard
 from pydantic_core import to_json
 
 from jobs.context import JobContext
+from jobs.data import packed
+from jobs.data.deadline import Deadline
+from jobs.data.packed import Compression
 from jobs.data.params import SourceParams
 from jobs.errors import PermanentError
 
 Kind = Literal["csv", "tsv", "json", "ndjson", "parquet"]
-Compression = Literal["none", "gzip", "zstd"]
 SAMPLE_BYTES = 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 # What an encoding or a compression that DuckDB does not read may take of the disk, unpacked.
 MAX_UNPACKED_BYTES = 8 * 1024 * 1024 * 1024
-_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+_PARQUET = b"PAR1"
+# What people send for a table, by how it begins.
+_OTHERS = {
+    b"PK\x03\x04": "a ZIP archive, as Excel's .xlsx is", b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"%PDF-": "a PDF", b"7z\xbc\xaf": "a 7-Zip archive", b"\xfd7zXZ": "packed with xz",
+    b"SQLite format 3\0": "an SQLite database",
+}  # fmt: skip
 _SUFFIXES: dict[str, Kind] = {
     "csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "json": "json", "ndjson": "ndjson",
     "jsonl": "ndjson", "parquet": "parquet", "pq": "parquet",
@@ -44,18 +49,19 @@ _BOMS = [(codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16")]  # fmt: skip
 _NAMES = {"utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-16": "UTF-16",
           "cp1252": "Windows-1252"}  # fmt: skip
-_UNPACKING_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file, what is in it, and its beginning, unpacked. `encoding` is a codec of Python's."""
+    """A file, what is in it, and its beginning, unpacked. `encoding` is a codec of Python's;
+    `is_uneven`: its lines end in several ways."""
 
     path: Path
     kind: Kind
     compression: Compression
     encoding: str
     sample: bytes
+    is_uneven: bool = False
 
     @property
     def is_readable(self) -> bool:
@@ -63,23 +69,19 @@ class Source:
         if self.kind == "parquet":
             return self.compression == "none"
         # Its reader of JSON does not know the mark in front.
-        return self.encoding == "utf-8" or (self.encoding == "utf-8-sig" and self.kind != "json")
+        is_marked = self.encoding == "utf-8-sig"
+        is_utf_8 = self.encoding == "utf-8" or (is_marked and self.kind in {"csv", "tsv"})
+        return is_utf_8 and not self.is_uneven
 
     def open(self) -> BinaryIO:
         """Its bytes, unpacked."""
-        if self.compression == "gzip":
-            return cast(BinaryIO, gzip.open(self.path))
-        plain = self.path.open("rb")
-        if self.compression == "zstd":
-            unpacker = zstandard.ZstdDecompressor()
-            return unpacker.stream_reader(plain, read_across_frames=True, closefd=True)
-        return plain
+        return packed.unpacked(self.path, self.compression)
 
-    def is_decodable(self) -> bool:
+    def is_decodable(self, deadline: Deadline) -> bool:
         """Whether all of it is in the encoding that its beginning is in."""
         try:
             for _ in _pieces(self):
-                pass
+                deadline.keep()
         except UnicodeDecodeError:
             return False
         return True
@@ -90,15 +92,18 @@ class Source:
 
 
 def find(params: SourceParams, context: JobContext, folder: Path) -> Source:
-    """The file that the params name, or `rows` as one. Raises PermanentError for an empty one."""
+    """The file that the params name, or `rows` as one. Raises PermanentError for one that is
+    empty or cut off."""
     if params.rows is not None:
         path = folder / "rows.json"
         path.write_bytes(to_json(params.rows))
         return Source(path, "json", "none", "utf-8", b"[{")
     file = context.local_file(upload_id=params.upload_id, job_id=params.job_id)
-    compression = _compression(file.path)
+    compression = packed.compression_of(file.path)
+    packed.check_whole(file.path, compression)
     found = Source(file.path, "csv", compression, "utf-8", b"")
     found = replace(found, sample=_sample(found))
+    _check_known(found.sample)
     kind = _kind(params.format, file.filename, file.content_type, found.sample)
     if kind == "parquet":
         return replace(found, kind=kind)
@@ -108,17 +113,20 @@ def find(params: SourceParams, context: JobContext, folder: Path) -> Source:
     return replace(found, kind=kind, encoding=encoding)
 
 
-def readable(source: Source, folder: Path) -> Source:
-    """The same in a form that DuckDB reads: a plain copy of it in UTF-8, if need be."""
+def readable(source: Source, folder: Path, deadline: Deadline) -> Source:
+    """The same in a form that DuckDB reads: a plain copy of it in UTF-8, if need be, with lines
+    that all end in LF where they differ."""
     if source.is_readable:
         return source
     target = folder / "source"
     if source.kind == "parquet":
-        _unpack(source, target)
+        _unpack(source, target, deadline)
         return replace(source, path=target, compression="none")
-    _translate(source, target)
+    _translate(source, target, deadline)
     sample = source.sample.decode(source.encoding, "ignore").encode()
-    return replace(source, path=target, compression="none", encoding="utf-8", sample=sample)
+    if source.is_uneven:
+        sample = sample.replace(b"\r\n", b"\n")
+    return Source(target, source.kind, "none", "utf-8", sample)
 
 
 def guess_single_byte(source: Source) -> Source:
@@ -130,17 +138,19 @@ def guess_single_byte(source: Source) -> Source:
     return replace(source, encoding="cp1252")
 
 
-def _compression(path: Path) -> Compression:
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head.startswith(_GZIP):
-        return "gzip"
-    return "zstd" if head == _ZSTD else "none"
-
-
 def _sample(source: Source) -> bytes:
     with _named_faults(source), source.open() as file:
         return file.read(SAMPLE_BYTES)
+
+
+def _check_known(sample: bytes) -> None:
+    for begins, what in _OTHERS.items():
+        if sample.startswith(begins):
+            raise PermanentError(
+                f"the file is {what}: CSV, TSV, JSON, ndjson and Parquet are read, also packed"
+                " with gzip or zstd",
+                code="bad_source",
+            )
 
 
 def _kind(told: str | None, filename: str | None, content_type: str, sample: bytes) -> Kind:
@@ -153,6 +163,8 @@ def _kind(told: str | None, filename: str | None, content_type: str, sample: byt
     by_type = _CONTENT_TYPES.get(content_type.partition(";")[0].strip().lower())
     if by_name == "csv" and _OBJECT.match(sample) is not None:
         by_name = None
+    if by_name == "tsv" and b"\t" not in sample:
+        by_name = "csv"
     if by_name is not None and parts[2] != "txt":
         return by_name
     if by_type is not None and not (by_type == "csv" and _OBJECT.match(sample)):
@@ -165,14 +177,14 @@ def _encoding(told: str | None, sample: bytes) -> str:
     for mark, encoding in _BOMS:
         if sample.startswith(mark) and told in (None, encoding.removesuffix("-sig")):
             return encoding
+    wide = "utf-16-be" if sample[:1] == b"\0" else "utf-16-le"
     if told is not None:
-        return {"utf-16": "utf-16-le", "windows-1252": "cp1252"}.get(told, told)
-    if b"\0" in sample[:4096]:
-        # Without a mark: the letters of most scripts that files begin with have a zero byte.
-        wide = "utf-16-be" if sample[:1] == b"\0" else "utf-16-le"
-        # What has just been broken makes no sense so.
-        if _BETWEEN.search(sample[:4096].decode(wide, "ignore")) is not None:
-            return wide
+        return {"utf-16": wide, "windows-1252": "cp1252"}.get(told, told)
+    head = sample[:4096]
+    # Without a mark: the letters of most scripts that files begin with have a zero byte; what has
+    # just been broken makes no sense so.
+    if b"\0" in head and _BETWEEN.search(head.decode(wide, "ignore")) is not None:
+        return wide
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
         return "utf-8"
@@ -180,21 +192,24 @@ def _encoding(told: str | None, sample: bytes) -> str:
         return guess_single_byte(Source(Path(), "csv", "none", "", sample)).encoding
 
 
-def _unpack(source: Source, target: Path) -> None:
+def _unpack(source: Source, target: Path, deadline: Deadline) -> None:
     size_bytes = 0
     with _named_faults(source), source.open() as file, target.open("wb") as copy:
         while piece := file.read(PIECE_BYTES):
             size_bytes = bounded(size_bytes + len(piece))
             copy.write(piece)
+            deadline.keep()
 
 
-def _translate(source: Source, target: Path) -> None:
+def _translate(source: Source, target: Path, deadline: Deadline) -> None:
     size_bytes = 0
+    pieces = _even(_pieces(source)) if source.is_uneven else _pieces(source)
     with _named_faults(source), target.open("wb") as copy:
-        for text in _pieces(source):
+        for text in pieces:
             piece = text.encode()
             size_bytes = bounded(size_bytes + len(piece))
             copy.write(piece)
+            deadline.keep()
 
 
 def _pieces(source: Source) -> Iterator[str]:
@@ -203,6 +218,16 @@ def _pieces(source: Source) -> Iterator[str]:
         while piece := file.read(PIECE_BYTES):
             yield decoder.decode(piece)
     yield decoder.decode(b"", final=True)
+
+
+def _even(pieces: Iterator[str]) -> Iterator[str]:
+    """CRLF as LF; that between two pieces too."""
+    held = ""
+    for piece in pieces:
+        text = held + piece
+        held = "\r" if text.endswith("\r") else ""
+        yield text.removesuffix("\r").replace("\r\n", "\n")
+    yield held
 
 
 def bounded(size_bytes: int) -> int:
@@ -217,16 +242,10 @@ def bounded(size_bytes: int) -> int:
 @contextmanager
 def _named_faults(source: Source) -> Iterator[None]:
     try:
-        yield
+        with packed.named_faults(source.compression):
+            yield
     except UnicodeError as error:
         raise PermanentError(
             f"the file is not {_NAMES.get(source.encoding, source.encoding)}: {error}",
             code="bad_source",
-        ) from None
-    except _UNPACKING_ERRORS as error:
-        if source.compression == "none":
-            raise
-        why = re.sub(r"\s+", " ", str(error))
-        raise PermanentError(
-            f"the {source.compression} file cannot be unpacked: {why}", code="bad_source"
         ) from None

@@ -1,18 +1,19 @@
-"""A CSV file of thousands of columns as a Parquet file, a few hundred of them at a time."""
+"""A CSV or JSON file of thousands of columns as a Parquet file, a few hundred of them at a time."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import duckdb
 
-from jobs.data import cells, columnar, faults, reading, sql, writing
+from jobs.data import cells, columnar, faults, lines, reading, sql, writing
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 100_000
 # Rows that are looked at for whether the first one names the columns.
 HEADER_ROWS = 100
-MAX_CELL_CHARACTERS = 16 * 1024 * 1024
 # Between two looks at the clock.
 ROWS_AT_ONCE = 100
 
 
 class Layout(NamedTuple):
-    """How a wide file is written, and the names of its columns."""
+    """How a wide file is written, and the names of its columns; `types` of those that are told."""
 
     dialect: dict[str, Any]
     has_header: bool
     names: list[str]
+    types: dict[str, str]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -67,23 +68,19 @@ def as_parquet(engine: Engine, source: Source, params: SourceParams) -> Source:
             encoding=True,
             types=False,
         ) from None
-    except csv.Error as error:
-        raise PermanentError(f"the file cannot be read: {error}", code="bad_source") from None
-    target = engine.parts / "input.parquet"
-    columnar.merge(files, target)
-    return replace(source, path=target, kind="parquet", compression="none", encoding="utf-8")
+    return _merged(engine, source, files)
 
 
 def layout_of(source: Source, params: SourceParams) -> Layout:
     """By its first rows and what the params tell. Raises PermanentError for too many columns."""
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
     dialect = {
         "delimiter": params.delimiter or ("\t" if source.kind == "tsv" else None)
         or reading.most_frequent(source) or ",",
         "quotechar": params.quote or '"',
     }  # fmt: skip
     with source.text() as text:
-        rows = itertools.islice(_rows(text, dialect), HEADER_ROWS)
+        filled = (row for _, row in lines.rows(text, dialect) if row)
+        rows = itertools.islice(filled, HEADER_ROWS)
         first = next(rows, [])
         if len(first) > MOST_COLUMNS:
             raise PermanentError(
@@ -98,11 +95,7 @@ def layout_of(source: Source, params: SourceParams) -> Layout:
         for number, name in enumerate(first)
     ]
     unlike = reading.unlike([(name.lstrip("\ufeff"), "VARCHAR") for name in names])
-    return Layout(dialect, has_header, list(unlike))
-
-
-def _rows(text: Iterator[str], dialect: dict[str, Any]) -> Iterator[list[str]]:
-    return (row for row in csv.reader(text, **dialect) if row)
+    return Layout(dialect, has_header, list(unlike), reading.told_types(unlike, params))
 
 
 def _is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
@@ -143,53 +136,77 @@ def _split(
     return groups
 
 
-def _even(
-    text: Iterator[str], count: int, params: SourceParams, layout: Layout
-) -> Iterator[list[str]]:
+def _even(text: TextIO, count: int, params: SourceParams, layout: Layout) -> Iterator[list[str]]:
     """The rows below the header. Raises PermanentError for one of another length."""
-    reader = csv.reader(text, **layout.dialect)
-    line, is_header = 1, layout.has_header
-    for row in reader:
-        if row and is_header:
-            is_header = False
-        elif row:
-            if len(row) != count:
-                if params.ragged != "pad":
-                    raise PermanentError(
-                        f"line {line}: {len(row)} cells, {count} were expected", code="bad_source"
-                    )
-                row = (row + [""] * (count - len(row)))[:count]  # noqa: PLW2901
+    filled = (each for each in lines.rows(text, layout.dialect) if each[1])
+    for line, row in itertools.islice(filled, int(layout.has_header), None):
+        if len(row) == count:
             yield row
-        line = reader.line_num + 1
+        elif params.ragged == "pad":
+            yield (row + [""] * (count - len(row)))[:count]
+        else:
+            raise PermanentError(
+                f"line {line}: {len(row)} cells, {count} were expected", code="bad_source"
+            )
 
 
 def _typed(
     engine: Engine, part: Source, params: SourceParams, layout: Layout, names: Sequence[str]
 ) -> Path:
-    """A group of columns as a Parquet file; of types that fit its beginning, else all of it."""
+    """A group of columns as a Parquet file; of types that fit its beginning, else all of it, but
+    for those that are told."""
     target = part.path.with_suffix(".parquet")
     with part.path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
     part = replace(part, kind="csv", compression="none", encoding="utf-8", sample=sample)
-    told = {"header": False, "ragged": None, "encoding": None}
+    told = {"header": False, "ragged": None, "encoding": None, "types": None}
     told |= {"delimiter": layout.dialect["delimiter"], "quote": layout.dialect["quotechar"]}
     own = params.model_copy(update=told)
+    types = {name: layout.types[name] for name in names if name in layout.types}
     for is_whole in (False, True):
+        manner = Manner(whole=is_whole, narrow=True)
         try:
-            call = reading.table(engine.connection, part, own, Manner(whole=is_whole, narrow=True))
-            found = reading.columns_of(engine.connection, f"FROM {call}")
-            named = ", ".join(
-                f"{sql.name(name)} AS {sql.name(wanted)}"
-                for (name, _), wanted in zip(found, names, strict=True)
-            )
-            options = writing.options("parquet", len(layout.names))
-            engine.rows(f"COPY (SELECT {named} FROM {call}) TO {sql.text(str(target))} ({options})")
+            options = reading.csv_options(engine.connection, part, own, manner)
+            kinds = options["columns"].values()
+            options["columns"] = dict(zip(names, kinds, strict=True)) | types
+            _write(engine, sql.call("read_csv", str(part.path), options), target, layout.names)
             break
         except duckdb.Error as error:
             meant = faults.of_duckdb(error)
-            if is_whole or not isinstance(meant, UnreadableError) or not meant.types:
+            if not isinstance(meant, UnreadableError) or not meant.types:
+                raise
+            if meant.column in types:
+                # Its line is one of the part.
+                why = re.sub(r"^line \d+, ", "", str(meant.error))
+                raise PermanentError(why, code="bad_source") from None
+            if is_whole:
                 raise
     return target
+
+
+def objects_as_parquet(engine: Engine, source: Source, options: reading.Options) -> Source:
+    """The same rows of a JSON file whose objects have thousands of fields. Raises what reading
+    does."""
+    columns: dict[str, str] = options["columns"]
+    files = []
+    for number, names in enumerate(groups_of(list(columns))):
+        group = {name: columns[name] for name in names}
+        call = sql.call("read_json", str(source.path), options | {"columns": group})
+        files.append(_part(engine, number, "parquet"))
+        _write(engine, call, files[-1], columns)
+    return _merged(engine, source, files)
+
+
+def _write(engine: Engine, call: str, target: Path, columns: Collection[str]) -> None:
+    """Some of the columns, in groups of rows as all of them need it."""
+    options = writing.options("parquet", len(columns))
+    engine.rows(f"COPY (FROM {call}) TO {sql.text(str(target))} ({options})")
+
+
+def _merged(engine: Engine, source: Source, files: Sequence[Path]) -> Source:
+    target = engine.parts / "input.parquet"
+    columnar.merge(files, target)
+    return replace(source, path=target, kind="parquet", compression="none", encoding="utf-8")
 
 
 def _part(engine: Engine, number: int, suffix: str) -> Path:

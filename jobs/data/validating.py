@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import jsonschema_rs
 
 from jobs.context import JobContext
 from jobs.data import cells, records, values
-from jobs.data.engine import ending, overtime
+from jobs.data.deadline import Deadline
 from jobs.data.params import ValidateParams
 from jobs.errors import PermanentError
 
@@ -64,17 +63,16 @@ class Rejects:
 def run(params: ValidateParams, context: JobContext) -> dict[str, Any]:
     """See `jobs.data.validate`."""
     validator = _validator(params.row_schema)
-    kinds = cells.Kinds(params.row_schema, params.decimal)
     rejects = Rejects(
         context.new_artifact("rejects.csv", "text/csv; charset=utf-8"), context.max_artifact_bytes
     )
-    row_count, ends_at = 0, ending(context)
+    row_count, deadline = 0, Deadline.of(context)
     try:
-        with records.of(params, context) as found:
-            for row in found:
+        with records.of(params, context, deadline) as found:
+            kinds = cells.Kinds(params.row_schema, found.decimal, found.thousands)
+            for row in found.rows:
                 row_count += 1
-                if time.monotonic() > ends_at:
-                    raise overtime(context)
+                deadline.keep()
                 faults = _faults(row, validator, kinds)
                 if faults:
                     rejects.add(row, faults)
@@ -82,12 +80,13 @@ def run(params: ValidateParams, context: JobContext) -> dict[str, Any]:
                     context.progress(row_count, None, "rows")
     finally:
         rejects.close()
-    return {
+    result = {
         "row_count": row_count,
         "valid": row_count - rejects.count,
         "invalid": rejects.count,
-        "errors": values.that_fit(rejects.shown),
+        "errors": rejects.shown,
     }
+    return values.that_fit(result, "errors")
 
 
 def _validator(schema: dict[str, Any]) -> jsonschema_rs.Validator:

@@ -10,8 +10,8 @@ from typing import Any
 # What a double holds exactly: JSON numbers beyond it lose digits in many a client.
 MAX_EXACT = 2**53 - 1
 EXACT_DIGITS = 15
-# Of all rows of a result together; a result is part of the job's record.
-MAX_ROWS_BYTES = 600 * 1024
+# Of all lists of a result together; a result is part of the job's record.
+MAX_LIST_BYTES = 600 * 1024
 
 
 def parse(text: str) -> Any:
@@ -36,15 +36,21 @@ def _number(text: str) -> float | str | None:
     return number if math.isfinite(number) else None
 
 
-def that_fit(rows: list[Any], beside: list[Any] | None = None) -> list[Any]:
-    """The first of them, as many as a result has room for, with what stands beside them."""
-    size_bytes, fitting = sum(map(_size_bytes, beside or [])), []
-    for row in rows:
-        size_bytes += _size_bytes(row)
-        if size_bytes > MAX_ROWS_BYTES:
-            break
-        fitting.append(row)
-    return fitting
+def that_fit(result: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The result with as much of the lists of these names as it has room for, one after the other.
+    `truncated` names those that lack something."""
+    kept, cut, size_bytes = dict(result), [], 0
+    for name in names:
+        fitting = []
+        for each in result[name]:
+            more_bytes = _size_bytes(each)
+            if size_bytes + more_bytes > MAX_LIST_BYTES:
+                cut.append(name)
+                break
+            size_bytes += more_bytes
+            fitting.append(each)
+        kept[name] = fitting
+    return kept | {"truncated": cut} if cut else kept
 
 
 def _size_bytes(value: Any) -> int:

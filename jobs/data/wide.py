@@ -113,8 +113,9 @@ def _check_of(engine: Engine, part: Path) -> Any:
 
 
 def _shown(engine: Engine, parts: Sequence[Path], groups: Sequence[writing.Columns]) -> list[Any]:
-    """As many of the first rows as a result may have room for."""
-    limit = max(1, values.MAX_ROWS_BYTES // sum(len(name) for each in groups for name, _ in each))
+    """One more of the first rows than a result can have room for, or all that it shows."""
+    names_bytes = sum(len(name) for each in groups for name, _ in each)
+    limit = 1 + values.MAX_LIST_BYTES // names_bytes
     rows: list[dict[str, Any]] = []
     for part, group in zip(parts, groups, strict=True):
         source = sql.call("read_parquet", str(part), {})
