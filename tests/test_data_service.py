@@ -55,13 +55,9 @@ def test_rows_of_ten_thousand_fields_fit_into_a_child(service: RunningService) -
     assert job["result"]["rows"] == [{"f0": "t0", "f9999": "t9999"}] * 3
 
 
-@pytest.mark.parametrize(
-    ("operation", "begins"), [("convert", ""), ("convert", '{"a": "'), ("validate", '{"a": "')]
-)
-def test_a_line_of_100_mb_fails_the_job_at_once(
-    service: RunningService, operation: str, begins: str
-) -> None:
-    data = gzip.compress(begins.encode() + b"x" * 100 * MIB, 1)
+@pytest.mark.parametrize("operation", ["convert", "validate"])
+def test_a_line_of_100_mb_fails_the_job_at_once(service: RunningService, operation: str) -> None:
+    data = gzip.compress(b'{"a": "' + b"x" * 100 * MIB, 1)
     fields = {"convert": {"output_format": "parquet"}, "validate": {"schema": "{}"}}[operation]
 
     job = service.ended(sent(service, data, operation=operation, **fields), seconds=60)
