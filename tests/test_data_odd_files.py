@@ -145,6 +145,17 @@ class TestBroken:
 
         assert done.rows == [{"a": 1, "b": 2, "c": 3}, {"a": 4, "b": 5, "c": 6}]
 
+    @pytest.mark.parametrize("around", ["{}", "[{}]"])
+    def test_json_that_is_too_deep_is_named(self, around: str) -> None:
+        data = around.replace("{}", '{"a":' + "[" * 100_000 + "]" * 100_000 + "}")
+
+        asked = run("query", data, sql="FROM input")
+        held = run("validate", data, schema={})
+
+        assert asked.code == "bad_source"
+        assert held.error is None
+        assert held.result["invalid"] == 1
+
 
 class TestWhatIsNoObject:
     @pytest.mark.parametrize("value", ["5", '"x"', "[1]", "true"])

@@ -14,7 +14,7 @@ _ENCODING = re.compile(r"not utf-8 encoded|invalid unicode|Invalid UTF-?8|Malfor
 _MISFIT = re.compile(r"Error when converting column|JSON transform error")
 _OF_SOURCE = re.compile(
     r"CSV Error|Malformed JSON|JSON transform error|magic bytes|[Pp]arquet|Thrift|TProtocol"
-    r"|Data corruption"
+    r"|Data corruption|JSON exceeds maximum recursion depth"
     r"|not utf-8 encoded|[Ss]nappy|ZSTD|zstd|[Gg]zip|GZIP|maximum_object_size|sniff|Invalid Input"
     r" Error: Error when|Maximum line size"
 )

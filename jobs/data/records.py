@@ -148,7 +148,10 @@ def _of_json(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:
     """Each object as it is written: an absent field is no null. Numbered: an array has no lines."""
     texts = _fetched(connection, f"SELECT json::VARCHAR FROM {call}")
     for number, text in enumerate(texts, 1):
-        yield _of_value(number, json.loads(text))
+        try:
+            yield _of_value(number, json.loads(text))
+        except (ValueError, RecursionError):
+            yield Row(number, text[:SHOWN_CHARACTERS], fault="it cannot be read: too deep")
 
 
 def _of_table(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:
