@@ -67,7 +67,7 @@ class Console:
         shown = {
             "/": standing.overview,
             "/live": standing.live,
-            "/queues/{name:path}": standing.queue,
+            "/queues/{name:any}": standing.queue,
             "/jobs": failing.find,
             "/jobs/{id}": failing.job,
             "/failures": failing.causes,

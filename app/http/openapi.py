@@ -136,8 +136,8 @@ def operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Operatio
         if isinstance(route, Route) and isinstance(route.app, Resource):
             for method, operation in route.app.operations.items():
                 if method != "HEAD" and route.path not in UNDESCRIBED:
-                    # A converter is Starlette's: `{address:path}`.
-                    yield method, route.path.replace(":path}", "}"), operation
+                    # A converter is of the routes: `{address:any}`.
+                    yield method, route.path.replace(":any}", "}"), operation
 
 
 class _ProblemReplies:

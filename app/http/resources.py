@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +16,21 @@ from app.http.faults import InvalidRequestError, MethodNotAllowedError
 from app.keyring import Scope as KeyScope
 
 MIB = 1024 * 1024
+
+
+class _AnyName(Convertor[str]):
+    """`{name:any}`: what others have named, with whatever is in it. `path` stops at a line end."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyName())
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 # Takes the answer to a request; called once.

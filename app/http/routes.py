@@ -124,17 +124,17 @@ def table(authority: Authority, endpoints: Endpoints, max_body_bytes: int) -> li
         resource("/v1/templates/{name}/preview", authority, post=watching(templates.preview)),
         resource("/v1/queues",               authority, get=looking(queues.show)),
         # Another program's queue may have a slash in its name.
-        resource("/v1/queues/{name:path}/jobs", authority,
+        resource("/v1/queues/{name:any}/jobs", authority,
                  delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
-        resource("/v1/queues/{name:path}/pause", authority, post=operating(queues.pause)),
-        resource("/v1/queues/{name:path}/resume", authority, post=operating(queues.resume)),
-        resource("/v1/queues/{name:path}",   authority, get=looking(queues.show_one)),
+        resource("/v1/queues/{name:any}/pause", authority, post=operating(queues.pause)),
+        resource("/v1/queues/{name:any}/resume", authority, post=operating(queues.resume)),
+        resource("/v1/queues/{name:any}",   authority, get=looking(queues.show_one)),
         resource("/v1/workers",              authority, get=looking(endpoints.workers.show)),
         resource("/v1/suppressions",         authority,
                  get=Operation(suppressions.show, SEE_ALL,
                                parameters=frozenset(SUPPRESSION_PARAMETERS))),
         # An address may have a slash in it.
-        resource("/v1/suppressions/{address:path}", authority,
+        resource("/v1/suppressions/{address:any}", authority,
                  delete=operating(suppressions.delete)),
         resource("/v1/failures",             authority,
                  get=operating(endpoints.failures.show, *FAILURE_PARAMETERS)),
@@ -181,11 +181,11 @@ def console_acts(endpoints: Endpoints) -> list[BaseRoute]:
 
     # fmt: off
     return [
-        resource("/v1/queues/{name:path}/pause", admitted, post=act(queues.pause)),
-        resource("/v1/queues/{name:path}/resume", admitted, post=act(queues.resume)),
-        resource("/v1/queues/{name:path}/jobs", admitted,
+        resource("/v1/queues/{name:any}/pause", admitted, post=act(queues.pause)),
+        resource("/v1/queues/{name:any}/resume", admitted, post=act(queues.resume)),
+        resource("/v1/queues/{name:any}/jobs", admitted,
                  delete=Operation(queues.empty, OPERATE, parameters=frozenset({"confirm"}))),
-        resource("/v1/suppressions/{address:path}", admitted,
+        resource("/v1/suppressions/{address:any}", admitted,
                  delete=act(endpoints.suppressions.delete)),
         resource("/v1/schedules/{name}",     admitted, delete=act(endpoints.schedules.delete)),
         resource("/v1/jobs/{id}",            admitted, delete=act(jobs.delete)),
