@@ -40,6 +40,16 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("google-chrome")
 
 
+# Two frames on, when every colour has arrived at what it changes to; what never ends is not waited
+# for.
+_AT_REST = """
+new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() =>
+  Promise.all(document.getAnimations()
+    .filter(each => isFinite(each.effect.getComputedTiming().endTime))
+    .map(each => each.finished.catch(() => null))))
+"""
+
+
 class Chromium:
     """One page at a time. `complaints` are its uncaught errors and what its policy stopped."""
 
@@ -143,7 +153,7 @@ class Chromium:
         self.command("Runtime.evaluate", expression=script)
         answer = self.command(
             "Runtime.evaluate",
-            expression="axe.run().then(r => r.violations.map(v =>"
+            expression=f"{_AT_REST}.then(() => axe.run()).then(r => r.violations.map(v =>"
             " [v.id, v.nodes.map(n => n.target.join(' ') + ': ' + n.failureSummary)]))",
             awaitPromise=True,
             returnByValue=True,
