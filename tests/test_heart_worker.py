@@ -206,14 +206,26 @@ async def test_record_of_another_type_is_put_aside_for_whoever_wants_to_know(
     assert scene.members("failed") == [job_id]
 
 
-@pytest.mark.parametrize("kind", ["job", "execution"])
+RECORDS = {
+    "job": "rq:job:{job}",
+    "execution": "rq:execution:{job}:{execution}",
+    "executions": "rq:executions:{job}",
+}
+
+
+def spoil(scene: Scene, kind: str, composite: str) -> None:
+    job, execution = composite.split(":")
+    key = RECORDS[kind].format(job=job, execution=execution)
+    assert scene.redis.delete(key) == 1
+    scene.redis.set(key, "something else")
+
+
+@pytest.mark.parametrize("kind", RECORDS)
 async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene, kind: str) -> None:
     await scene.submit()
     actor = await scene.worker()
     claimed = await actor.take()
-    key = f"rq:job:{claimed.id}" if kind == "job" else f"rq:execution:{claimed.composite}"
-    scene.redis.delete(key)
-    scene.redis.set(key, "something else")
+    spoil(scene, kind, claimed.composite)
 
     assert (await actor.beat())[0] == b"ok"
 
@@ -222,20 +234,20 @@ async def test_record_of_another_type_does_not_stop_the_beat(scene: Scene, kind:
     assert scene.redis.smembers("rq:workers") == set()
 
 
-@pytest.mark.parametrize("kind", ["job", "execution"])
+@pytest.mark.parametrize("kind", RECORDS)
 async def test_record_of_another_type_does_not_stop_the_farewell(scene: Scene, kind: str) -> None:
     first, sound = await scene.submit(), await scene.submit()
     actor = await scene.worker()
     broken = (await actor.claim()).jobs[0]
-    key = f"rq:job:{broken.id}" if kind == "job" else f"rq:execution:{broken.composite}"
-    scene.redis.delete(key)
-    scene.redis.set(key, "something else")
+    spoil(scene, kind, broken.composite)
 
     await actor.transitions.death()
 
-    # A job whose own record is whole has lost nothing.
-    whole = [sound] if kind == "job" else [first, sound]
+    # A job whose own record is whole, and that can be moved, has lost nothing.
+    whole = [first, sound] if kind == "execution" else [sound]
     assert sorted(scene.queued()) == sorted(whole)
+    if kind == "executions":
+        assert scene.redis.hget(f"rq:job:{first}", "status") == "failed"
     assert scene.redis.smembers("rq:workers") == set()
     assert scene.redis.exists(f"rq:worker:{actor.name}:executions") == 0
 
