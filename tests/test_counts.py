@@ -263,6 +263,27 @@ async def test_submissions_of_several_processes_are_summed_up(scene: Scene) -> N
     assert found.sum_seconds == pytest.approx(5002.005)
 
 
+async def test_submissions_that_a_full_redis_does_not_note_are_told_later(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = SubmissionTimes(scene.client)
+    times.add(0.001)
+    scene.redis.config_set("maxmemory", 1)
+    try:
+        await times.tell()
+    finally:
+        scene.redis.config_set("maxmemory", 0)
+    times.add(2.0)
+    await times.tell()
+
+    found = (await measures(scene)).submissions
+
+    told = {bound: n for bound, n in zip(BOUNDS, found.counts, strict=True) if n}
+    assert told == {"0.005": 1, "2.5": 1}
+    assert found.sum_seconds == pytest.approx(2.001)
+    assert not caplog.records
+
+
 async def test_rates_are_of_about_the_last_minute(scene: Scene) -> None:
     overview = Overview(scene.client, scene.reachability, ["default"])
     (unknown,) = await overview.queues()

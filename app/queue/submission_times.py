@@ -11,6 +11,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Mapping
+from operator import add
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
@@ -19,6 +20,7 @@ from app.logs import event
 from app.queue import keys
 from app.queue.connection import is_away
 from app.queue.figures import BOUNDS, Times
+from app.queue.server import refusal
 
 log = logging.getLogger("recado.web")
 
@@ -46,7 +48,7 @@ class SubmissionTimes:
             await self.tell()
 
     async def tell(self) -> None:
-        """Add what was counted to what Redis has; without a word when it cannot be asked."""
+        """Add what was counted to what Redis has; without a word when that cannot be now."""
         counts, self._counts = self._counts, [0] * len(BOUNDS)
         microseconds, self._sum_seconds = round(self._sum_seconds * 1e6), 0.0
         if not any(counts):
@@ -59,7 +61,11 @@ class SubmissionTimes:
                 pipeline.hincrby(keys.SUBMISSIONS, _SUM, microseconds)
                 await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as error:
-            if not is_away(error):
+            if refusal(error) is not None:
+                # Redis took nothing of it, and may take it when it has room again.
+                self._counts = list(map(add, self._counts, counts))
+                self._sum_seconds += microseconds / 1e6
+            elif not is_away(error):
                 event(log, "submission_times_untold", logging.ERROR, error=str(error))
 
     async def aclose(self) -> None:
