@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,8 @@ from jobs.catalog import Backoff, job
 from jobs.context import JobContext
 from jobs.errors import RetryLater
 
+# Files that runs of this process have not closed.
+HELD: list[BinaryIO] = []
 QUICK = Backoff(initial=0.05, factor=1.0, maximum=1.0, jitter=0.0)
 
 
@@ -43,6 +45,10 @@ def _leave(params: Params, context: JobContext) -> dict[str, Any]:
     if params.how == "pipe":
         report.unlink()
         os.mkfifo(report)
+    if params.how == "hold":
+        HELD.append(path.open("r+b", buffering=0))
+    if params.how == "write later":
+        HELD.pop().write(b"changed")
     if params.how == "fail" and context.attempt == 1:
         raise RetryLater("once more")
     return {"folder": str(path.parent)}

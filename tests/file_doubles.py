@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from io import FileIO
+from pathlib import Path
 from typing import Literal
 
 from app.queue.errors import (
@@ -78,6 +80,9 @@ class NoStorage:
     """Keeps to `app.storage.Storage`, and cannot be used now."""
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], limit_bytes: int) -> Stored:
+        raise StorageUnavailableError(UNUSABLE)
+
+    async def put_file(self, key: str, path: Path, file: FileIO, limit_bytes: int) -> Stored:
         raise StorageUnavailableError(UNUSABLE)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,34 @@ async def test_cancelled_writer_leaves_nothing(storage: Storage, store: Store) -
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
+
+    assert await store.names() == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 256 * 1024, 12 * MIB + 7])
+async def test_file_that_is_stored_is_read_back(
+    storage: Storage, store: Store, tmp_path: Path, size: int
+) -> None:
+    data = os.urandom(size)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+
+    with FileIO(path) as file:
+        stored = await storage.put_file(KEY, path, file, size)
+
+    assert (stored.size_bytes, stored.sha256) == (size, hashlib.sha256(data).hexdigest())
+    assert await read(storage, KEY) == data
+    assert await store.names() == [KEY]
+
+
+async def test_file_over_the_limit_leaves_nothing(
+    storage: Storage, store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (LARGE + 1))
+
+    with FileIO(path) as file, pytest.raises(ObjectTooLargeError):
+        await storage.put_file(KEY, path, file, LARGE)
 
     assert await store.names() == []
 

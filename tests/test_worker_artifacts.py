@@ -99,6 +99,16 @@ def test_announced_artifact_that_is_no_file_fails_the_job(
     assert runs_left(folder) == []
 
 
+def test_what_a_job_writes_after_its_end_is_not_in_its_artifact(
+    here: Service, folder: Path
+) -> None:
+    held = run(here, draft("test.leave", how="hold", size=6))
+    later = run(here, draft("test.leave", how="write later"))
+
+    assert (held.status, later.status) == ("finished", "finished")
+    assert stored(folder, held.artifacts[0]) == b"\x01" * 6
+
+
 def test_artifact_over_the_limit_fails_the_job(here: Service, folder: Path) -> None:
     job = run(here, draft("test.leave", size=100_001))
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -19,7 +19,6 @@ from app.storage import ObjectTooLargeError, Storage, artifact_key
 from jobs.context import ARTIFACT_COUNT, Artifact
 from jobs.errors import PermanentError
 
-PIECE_BYTES = 256 * 1024
 _PREFIX = "recado-worker-"
 _LOCK = "lock"
 # A worker that has just made its folder may not have locked it yet.
@@ -45,11 +44,10 @@ class ArtifactKeeper:
             raise PermanentError(f"at most {ARTIFACT_COUNT} artifacts", code="bad_artifact")
         records = []
         for artifact in declared:
-            key = _key(job_id, attempt, artifact.name)
+            key, path = _key(job_id, attempt, artifact.name), folder / artifact.name
             try:
-                stored = await self._storage.put(
-                    key, _pieces(folder / artifact.name), self._limit_bytes
-                )
+                with await asyncio.to_thread(_opened, path) as file:
+                    stored = await self._storage.put_file(key, path, file, self._limit_bytes)
             except ObjectTooLargeError:
                 raise PermanentError(
                     f"the artifact {artifact.name} has more than {self._limit_bytes} bytes",
@@ -77,20 +75,19 @@ def _key(job_id: str, attempt: int, name: str) -> str:
         ) from None
 
 
-async def _pieces(path: Path) -> AsyncIterator[bytes]:
+def _opened(path: Path) -> FileIO:
     try:
-        source = await asyncio.to_thread(FileIO, path, "rb", opener=_plainly)
+        file = FileIO(path, "rb", opener=_plainly)
     except OSError as error:
         raise PermanentError(
             f"the artifact {path.name} was announced, and cannot be read:"
             f" {error.strerror or type(error).__name__}",
             code="bad_artifact",
         ) from error
-    with source:
-        if not S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise PermanentError(f"the artifact {path.name} is no file", code="bad_artifact")
-        while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
-            yield piece
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise PermanentError(f"the artifact {path.name} is no file", code="bad_artifact")
+    return file
 
 
 def _plainly(path: str, flags: int) -> int:

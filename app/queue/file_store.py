@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio as async_redis
@@ -25,6 +27,7 @@ from app.storage import (
     StorageUnavailableError,
     Stored,
     check_key,
+    pieces_of,
 )
 
 PIECE_BYTES = 256 * 1024
@@ -67,6 +70,10 @@ class RedisStorage:
         except BaseException:
             await draft.discard()
             raise
+
+    async def put_file(self, key: str, path: Path, file: FileIO, limit_bytes: int) -> Stored:
+        del path
+        return await self.put(key, pieces_of(file), limit_bytes)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
         record = await self._record(key)

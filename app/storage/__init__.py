@@ -20,6 +20,7 @@ from app.storage.objects import (
     artifact_key,
     artifacts_prefix,
     check_key,
+    pieces_of,
     upload_key,
 )
 from app.storage.s3_signing import S3Access
@@ -41,6 +42,7 @@ __all__ = [
     "check_key",
     "folder_of",
     "open_storage",
+    "pieces_of",
     "upload_key",
 ]
 

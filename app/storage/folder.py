@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +18,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Protocol, TypeVar
 
+from app.storage.drafts import DRAFTS, PIECE_BYTES, Draft
 from app.storage.objects import (
     Contents,
     ObjectNotFoundError,
@@ -37,11 +38,8 @@ class Do(Protocol):
     async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
-PIECE_BYTES = 256 * 1024
 THREADS = 8
 LISTED_AT_ONCE = 500
-# Begins with a dot, as no part of a key does.
-DRAFTS = ".drafts"
 # EFBIG: a limit on the size of files, set for the process or by the file system.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -49,7 +47,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class FolderStorage:
     """Keeps each object as a file named by its key; nobody else's to read (0700, 0600).
 
-    A draft becomes the object by a rename after fsync, so that no crash leaves half of one.
+    A draft becomes the object by a rename after fsync, so that no crash leaves half of one
+    (drafts.py).
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +58,7 @@ class FolderStorage:
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], limit_bytes: int) -> Stored:
         path = self._path(key)
-        draft = _Draft(self._root)
+        draft = Draft(self._root)
         try:
             await self._do(draft.begin)
             size_bytes, waiting = 0, bytearray()
@@ -75,6 +74,20 @@ class FolderStorage:
             return await self._do(partial(draft.publish, path))
         finally:
             await self._do(draft.discard)
+
+    async def put_file(self, key: str, path: Path, file: FileIO, limit_bytes: int) -> Stored:
+        target = self._path(key)
+        given_up = threading.Event()
+
+        def store() -> Stored:
+            draft = Draft(self._root)
+            try:
+                draft.take(path, file, limit_bytes, given_up)
+                return draft.publish(target)
+            finally:
+                draft.discard()
+
+        return await self._do(store, given_up)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
         contents = _FolderContents(self._do, self._path(key), start, end)
@@ -128,7 +141,7 @@ class FolderStorage:
         return await self._do(remove)
 
     async def check(self) -> None:
-        draft = _Draft(self._root)
+        draft = Draft(self._root)
         try:
             await self._do(draft.begin)
         finally:
@@ -140,60 +153,20 @@ class FolderStorage:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    async def _do(self, work: Callable[[], T]) -> T:
-        """Run it in a thread, and to its end: nothing may clean up while it still writes."""
+    async def _do(self, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
+        """Run it in a thread, and to its end: nothing may clean up while it still writes.
+
+        `given_up` tells work that can end early that nobody waits for it any more.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         with _our_errors():
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
+                if given_up is not None:
+                    given_up.set()
                 await asyncio.wait({future})
                 raise
-
-
-class _Draft:
-    """A file on its way to become an object."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._path = root / DRAFTS / os.urandom(16).hex()
-        self._file: FileIO | None = None
-        self._sha256 = hashlib.sha256()
-        self._size_bytes = 0
-
-    def begin(self) -> None:
-        _make_folder(self._path.parent, self._root)
-        self._file = FileIO(self._path, "xb", opener=_only_ours)
-
-    def write(self, data: bytearray) -> None:
-        assert self._file is not None
-        view = memoryview(data)
-        self._sha256.update(view)
-        while view:
-            written = self._file.write(view)
-            self._size_bytes += written
-            view = view[written:]
-
-    def publish(self, path: Path) -> Stored:
-        assert self._file is not None
-        os.fsync(self._file.fileno())
-        for last_try in (False, True):
-            _make_folder(path.parent, self._root)
-            try:
-                self._path.replace(path)
-                break
-            except FileNotFoundError:
-                # Somebody has just deleted all that was in the folder, and with it the folder.
-                if last_try:
-                    raise
-        _sync_folder(path.parent)
-        return Stored(self._size_bytes, self._sha256.hexdigest())
-
-    def discard(self) -> None:
-        """Close, and leave nothing unless it was published."""
-        if self._file is not None:
-            self._file.close()
-            self._path.unlink(missing_ok=True)
 
 
 class _FolderContents:
@@ -232,33 +205,9 @@ class _FolderContents:
             self._file.close()
 
 
-def _only_ours(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _never_waiting(path: str, flags: int) -> int:
     # Whatever somebody has put there: a pipe would hold the thread for ever.
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _make_folder(folder: Path, root: Path) -> None:
-    """With its parents, each durably there when this returns."""
-    if folder.is_dir():
-        return
-    if folder == root:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        _make_folder(folder.parent, root)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(folder: Path, before: float) -> Iterator[Path]:

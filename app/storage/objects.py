@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self
 
 # Parts that begin with a dot are the storage's own; that bars `.` and `..` too.
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+# A file is read in such pieces on its way to a storage elsewhere.
+FILE_PIECE_BYTES = 1024 * 1024
 _ONE_PART = re.compile(_PART)
 _KEY = re.compile(rf"{_PART}(/{_PART}){{1,4}}")
 
@@ -77,6 +81,13 @@ class Storage(Protocol):
         """
         ...
 
+    async def put_file(self, key: str, path: Path, file: FileIO, limit_bytes: int) -> Stored:
+        """`put` of a file of this machine, open as `file` from its start, whose writer has ended.
+
+        It may be taken away from `path`, stored or not.
+        """
+        ...
+
     async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
         """The bytes from `start` up to but not `end`, as they are now, whoever replaces them.
 
@@ -118,6 +129,12 @@ class Storage(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def pieces_of(file: FileIO) -> AsyncIterator[bytes]:
+    """What is left to read of it."""
+    while piece := await asyncio.to_thread(file.read, FILE_PIECE_BYTES):
+        yield piece
 
 
 def check_key(key: str) -> str:

@@ -8,6 +8,8 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine
 from contextlib import suppress
 from datetime import datetime
+from io import FileIO
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,6 +23,7 @@ from app.storage.objects import (
     StorageUnavailableError,
     Stored,
     check_key,
+    pieces_of,
 )
 from app.storage.s3_client import S3Client, parse
 from app.storage.s3_signing import S3Access
@@ -60,6 +63,10 @@ class S3Storage:
             raise StorageUnavailableError("somebody else has aborted the upload") from error
         finally:
             await _to_its_end(draft.discard())
+
+    async def put_file(self, key: str, path: Path, file: FileIO, limit_bytes: int) -> Stored:
+        del path
+        return await self.put(key, pieces_of(file), limit_bytes)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> Contents:
         name = self._name(key)
