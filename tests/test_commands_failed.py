@@ -16,18 +16,7 @@ import redis
 
 from tests.harness import ROOT, draft, service, submit, wait_until_ended
 from tests.heart_scene import Scene
-from tests.terminal import Terminal, given, terminal_in
-
-
-@pytest.fixture
-def terminal(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Terminal]:
-    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
-        yield terminal
+from tests.terminal import Terminal, given
 
 
 async def two_causes(scene: Scene) -> list[str]:

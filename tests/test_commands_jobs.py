@@ -13,20 +13,9 @@ import redis
 
 from tests.harness import draft, service, submit, wait_until_ended
 from tests.heart_scene import Scene
-from tests.terminal import Terminal, given, terminal_in
+from tests.terminal import Terminal, given
 
 NOTE = ["submit", "test.note"]
-
-
-@pytest.fixture
-def terminal(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Terminal]:
-    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
-        yield terminal
 
 
 async def one_failed(scene: Scene) -> str:

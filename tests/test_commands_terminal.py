@@ -8,30 +8,16 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from app.commands.terminal import visible
 from tests.harness import JOB_MODULES, ROOT
 from tests.heart_scene import Scene
-from tests.terminal import Terminal, given, terminal_in
+from tests.terminal import Terminal, given
 
 # Sets the window's title, clears the screen (twice), turns the writing around, is mark-up of rich.
 HOSTILE = "\x1b]0;mine\x07\x1b[2J \x9b2J \u202egpj.exe\u2066 [red]x[/red] :boom:\rback\x00\u2028"
 ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-@pytest.fixture
-def terminal(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Terminal]:
-    with terminal_in(tmp_path, redis_url, monkeypatch, capsys) as terminal:
-        yield terminal
 
 
 async def hostile_jobs(scene: Scene) -> dict[str, str]:
