@@ -146,6 +146,9 @@ class NoOperations:
     async def select(self, wanted: FailureFilter) -> Selection:
         return Selection("s" * 35, 0, [])
 
+    async def count(self, wanted: FailureFilter) -> int:
+        return 0
+
     async def start(
         self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
     ) -> OperationView:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.queue import lists
 from tests.http_doubles import bearer, key
 from tests.test_console import HTML, KEYS, SAME, failed_job, signed_in
 from tests.web_scene import WebScene, web_scene_on
@@ -63,6 +64,27 @@ async def test_failed_jobs_are_selected_by_what_they_have_in_common(web: WebScen
     assert wrong.status_code == 422
     assert "created_after" in wrong.text
     assert "data-filter" not in wrong.text
+
+
+async def test_page_of_a_selection_says_whether_anything_follows(
+    web: WebScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page looks at so many jobs: none on it may mean none at all, or some behind it."""
+    # The registries of a queue that has few are read whole.
+    monkeypatch.setattr(lists, "MOST_LOOKED_AT", 2)
+    monkeypatch.setattr(lists, "MOST_SORTED", -1)
+    actor = await web.heart.worker("default", "email")
+    for queue in ("email", "default", "default", "default"):
+        await web.heart.submit(queue=queue)
+        assert await actor.fail(await actor.take(), "refused") == "done"
+
+    none = await shown(web, "/failures?queue=data")
+    older = await shown(web, "/failures?queue=email")
+
+    assert "There is none." in none
+    assert "Older jobs" not in none
+    assert "older ones follow" in older
+    assert "Older jobs" in older
 
 
 async def test_an_operation_is_listed_watched_and_stopped(web: WebScene) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from app.queue import selecting
+from app.queue.outcomes import Ended, outcome_of
+from app.queue.retry import Failure
 from tests.stock import stock_on
-from tests.test_operations import Stage, new_stage
+from tests.test_operations import LIMITS, Stage, new_stage
 from tests.web_scene import NOTE
 
 ALL = {"status": "failed"}
@@ -142,6 +146,8 @@ async def test_large_causes_are_counted_to_the_last_job(
         f"rq:recado:failure:{fingerprint}:jobs", dict(zip(ids, range(2, 11_002), strict=True))
     )
     store.set("rq:recado:failed_seq", 11_001)
+    # They are not all of one queue and one code.
+    store.hdel(f"rq:recado:failure:{fingerprint}", "only_queue", "only_code")
     for name, members in {
         "recado:i:tag:shop:1": ids, "recado:i:tag:shop:2": ids[::220],
         "recado:i:error:refused": ids[500:], "failed:default": ids[101:5000],
@@ -154,6 +160,90 @@ async def test_large_causes_are_counted_to_the_last_job(
 
     assert shown["count"] == count
     assert len(shown["sample"]) == 10
+
+
+@pytest.mark.parametrize("name", ["queue", "error"])
+async def test_cause_of_two_queues_or_codes_is_looked_through(stage: Stage, name: str) -> None:
+    heart = stage.web.heart
+    actor = await heart.worker("default", "other")
+    found: dict[str, list[str]] = {"default": [], "other": []}
+    for value in ("default", "other", "default"):
+        job_id = await heart.submit(queue=value if name == "queue" else "default")
+        code = value if name == "error" else "refused"
+        assert await actor.fail(await actor.take(), "a", code=code) == "done"
+        found[value].append(job_id)
+
+    shown = {value: await stage.preview(**{name: value}) for value in found}
+    alone = await stage.preview(fingerprint=(await stage.web.job(job_id))["error"]["fingerprint"])
+
+    assert {value: sorted(each["sample"]) for value, each in shown.items()} == found
+    assert alone["count"] == 3
+
+
+async def test_all_of_one_queue_and_code_are_counted_without_a_look_at_each(stage: Stage) -> None:
+    ids = await stage.fail("a", "a", "b")
+    stage.web.heart.redis.config_resetstat()
+
+    shown = await stage.preview(queue="default", error="refused")
+    others = await stage.preview(queue="email", error="refused")
+
+    calls = stage.web.heart.redis.info("commandstats")
+    assert (shown["count"], sorted(shown["sample"]), others["count"]) == (3, sorted(ids), 0)
+    assert not [each for each in calls if each.startswith(("cmdstat_eval", "cmdstat_zinter"))]
+
+
+async def test_what_waits_for_another_attempt_is_not_counted_by_time(stage: Stage) -> None:
+    """It stands in the list of the cause beside those that have failed."""
+    (job_id,) = await stage.fail("a")
+    await stage.web.submit(max_attempts=5)
+    actor = await stage.web.heart.worker()
+    failure = Failure("refused", "a", "PermanentError", retryable=True)
+    outcome = outcome_of(await actor.take(), Ended("error", failure=failure), LIMITS, lambda: 0.5)
+    assert outcome is not None
+    await actor.transitions.end(replace(outcome, kind="retry", delay_seconds=60.0))
+
+    shown = await stage.preview(created_after="2020-01-01T00:00:00Z")
+
+    fingerprint = (await stage.web.job(job_id))["error"]["fingerprint"]
+    assert stage.web.heart.redis.zcard(f"rq:recado:i:fingerprint:{fingerprint}") == 2
+    assert (shown["count"], shown["sample"]) == (1, [job_id])
+
+
+async def test_time_decides_by_records_only_near_its_bounds(stage: Stage) -> None:
+    """A web process's clock may differ from Redis's, and ids are of the former."""
+    ids = await stage.fail(*"aaaa")
+    store = stage.web.heart.redis
+    fingerprint = (await stage.web.job(ids[0]))["error"]["fingerprint"]
+    made = (
+        "2026-01-01T00:00:00",
+        "2026-01-02T00:00:00",
+        "2026-01-02T00:04:00",
+        "2026-01-03T00:00:00",
+    )
+    for job_id, at in zip(ids, made, strict=True):
+        # One that says another time than its record does, by less than what clocks may differ.
+        us = int(datetime.fromisoformat(f"{at}+00:00").timestamp() * 1e6) + 100 * 10**6
+        moved = f"{us:013x}{job_id[13:]}"
+        store.rename(f"rq:job:{job_id}", f"rq:job:{moved}")
+        store.hset(f"rq:job:{moved}", "created_at", f"{at}.000000Z")
+        for key in (
+            f"rq:recado:failure:{fingerprint}:jobs",
+            f"rq:recado:i:fingerprint:{fingerprint}",
+        ):
+            store.zadd(key, {moved: store.zscore(key, job_id)})
+            store.zrem(key, job_id)
+    bounds = {
+        (None, "2026-01-02T00:00:00Z"): 1, ("2026-01-02T00:00:00Z", None): 3,
+        ("2026-01-02T00:01:00Z", None): 2, ("2026-01-02T00:00:00Z", "2026-01-02T00:04:00Z"): 1,
+        ("2026-01-01T12:00:00Z", "2026-01-02T12:00:00Z"): 2, ("2026-01-04T00:00:00Z", None): 0,
+    }  # fmt: skip
+
+    counts = [
+        (await stage.preview(created_after=after, created_before=before))["count"]
+        for after, before in bounds
+    ]
+
+    assert counts == list(bounds.values())
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ class Console:
     ) -> None:
         pages = Pages()
         standing = Standing(pages, views, figures, failures, queues)
-        failing = Failing(pages, views, failures, types, queues)
+        failing = Failing(
+            pages=pages, views=views, failures=failures, operations=operations, types=types,
+            queues=queues,
+        )  # fmt: skip
         recorded = Recorded(
             pages=pages, views=views, failures=failures, operations=operations, schedules=schedules,
             suppressions=suppressions, audit=audit,

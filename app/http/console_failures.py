@@ -15,7 +15,7 @@ from app.http import console_words as words
 from app.http.console_pages import Pages
 from app.http.faults import InvalidRequestError
 from app.http.lookup import ID
-from app.http.ports import FailureRecords, Reader
+from app.http.ports import FailureRecords, OperationRecords, Reader
 from app.http.selections import FailureFilters, read
 from app.http.waiting import ENDED
 from app.queue.records import JobFilter
@@ -34,15 +34,18 @@ class Failing:
 
     def __init__(
         self,
+        *,
         pages: Pages,
         views: Reader,
         failures: FailureRecords,
+        operations: OperationRecords,
         types: Sequence[str],
         queues: Sequence[str],
     ) -> None:
         self._pages = pages
         self._views = views
         self._failures = failures
+        self._operations = operations
         self._suggested: dict[str, Any] = {
             "types": list(types), "queues": list(queues), "codes": list(CODES),
         }  # fmt: skip
@@ -108,10 +111,17 @@ class Failing:
         page = await self._views.jobs(
             _as_job_filter(chosen), JOBS, request.query_params.get("cursor")
         )
+        older = page.next_cursor
+        # A page looks at so many jobs at most, and would go on though nothing fits.
+        if not page.jobs and older is not None and not await self._fits_any(chosen):
+            older = None
         return self._pages.page(
             request, "selected.html", given=given, faults=[], filter=asked, jobs=page.jobs,
-            older=_onward(given, page.next_cursor), **self._suggested,
+            older=_onward(given, older), **self._suggested,
         )  # fmt: skip
+
+    async def _fits_any(self, chosen: FailureFilters) -> bool:
+        return await self._operations.count(chosen.as_filter()) > 0
 
 
 def _as_job_filter(chosen: FailureFilters) -> JobFilter:

@@ -279,6 +279,10 @@ class OperationRecords(Protocol):
         """The failed jobs that fit now, under a name that is good for a while."""
         ...
 
+    async def count(self, wanted: FailureFilter) -> int:
+        """How many failed jobs fit now."""
+        ...
+
     async def start(
         self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
     ) -> OperationView:

@@ -28,6 +28,8 @@ SUPPRESSIONS = f"{OURS}suppressions"
 # Ids of uploads, by the time when they expire.
 UPLOADS = f"{OURS}uploads"
 INDEX = f"{OURS}i:"
+# By id, where each job's error is listed: JSON with `error` and `fingerprint`.
+ERRORS = f"{OURS}errors"
 # Names of the files that are kept in Redis; equal scores, so that they are in order of name.
 FILE_NAMES = f"{OURS}files:names"
 # Causes of failures that have failed jobs, by the microsecond of the last one.

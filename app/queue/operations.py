@@ -55,6 +55,10 @@ class Operations:
         await self._ask(self._client.set(key, to_json(frozen), ex=SELECTION_SECONDS))
         return Selection(selection_id, frozen["count"], frozen["sample"])
 
+    async def count(self, wanted: FailureFilter) -> int:
+        """How many failed jobs fit now."""
+        return await self._selecting.count(wanted)
+
     async def start(
         self, chosen: str | FailureFilter, order: Order, by: str, request_id: str
     ) -> OperationView:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +22,20 @@ from app.queue.records import FailureFilter
 _LOOKS = 2000
 # Causes that a call is told of: most have few jobs.
 _CAUSES = 200
+# Records that a call reads: they take it about as long.
+_RECORDS = 200
 _SAMPLES = 10
+# As budget.lua keeps batches, less what a web process's clock may differ.
+_BATCH_SECONDS = 31 * 86400 - 3600
+_OUR_ID = re.compile(r"[0-9a-f]{35}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """A cause whose jobs may fit, and the names of the filters that each of them has to pass."""
+
+    fingerprint: str
+    open: frozenset[str]
 
 
 class Selecting:
@@ -32,32 +49,100 @@ class Selecting:
     async def freeze(self, wanted: FailureFilter) -> dict[str, Any]:
         """What fits now, as it is kept: which causes, up to which failure, how many jobs."""
         before = int(await self._ask(self._client.get(keys.FAILED_SEQ)) or 0)
-        causes = await self._causes(wanted)
         rest = _rest(wanted)
-        if rest:
-            count, sample = await self._search(causes, rest, before)
+        batch = None
+        if wanted.batch_id is not None:
+            batch = await self._batch(wanted.batch_id)
+        if batch is None:
+            causes = await self._causes(wanted, rest)
+            count, sample = await self._look(causes, rest, before)
         else:
-            count, sample = await self._count(causes, before)
+            causes = [
+                each for each in await self._causes(wanted, rest) if each.fingerprint in batch
+            ]
+            chosen = {each.fingerprint: batch[each.fingerprint] for each in causes}
+            count, sample = await self._look_at(chosen, rest, before)
         return {
-            "asked": _asked(wanted), "filter": rest, "before": before, "causes": causes,
-            "count": count, "sample": sample,
+            "asked": _asked(wanted), "filter": rest, "before": before,
+            "causes": [each.fingerprint for each in causes], "count": count, "sample": sample,
         }  # fmt: skip
 
-    async def _causes(self, wanted: FailureFilter) -> list[str]:
-        """Those that have failed jobs, the one that came last first."""
+    async def count(self, wanted: FailureFilter) -> int:
+        """How many fit now."""
+        return int((await self.freeze(wanted))["count"])
+
+    async def _causes(self, wanted: FailureFilter, rest: dict[str, Any]) -> list[_Cause]:
+        """Those that have failed jobs that may fit, the one that came last first."""
         if wanted.fingerprint is not None:
             causes = [wanted.fingerprint]
         else:
             found = await self._ask(self._client.zrevrange(keys.FAILURES, 0, -1))
             causes = [each.decode() for each in found]
-        if wanted.type is None or not causes:
-            return causes
+        names = frozenset(rest)
+        asked = {"type": wanted.type, "only_queue": wanted.queue, "only_code": wanted.error}
+        if not causes or all(each is None for each in asked.values()):
+            return [_Cause(each, names) for each in causes]
         async with self._client.pipeline(transaction=False) as pipeline:
             for each in causes:
-                pipeline.hget(keys.failure(each), "type")
-            types = await self._ask(pipeline.execute())
-        wanted_type = wanted.type.encode()
-        return [each for each, found in zip(causes, types, strict=True) if found == wanted_type]
+                pipeline.hmget(keys.failure(each), *asked)
+            rows = await self._ask(pipeline.execute())
+        return [
+            _Cause(each, names - settled)
+            for each, row in zip(causes, rows, strict=True)
+            if (settled := _settled(asked, row)) is not None
+        ]
+
+    async def _look(
+        self, causes: Sequence[_Cause], rest: dict[str, Any], before: int
+    ) -> tuple[int, list[str]]:
+        """How many of their jobs fit, and some of these."""
+        count, sample = 0, list[str]()
+        # Together those of which the same is left to look at: mostly all.
+        for names in dict.fromkeys(each.open for each in causes):
+            alike = [each.fingerprint for each in causes if each.open == names]
+            left = {name: value for name, value in rest.items() if name in names}
+            if left:
+                found, some = await self._search(alike, left, before)
+            else:
+                found, some = await self._count(alike, before)
+            count += found
+            sample += some
+        return count, sample[:_SAMPLES]
+
+    async def _batch(self, batch_id: str) -> dict[str, list[str]] | None:
+        """Its jobs that show an error, by cause. None: it may be forgotten before its jobs are."""
+        asking = self._client.lrange(f"{keys.batch(batch_id)}:jobs", 0, -1)
+        ids = [each.decode() for each in await self._ask(asking)]
+        if not ids:
+            return None if _is_forgotten(batch_id, time.time()) else {}
+        notes = await self._ask(self._client.hmget(keys.ERRORS, ids))
+        found: dict[str, list[str]] = {}
+        for each, note in zip(ids, notes, strict=True):
+            fingerprint = json.loads(note).get("fingerprint") if note is not None else None
+            if fingerprint is not None:
+                found.setdefault(fingerprint, []).append(each)
+        return found
+
+    async def _look_at(
+        self, chosen: dict[str, list[str]], rest: dict[str, Any], before: int
+    ) -> tuple[int, list[str]]:
+        """These few jobs are looked at one by one."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for fingerprint, ids in chosen.items():
+                pipeline.zmscore(keys.failure(fingerprint, ":jobs"), ids)
+            rows = await self._ask(pipeline.execute()) if chosen else []
+        there = [
+            each
+            for ids, numbers in zip(chosen.values(), rows, strict=True)
+            for each, number in zip(ids, numbers, strict=True)
+            if number is not None and number <= before
+        ]
+        fitting, text = list[str](), to_json(rest)
+        for begin in range(0, len(there), _RECORDS):
+            some = there[begin : begin + _RECORDS]
+            found = await self._ask(run_script(self._lane, scripts.FITTING, text, *some))
+            fitting += [each.decode() for each in found]
+        return len(fitting), fitting[:_SAMPLES]
 
     async def _count(self, causes: Sequence[str], before: int) -> tuple[int, list[str]]:
         if not causes:
@@ -107,6 +192,27 @@ def _rest(wanted: FailureFilter) -> dict[str, Any]:
         "created_before": _stamp(wanted.created_before),
     }
     return {name: value for name, value in rest.items() if value is not None}
+
+
+def _settled(
+    asked: Mapping[str, str | None], told: Sequence[bytes | None]
+) -> frozenset[str] | None:
+    """The filters that all jobs of a cause pass, by what it tells of them; None: no job does."""
+    settled = set[str]()
+    for (name, value), found in zip(asked.items(), told, strict=True):
+        if value is None or (found is None and name != "type"):
+            continue
+        if found != value.encode():
+            return None
+        settled.add({"only_queue": "queue", "only_code": "error"}.get(name, name))
+    return frozenset(settled)
+
+
+def _is_forgotten(batch_id: str, now: float) -> bool:
+    """Whether there may have been a batch of that id, so long ago that it is not kept any more."""
+    if _OUR_ID.fullmatch(batch_id) is None:
+        return False
+    return int(batch_id[:13], 16) / 1e6 < now - _BATCH_SECONDS
 
 
 def _asked(wanted: FailureFilter) -> dict[str, str]:

@@ -35,17 +35,27 @@ do
 
   local function text_of(value, default) return type(value) == 'string' and value or default end
 
+  -- A cause says by itself what all of its jobs have had in common since it was first seen, so
+  -- that a selection need not look at each of them: `only_queue`, `only_code`.
+  local function tell_common(key, known, queue, code)
+    if known[3] and known[3] ~= queue then call('HDEL', key, 'only_queue') end
+    if known[4] and known[4] ~= code then call('HDEL', key, 'only_code') end
+  end
+
   -- A job has failed for good, with this error.
   function enter_group(id, q, error_json)
     local ok, error = pcall(cjson.decode, error_json or '')
     local fp = ok and type(error) == 'table' and error.fingerprint
     if type(fp) ~= 'string' or #fp ~= 16 or string.find(fp, '%X') then return end
     local key = failure_key(fp)
-    local known = call('HMGET', key, 'first', 'cleared')
+    local queue, code = base_queue(q), text_of(error.code, '')
+    local known = call('HMGET', key, 'first', 'cleared', 'only_queue', 'only_code')
+    tell_common(key, known, queue, code)
     if not known[1] then
       local names = call('HMGET', job_key(id), 'x_type', 'x_stock')
-      call('HSET', key, 'type', names[1] or names[2] or '', 'queue', base_queue(q),
-        'class', text_of(error.class, ''), 'message', text_of(error.message, ''), 'first', NOW_US)
+      call('HSET', key, 'type', names[1] or names[2] or '', 'queue', queue, 'only_queue', queue,
+        'only_code', code, 'class', text_of(error.class, ''), 'message',
+        text_of(error.message, ''), 'first', NOW_US)
     elseif known[2] then
       call('HDEL', key, 'cleared')
       call('HSET', key, 'regressed', NOW_US)

@@ -21,7 +21,7 @@ local function names_of(queue)
 end
 
 -- In a block of its own, as a script may have 200 names.
-local fits, fitting
+local fits, fitting, is_made_between, made_bounds, made_between
 do
   local function decoded(text)
     local ok, found = pcall(cjson.decode, text or '')
@@ -41,6 +41,13 @@ do
     return not (filter.created_before and created >= filter.created_before)
   end
 
+  local function field_of(id, name)
+    local ok, value = pcall(call, 'HGET', job_key(id), name)
+    return ok and value or ''
+  end
+
+  function is_made_between(id, filter) return is_between(field_of(id, 'created_at'), filter) end
+
   -- Whether it has failed, and is meant: the last word, by its record.
   function fits(id, filter)
     local ok, job = pcall(call, 'HMGET', job_key(id), 'status', 'origin', 'x_error', 'x_tags',
@@ -55,11 +62,6 @@ do
 
   -- The look at many at once: reading each record costs the server 15 us a job, a place in an
   -- index 0.5 us.
-  local function field_of(id, name)
-    local ok, value = pcall(call, 'HGET', job_key(id), name)
-    return ok and value or ''
-  end
-
   local function kept(ids, keeps)
     local found = {}
     for i, id in ipairs(ids) do
@@ -71,18 +73,24 @@ do
   -- An id tells when a web process made it, by a clock of its own: nearer to a bound than this the
   -- record decides.
   local CLOCK_US = 300 * 1e6
-  local function made_between(ids, filter)
+  local function id_at(us) return string.format('%013x', math.max(0, math.min(us, LATEST))) end
+
+  -- Ids in front of the first and behind the second do not fit; those between the other two do.
+  function made_bounds(filter)
     local from = microseconds_of(filter.created_after) or 0
     local to = microseconds_of(filter.created_before) or LATEST
-    local function id_at(us) return string.format('%013x', math.max(0, math.min(us, LATEST))) end
-    local before, behind = id_at(from - CLOCK_US), id_at(to + CLOCK_US)
-    local first, last = id_at(from + CLOCK_US), id_at(to - CLOCK_US)
+    return id_at(from - CLOCK_US), id_at(to + CLOCK_US), id_at(from + CLOCK_US),
+      id_at(to - CLOCK_US)
+  end
+
+  function made_between(ids, filter)
+    local before, behind, first, last = made_bounds(filter)
     return kept(ids, function(id)
       if is_sorted(id) then
         if id < before or id > behind then return false end
         if id > first and id < last then return true end
       end
-      return is_between(field_of(id, 'created_at'), filter)
+      return is_made_between(id, filter)
     end)
   end
 
