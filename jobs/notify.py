@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.catalog import job
 from jobs.context import JobContext
 from jobs.email.job import send
+from jobs.email.templating import templates
 from jobs.errors import PermanentError
 
 # Larger ones are linked: a mail of that size passes nearly everywhere.
@@ -58,8 +59,10 @@ async def notify(params: NotifyParams, context: JobContext) -> dict[str, Any]:
         email |= {"template": "job_finished", "variables": told}
         if attachment is not None:
             email["attachments"] = [attachment]
+    elif params.outcome == "failed":
+        email |= {"template": "job_failed", "variables": facts | {"error": _error(params)}}
     else:
-        email |= {"template": "job_failed", "variables": facts | {"error": _why(params)}}
+        email = {"from": params.sender, "to": params.to, **_canceled(params, facts)}
     return await send(EmailParams.model_validate(email), context)
 
 
@@ -94,9 +97,15 @@ def _result(params: NotifyParams, *, is_attached: bool) -> dict[str, Any]:
     return told
 
 
-def _why(params: NotifyParams) -> str:
-    said = params.error if params.error else params.reason
-    text = params.outcome if not said else said if params.outcome == "failed" else (
-        f"{params.outcome}: {said}"
-    )  # fmt: skip
-    return _UNSEEN.sub(" ", text)[:_MOST_ERROR].strip() or params.outcome
+def _error(params: NotifyParams) -> str:
+    return _UNSEEN.sub(" ", params.error or "")[:_MOST_ERROR].strip() or params.outcome
+
+
+def _canceled(params: NotifyParams, facts: dict[str, str]) -> dict[str, str]:
+    """Subject, text and HTML of a job that was canceled or stopped."""
+    template = templates().get("job_canceled", internal=True)
+    variables = {**facts, "outcome": params.outcome, "reason": params.reason or "requested"}
+    filled = template.fill_in(
+        template.model.model_validate(variables), template.locale(params.locale)
+    )
+    return {"subject": filled.subject, "text": filled.text, "html": filled.html}

@@ -109,6 +109,7 @@ async def test_email_keeps_what_the_template_is_given_and_not_what_it_makes(
         ({"variables": None}, ["/variables"]),
         ({"locale": "fr"}, ["/locale"]),
         ({"template": "nope"}, ["/template"]),
+        ({"template": "job_canceled"}, ["/template"]),  # the service's own
         ({"text": "x", "html": "y"}, ["/html", "/text"]),
         ({"template": None}, ["/locale", "/variables", "/subject", "/text"]),
     ],

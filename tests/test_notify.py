@@ -132,8 +132,6 @@ async def test_locale_chooses_the_language() -> None:
     [
         ({"outcome": "failed", "error": "no such\x00column\n\u2028x"}, "no such column"),
         ({"outcome": "failed", "error": ""}, "failed"),
-        ({"outcome": "canceled", "reason": "parent_failed"}, "canceled: parent_failed"),
-        ({"outcome": "stopped", "reason": "requested"}, "stopped: requested"),
     ],
 )
 async def test_what_went_wrong_is_said(facts: dict[str, Any], why: str) -> None:
@@ -141,6 +139,34 @@ async def test_what_went_wrong_is_said(facts: dict[str, Any], why: str) -> None:
 
     assert message["subject"] == "Job data.query failed"
     assert why in text(message)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "locale", "subject", "why"),
+    [
+        ("canceled", "requested", "en", "Job data.query canceled", "canceled before it ran"),
+        ("canceled", "expired", "en", "Job data.query canceled", "not started by the time"),
+        ("canceled", "parent_failed", "en", "Job data.query canceled", "had to finish first"),
+        ("stopped", "requested", "en", "Job data.query stopped", "stopped while it ran"),
+        ("canceled", "requested", "pt", "Tarefa data.query cancelada", "cancelada antes de"),
+        ("canceled", "expired", "pt", "Tarefa data.query cancelada", "até o prazo"),
+        ("canceled", "parent_failed", "pt", "Tarefa data.query cancelada", "terminar antes"),
+        ("stopped", "requested", "pt", "Tarefa data.query interrompida", "interrompida durante"),
+    ],
+)
+async def test_job_that_somebody_ended_is_not_called_failed(
+    outcome: str, reason: str, locale: str, subject: str, why: str
+) -> None:
+    message = await mail(OneFile(None), outcome=outcome, reason=reason, locale=locale)
+
+    html = message.get_body(("html",))
+    assert html is not None
+    assert message["subject"] == subject
+    for body in (text(message), str(html.get_content())):
+        assert why in body
+        assert JOB in body
+        assert "fail" not in body
+        assert "falh" not in body
 
 
 def test_a_stock_worker_sends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ YEAR_SECONDS = 365 * DAY_SECONDS
 MAX_PARENTS = 100
 MAX_TAGS = 20
 MAX_BATCH = 1000
-OUTCOME_TEMPLATES = ("job_finished", "job_failed")
+OUTCOME_TEMPLATES = ("job_finished", "job_failed", "job_canceled")
 # Wide enough for the ids that stock RQ producers make up.
 JOB_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
@@ -146,7 +146,7 @@ def _check_locale(value: str | None) -> str | None:
     if value is not None:
         try:
             for name in OUTCOME_TEMPLATES:
-                templates().get(name).locale(value)
+                templates().get(name, internal=True).locale(value)
         except UnknownLocaleError as error:
             raise ValueError(str(error)) from None
     return value

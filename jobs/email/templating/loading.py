@@ -30,12 +30,16 @@ _SAMPLES: dict[str, Any] = {
 
 
 class Declaration(BaseModel):
-    """`template.toml`: a subject for each locale, and a type for each variable, `?` if optional."""
+    """`template.toml`: a subject for each locale, and a type for each variable, `?` if optional.
+
+    `internal`: the service's own, which no client can name.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     subjects: Annotated[dict[str, str], Field(min_length=1)]
     variables: dict[str, str] = {}
+    internal: bool = False
 
     def declared(self) -> tuple[Variable, ...]:
         return tuple(
@@ -99,6 +103,7 @@ class _Loading:
             variables=declaration.declared(),
             model=model_of(folder.name, declaration.declared()),
             wordings=_wordings(self._environment, folder.name, declaration),
+            is_internal=declaration.internal,
         )
         self._try_out(template)
         return template if len(self.faults) == before else None

@@ -45,6 +45,7 @@ class Template:
     variables: tuple[Variable, ...]
     model: type[BaseModel]
     wordings: Mapping[str, Wording] = field(repr=False)
+    is_internal: bool = False
 
     @property
     def locales(self) -> list[str]:
@@ -88,19 +89,20 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """All that there are; iterates in order of name."""
+    """All that there are; iterates over those that clients may name, in order of name."""
 
     by_name: Mapping[str, Template]
 
     def __iter__(self) -> Iterator[Template]:
-        return iter(self.by_name.values())
+        return (each for each in self.by_name.values() if not each.is_internal)
 
-    def get(self, name: str) -> Template:
-        try:
-            return self.by_name[name]
-        except KeyError:
-            known = ", ".join(self.by_name)
-            raise UnknownTemplateError(f"there is no such template, only {known}") from None
+    def get(self, name: str, *, internal: bool = False) -> Template:
+        """One that clients may name, or any if `internal`. Raises UnknownTemplateError."""
+        found = self.by_name.get(name)
+        if found is None or (found.is_internal and not internal):
+            known = ", ".join(each.name for each in self)
+            raise UnknownTemplateError(f"there is no such template, only {known}")
+        return found
 
 
 def _fill(template: JinjaTemplate, values: dict[str, Any]) -> str:
