@@ -99,4 +99,4 @@ def test_progress_is_told_while_a_file_is_read(service: RunningService) -> None:
     assert percents
     assert all(each["unit"] == "percent" for each in told)
     assert percents == sorted(percents)
-    assert 0 < percents[-1] <= 100
+    assert percents[-1] == 100

@@ -55,6 +55,11 @@ def _run(name: str, params: SourceParams, context: JobContext) -> dict[str, Any]
         if error.errno not in _FULL:
             raise
         raise RetryLater("the disk of the worker is full", code="temp_disk") from None
+    if name == "validating":
+        context.progress(result["row_count"], result["row_count"], "rows")
+    else:
+        # DuckDB was last asked some time before its end.
+        context.progress(100, 100, "percent")
     return result
 
 
