@@ -23,7 +23,7 @@ from app.queue.views import Views
 from jobs import catalog
 from jobs.catalog import Backoff
 from tests.conftest import ValkeyServer, poll_until
-from tests.preloaded import ForkedWorker
+from tests.preloaded import ForkedProcess
 
 ROOT = Path(__file__).parent.parent
 JOB_MODULES = "tests.job_types"
@@ -118,9 +118,9 @@ class WorkerProcess:
             "LOG_LEVEL": "info",
             **environment,
         }
-        self.process: ForkedWorker | subprocess.Popen[bytes]
+        self.process: ForkedProcess | subprocess.Popen[bytes]
         if "PYTHONPATH" not in environment:
-            self.process = ForkedWorker([*arguments], os.environ | variables, log)
+            self.process = ForkedProcess("app.worker", arguments, os.environ | variables, log)
             return
         with log.open("ab") as output:
             self.process = subprocess.Popen(

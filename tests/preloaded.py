@@ -1,7 +1,7 @@
-"""`python -m tests.preloaded`: forks workers from one process that has everything loaded.
+"""`python -m tests.preloaded MODULE`: forks `python -m MODULE` from a process that has it loaded.
 
 Starting each by itself costs more time of the processor than most tests of it. Each line on
-stdin is a JSON order, answered by a number on stdout: the pid of a new worker, or how one has
+stdin is a JSON order, answered by a number on stdout: the pid of a new process, or how one has
 ended.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).parent.parent
 # No exit status is like it.
@@ -26,23 +28,23 @@ PAUSE_SECONDS = 0.005
 
 
 class Parent:
-    """The process that forks, one for each that runs tests."""
+    """The process that forks: for each that runs tests one a module, with no other's loaded."""
 
-    _one: Parent | None = None
+    _of_module: ClassVar[dict[str, Parent]] = {}
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.preloaded"],
+            [sys.executable, "-m", "tests.preloaded", module],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._turn = threading.Lock()
         atexit.register(self._process.communicate)
 
     @classmethod
-    def get(cls) -> Parent:
-        if cls._one is None:
-            cls._one = cls()
-        return cls._one
+    def of(cls, module: str) -> Parent:
+        if module not in cls._of_module:
+            cls._of_module[module] = cls(module)
+        return cls._of_module[module]
 
     def ask(self, **order: Any) -> int:
         assert self._process.stdin is not None
@@ -53,14 +55,27 @@ class Parent:
             return int(self._process.stdout.readline())
 
 
-class ForkedWorker:
-    """`python -m app.worker` but for its start; what `subprocess.Popen` tells of it."""
+class ForkedProcess:
+    """`python -m MODULE` but for its start; what `subprocess.Popen` tells of it.
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    All that it writes goes to the end of `log`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        log: Path,
+        folder: Path = ROOT,
+    ) -> None:
         log.touch()
-        self._parent = Parent.get()
+        self._module = module
+        self._parent = Parent.of(module)
         self.returncode: int | None = None
-        self.pid = self._parent.ask(arguments=arguments, environment=environment, log=str(log))
+        self.pid = self._parent.ask(
+            arguments=[*arguments], environment=environment, log=str(log), folder=str(folder)
+        )
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -72,7 +87,7 @@ class ForkedWorker:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("app.worker", timeout or 0.0)
+                raise subprocess.TimeoutExpired(self._module, timeout or 0.0)
             time.sleep(PAUSE_SECONDS)
         return status
 
@@ -88,18 +103,22 @@ class ForkedWorker:
         self.send_signal(signal.SIGKILL)
 
 
-def main() -> None:
-    # Not on top: whoever runs tests loads this module, and needs nothing of a worker.
-    import app.worker
-    import jobs.catalog
-    import jobs.email.smtp  # which it loads when there is a mail server
+# What they load besides when they begin.
+AND = {"app.worker": ("jobs.email.smtp",)}
 
-    jobs.catalog.load()
+
+def main() -> None:
+    name = sys.argv[1]
+    module = importlib.import_module(name)
+    for each in AND.get(name, ()):
+        importlib.import_module(each)
+    if "jobs.catalog" in sys.modules:
+        sys.modules["jobs.catalog"].load()
     gc.freeze()
     order = _serve()
     if order is not None:
-        _become(order)
-        app.worker.main()
+        _become(name, order)
+        sys.exit(module.main())
 
 
 def _serve() -> dict[str, Any] | None:
@@ -117,7 +136,7 @@ def _serve() -> dict[str, Any] | None:
     return None
 
 
-def _become(order: dict[str, Any]) -> None:
+def _become(name: str, order: dict[str, Any]) -> None:
     from app.queue.strays import die_with_parent
 
     os.setsid()
@@ -131,7 +150,8 @@ def _become(order: dict[str, Any]) -> None:
     os.close(log)
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.argv = ["app.worker", *order["arguments"]]
+    os.chdir(order["folder"])
+    sys.argv = [name, *order["arguments"]]
 
 
 if __name__ == "__main__":

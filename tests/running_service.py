@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import httpx2
 
 from app.keyring import ApiKey
 from tests.conftest import ValkeyServer, free_port, poll_until
-from tests.harness import ROOT, WorkerProcess
+from tests.harness import WorkerProcess
 from tests.http_doubles import bearer, key
-from tests.preloaded import ForkedWorker
+from tests.preloaded import ForkedProcess
 
 # Who may do everything.
 MASTER = "m"
@@ -66,7 +65,7 @@ def running_service(
     }
     valkey = ValkeyServer(folder)
     valkey.start()
-    processes: list[subprocess.Popen[bytes] | ForkedWorker] = []
+    processes: list[subprocess.Popen[bytes] | ForkedProcess] = []
     mails = folder / "inbox"
     mails.mkdir()
     try:
@@ -87,12 +86,8 @@ def running_service(
         valkey.kill()
 
 
-def _run(folder: Path, module: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-    with (folder / f"{module}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT, env=os.environ | variables, stdout=log, stderr=log,
-        )  # fmt: skip
+def _run(folder: Path, module: str, *arguments: str, **variables: str) -> ForkedProcess:
+    return ForkedProcess(module, arguments, os.environ | variables, folder / f"{module}.log")
 
 
 def _listens(port: int) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import smtplib
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from app.dev.catcher import MAX_MAIL_BYTES, MailFolder
 from app.http.inbox import routes
 from app.http.mailbox import Mailbox
 from tests.conftest import free_port, poll_until
+from tests.preloaded import ForkedProcess
 
 ROOT = Path(__file__).parent.parent
 PLAIN = b"From: ana@example.com\r\nTo: rui@example.com\r\nSubject: Hello\r\n\r\nText.\r\n"
@@ -30,15 +30,12 @@ class CatcherProcess:
         self.folder = folder
         self.port = port
         self.log = folder.parent / "catcher.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "app.dev.catcher"),
-                    *("--port", str(port), "--folder", str(folder)),
-                ],
-                cwd=ROOT,
-                stderr=log,
-            )
+        self.process = ForkedProcess(
+            "app.dev.catcher",
+            ["--port", str(port), "--folder", str(folder)],
+            {**os.environ},
+            self.log,
+        )
 
     def wait_ready(self) -> None:
         poll_until(lambda: "catcher_ready" in self.log.read_text(), what="the catcher is ready")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,28 +13,15 @@ import pytest
 import redis
 
 from tests.conftest import poll_until
-from tests.test_http_process import Web
+from tests.web_process import Start, Web, web_processes
 
 MIB = 1024 * 1024
-
-Start = Callable[..., Web]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Web] = []
-
-    def run(redis_url: str, **settings: str) -> Web:
-        web = Web(tmp_path, redis_url, **settings)
-        running.append(web)
-        poll_until(web.answers, what="the web process answers")
-        return web
-
-    yield run
-    for web in running:
-        web.client.close()
-        web.process.kill()
-        web.process.wait()
+    with web_processes(tmp_path) as start:
+        yield start
 
 
 def files(folder: Path, kind: str = "uploads") -> list[Path]:

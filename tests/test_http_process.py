@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -21,61 +16,24 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from app.http.server import listen
-from tests.conftest import ValkeyServer, free_port, poll_until
+from tests.conftest import ValkeyServer, poll_until
+from tests.harness import ROOT
 from tests.http_doubles import bearer, key
+from tests.web_process import Start, Web, web_processes
 
-ROOT = Path(__file__).parent.parent
 LOG = {"type": "log.write", "params": {"message": "hello"}}
 
-Start = Callable[..., "Web"]
 
-
-class Web:
-    """A running web process."""
-
-    def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
-        self.port = int(settings.pop("PORT", free_port()))
-        environment = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(self.port),
-            "REDIS_URL": redis_url, "DATA_DIR": str(folder), "LOG_FORMAT": "json",
-        }  # fmt: skip
-        self.log = folder / "web.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.main"],
-                cwd=folder, env=environment | settings, stderr=log,
-            )  # fmt: skip
-        self.client = httpx2.Client(base_url=f"http://localhost:{self.port}", timeout=15)
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return self.client.get("/healthz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    @contextmanager
-    def asking(self) -> Iterator[http.client.HTTPConnection]:
-        """A client that has sent a job and not looked at the answer yet."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=15)
-        body = json.dumps(LOG)
-        connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def end(self) -> int:
-        self.client.close()
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=15)
+@contextmanager
+def asking(web: Web) -> Iterator[http.client.HTTPConnection]:
+    """A client that has sent a job and not looked at the answer yet."""
+    connection = http.client.HTTPConnection("localhost", web.port, timeout=15)
+    body = json.dumps(LOG)
+    connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -90,20 +48,8 @@ def stopped(valkey: ValkeyServer) -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Web] = []
-
-    def run(redis_url: str, *, wait: bool = True, **settings: str) -> Web:
-        web = Web(tmp_path, redis_url, **settings)
-        running.append(web)
-        if wait:
-            poll_until(web.answers, what="the web process answers")
-        return web
-
-    yield run
-    for web in running:
-        web.client.close()
-        web.process.kill()
-        web.process.wait()
+    with web_processes(tmp_path) as start:
+        yield start
 
 
 def test_submitted_job_stands_in_redis_as_rq_reads_it(start: Start, redis_url: str) -> None:
@@ -172,7 +118,7 @@ def test_who_asks_while_redis_halts_is_answered_by_what_it_says_then(
 ) -> None:
     web = start(valkey.url, MAX_QUEUE_JOBS="3")
     with ExitStack() as stack, stopped(valkey):
-        clients = [stack.enter_context(web.asking()) for _ in range(5)]
+        clients = [stack.enter_context(asking(web)) for _ in range(5)]
         assert web.answers()
         valkey.go_on()
         statuses = sorted(client.getresponse().status for client in clients)
@@ -206,7 +152,7 @@ def test_request_under_way_outlives_its_client_and_the_order_to_end(
 ) -> None:
     web = start(valkey.url)
     with ExitStack() as stack, stopped(valkey):
-        leaving, staying = (stack.enter_context(web.asking()) for _ in range(2))
+        leaving, staying = (stack.enter_context(asking(web)) for _ in range(2))
         assert web.answers()
         leaving.close()
         assert web.answers()
@@ -228,7 +174,7 @@ def test_job_under_way_is_not_refused_for_what_its_client_sends_next(
     start: Start, valkey: ValkeyServer
 ) -> None:
     web = start(valkey.url)
-    with stopped(valkey), web.asking() as client:
+    with stopped(valkey), asking(web) as client:
         # A connection is accepted, and then read from: each in a turn of its own.
         assert all(web.answers() for _ in range(3))
         client.sock.sendall(b"\x00garbage\r\n\r\n")
@@ -301,7 +247,7 @@ def test_keys_guard_everything_but_the_open_paths(start: Start, redis_url: str) 
 
 
 def test_running_without_keys_is_said_loudly(start: Start, redis_url: str) -> None:
-    web = start(redis_url)
+    web = start(redis_url, by_itself=True)
 
     assert web.end() == 0
     events = {each["event"]: each for each in web.events()}
@@ -314,7 +260,7 @@ def test_running_without_keys_is_said_loudly(start: Start, redis_url: str) -> No
 
 def test_taken_port_is_one_sentence_and_status_1(start: Start, redis_url: str) -> None:
     with listen("127.0.0.1", 0) as taken:
-        web = start(redis_url, wait=False, PORT=str(taken.getsockname()[1]))
+        web = start(redis_url, wait=False, by_itself=True, PORT=str(taken.getsockname()[1]))
 
         assert web.process.wait(timeout=15) == 1
     assert web.log.read_text() == (

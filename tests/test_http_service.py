@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import poll_until
 from tests.harness import JOB_MODULES, Service, service
-from tests.test_http_process import Web
+from tests.web_process import Web
 
 LOG: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}
 NOTE: dict[str, Any] = {"type": "test.note", "params": {}}
@@ -43,7 +43,7 @@ def web(webs: list[Web]) -> Web:
     return webs[0]
 
 
-def start(running: Service, folder: Path, **settings: str) -> Web:
+def start(running: Service, folder: Path, **settings: Any) -> Web:
     web = Web(folder, running.url, JOB_MODULES=JOB_MODULES, **settings)
     poll_until(web.answers, what="the web process answers")
     return web
