@@ -84,6 +84,7 @@ CASES = [
     Case(".", Cut(), UNKNOWN, UNKNOWN, "smtp_unreachable"),
     Case(".", Torn("250 2.0.0 queu"), UNKNOWN, UNKNOWN, "smtp_unreachable"),
     Case(".", "hm", UNKNOWN, UNKNOWN, "smtp_unreachable"),
+    Case(".", "999 what", UNKNOWN, UNKNOWN, "smtp_unreachable"),
 ]
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
+from jobs.email import admission
 from jobs.email.smtp import SmtpPool
 from jobs.errors import RetryLater
 from tests.email_pool import outgoing, pool_for
-from tests.smtp_server import CERTIFICATE, Silence, SmtpServer, server_tls
+from tests.smtp_server import CERTIFICATE, Cut, Silence, SmtpServer, server_tls
 
 
 @pytest.fixture
@@ -263,3 +265,68 @@ async def test_refused_starttls_is_a_tls_failure(trusted: ssl.SSLContext) -> Non
 def test_url_that_names_no_mail_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"tls=|smtp"):
         SmtpPool(url, connections=1, timeout_seconds=1.0)
+
+
+async def test_server_that_is_silent_to_all_mails_counts_as_unreachable() -> None:
+    """As behind a firewall: what waits takes every slot, and the probe finds none."""
+    async with SmtpServer() as server, pool_for(server, connections=2) as pool:
+        server.on("CONNECT", Cut())
+        with pytest.raises(RetryLater):
+            await pool.send(outgoing())
+        server.on("CONNECT", Silence())
+        sending = [asyncio.create_task(pool.send(outgoing(f"u{n}@b.co"))) for n in range(3)]
+        await server.seen("CONNECT", 2)
+        probed = await pool.probe()
+        for each in sending:
+            each.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        again = await pool.probe()
+
+    assert probed is not None
+    assert again is None
+
+
+async def test_mail_under_way_says_that_the_server_is_reachable() -> None:
+    async with SmtpServer() as server, pool_for(server, connections=1) as pool:
+        server.on("CONNECT", Cut())
+        with pytest.raises(RetryLater):
+            await pool.send(outgoing())
+        server.on("MAIL", Silence())
+        sending = asyncio.create_task(pool.send(outgoing()))
+        await server.seen("MAIL")
+        probed = await pool.probe()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    assert probed is None
+
+
+async def test_who_lets_us_in_and_takes_no_mail_is_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay without our password: each probe would be let in, and the queue go on at once."""
+    now = 1000.0
+    monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: now))
+    waits = []
+    async with SmtpServer() as server, pool_for(server) as pool:
+        server.on("MAIL", "530 5.7.0 Authentication required", times=None)
+        for _ in range(5):
+            await asyncio.gather(
+                *(pool.send(outgoing(f"u{n}@b.co")) for n in range(4)), return_exceptions=True
+            )
+            refused_at = now
+            while await pool.probe() is not None:
+                now += 1.0
+            waits.append(now - refused_at)
+        server.forget_rules()
+        await pool.send(outgoing())
+        server.on("MAIL", "530 5.7.0 Authentication required")
+        with pytest.raises(RetryLater):
+            await pool.send(outgoing())
+        probed = await pool.probe()
+        now += 2.0
+        after_a_mail = await pool.probe()
+
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0]
+    assert "530" in str(probed)
+    assert after_a_mail is None

@@ -35,11 +35,17 @@ class Admission:
         self._refused_until = 0.0
         self._probe_wait_seconds = FIRST_PROBE_SECONDS
         self._probe_at = 0.0
+        # It lets us in and takes no mail of ours: to be let in says nothing then, a mail does.
+        self._mail_refusal: SmtpTroubleError | None = None
 
     @property
     def is_refused(self) -> bool:
-        """The last probe said a wrong password, too lately to say it again without need."""
-        return self._refusal is not None and time.monotonic() < self._probe_at
+        """It was told a wrong password, or took no mail, too lately to try without need."""
+        return self._last_refusal is not None and time.monotonic() < self._probe_at
+
+    @property
+    def _last_refusal(self) -> SmtpTroubleError | None:
+        return self._refusal if self._refusal is not None else self._mail_refusal
 
     async def enter(self) -> Connection:
         """A new connection, for a mail. While none is open, whoever waits shares the outcome of
@@ -55,16 +61,31 @@ class Admission:
         return await self._open()
 
     async def probe(self) -> Connection | SmtpTroubleError:
-        """Try now, unless a wrong password was said too lately: then what came of it."""
-        if self._refusal is not None and self.is_refused:
-            return self._refusal
+        """Try now, unless we were refused too lately: then what was said."""
+        if self._last_refusal is not None and self.is_refused:
+            return self._last_refusal
         try:
             return await (self._try_for_all() if self._trying is None else self._open())
         except SmtpTroubleError as error:
             if error.code == "smtp_auth":
-                self._probe_at = time.monotonic() + self._probe_wait_seconds
-                self._probe_wait_seconds = min(2 * self._probe_wait_seconds, LONGEST_PROBE_SECONDS)
+                self._put_off()
             return error
+
+    def refuse(self, error: SmtpTroubleError) -> None:
+        """It let us in, and refused a mail for how we came."""
+        self._mail_refusal = _like(error)
+        if time.monotonic() >= self._probe_at:
+            # Those that were refused side by side count as one.
+            self._put_off()
+
+    def take_mail(self) -> None:
+        """It has begun to take a mail: so it takes ours."""
+        if self._mail_refusal is not None:
+            self._mail_refusal, self._probe_wait_seconds = None, FIRST_PROBE_SECONDS
+
+    def _put_off(self) -> None:
+        self._probe_at = time.monotonic() + self._probe_wait_seconds
+        self._probe_wait_seconds = min(2 * self._probe_wait_seconds, LONGEST_PROBE_SECONDS)
 
     async def _try_for_all(self) -> Connection:
         trouble = None
@@ -87,7 +108,8 @@ class Admission:
                 self._refused_until = time.monotonic() + REFUSED_SECONDS
             raise
         self._lets_in, self._refusal = True, None
-        self._probe_wait_seconds = FIRST_PROBE_SECONDS
+        if self._mail_refusal is None:
+            self._probe_wait_seconds = FIRST_PROBE_SECONDS
         return connection
 
 

@@ -129,6 +129,9 @@ class Connection:
             await delivery.before_handover(delivery.open_recipients)
         await self._send_source(delivery, limit)
         reply = await self._next_reply(limit)
+        if not (reply.is_success or 400 <= reply.code < 600):
+            # It neither took the mail nor refused it: nobody can tell.
+            raise ConnectionLostError(f"the mail server answered {reply.code} to the message")
         delivery.settle(reply)
         self._needs_reset = not reply.is_success
 

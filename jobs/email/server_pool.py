@@ -37,6 +37,8 @@ class ServerPool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._down_until = 0.0
+        # Why it let nobody in when it was last asked.
+        self._trouble: SmtpTroubleError | None = None
         self._admission = Admission(self._open_one, lambda: bool(self._open))
 
     def __str__(self) -> str:
@@ -62,10 +64,11 @@ class ServerPool:
     async def probe(self) -> SmtpTroubleError | None:
         """What is wrong with the server; None when it lets us in.
 
-        Takes a slot like an e-mail does; when none is free, mail is on its way and that says it.
+        Takes a slot like an e-mail does; when none is free, what they came to says it: mail is
+        on its way, or all of them wait before a closed door.
         """
         if self._slots.locked():
-            return None
+            return None if self._open else self._trouble
         async with self._slots:
             found = await self._admission.probe()
             if isinstance(found, SmtpTroubleError):
@@ -100,8 +103,14 @@ class ServerPool:
             if is_fresh or delivery.begun:
                 raise
             return False
+        except SmtpTroubleError as error:
+            if error.is_ours:
+                self._admission.refuse(error)
+            raise
         finally:
             self._give_back(connection)
+            if delivery.begun:
+                self._admission.take_mail()
         return is_fresh or delivery.begun or not connection.said_goodbye
 
     async def _deliver_the_rest(self, connection: Connection, delivery: Delivery) -> None:
@@ -122,10 +131,12 @@ class ServerPool:
             self._tls_context = ssl.create_default_context()
         try:
             connection = await connect(self._server, self._tls_context, self._timeout_seconds)
-        except SmtpTroubleError:
+        except SmtpTroubleError as error:
             self._down_until = asyncio.get_running_loop().time() + DOWN_SECONDS
+            # Another of the same: this one's traceback holds the mail that met it.
+            self._trouble = SmtpTroubleError(error.code, str(error))
             raise
-        self._down_until = 0.0
+        self._down_until, self._trouble = 0.0, None
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
         _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})
