@@ -5,8 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from jobs.context import JobContext
+from jobs.data.deadline import Deadline
+from jobs.data.engine import Engine
 from tests.data_scene import run, table
 
 # A few more than are worked on at once.
@@ -184,3 +193,15 @@ def test_a_file_wider_than_anybody_needs_is_refused() -> None:
 
     assert done.code == "memory"
     assert "100001 columns" in str(done.error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_addresses_are_spent_on_threads_without_work(tmp_path: Path) -> None:
+    """Each has 8 MiB of stack, and RLIMIT_AS counts them: ten thousand columns need the room."""
+    before = _threads()
+    with closing(Engine(JobContext(), tmp_path, Deadline(time.monotonic() + 60, 60), threads=1)):
+        assert _threads() - before <= 1
+
+
+def _threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))

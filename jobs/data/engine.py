@@ -64,6 +64,8 @@ class Engine:
             ":memory:",
             config={
                 "threads": str(min(threads, len(os.sched_getaffinity(0)))),
+                # For files across a network. Eight of them (DuckDB 2.0) take 64 MiB of addresses.
+                "async_threads": "1",
                 "memory_limit": f"{_memory_bytes() // 1024}KiB",
                 "temp_directory": str(temporary),
                 "max_temp_directory_size": f"{_temp_bytes(folder) // 1024}KiB",
