@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,16 @@ def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            yield name, ast.parse(path.read_text(encoding="utf-8"), name)
+            yield name, parsed(path, name)
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
+@cache
+def parsed(path: Path, name: str) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), name)
+
+
+@cache
+def imports(tree: ast.Module) -> list[str]:
     """Full names of what is imported at run time, wherever in the file it stands."""
     type_only = {
         id(inner)
@@ -44,13 +51,15 @@ def imports(tree: ast.Module) -> Iterator[str]:
         for statement in node.body
         for inner in ast.walk(statement)
     }
+    found: list[str] = []
     for node in ast.walk(tree):
         if id(node) in type_only:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return found
 
 
 def test_libraries_stay_in_their_rooms() -> None:

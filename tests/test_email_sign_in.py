@@ -176,6 +176,28 @@ async def test_starttls_is_used_when_offered(trusted: ssl.SSLContext, query: str
         assert len(server.mails) == 2
 
 
+@pytest.mark.parametrize(("query", "readings"), [("?tls=none", 0), ("?tls=required", 1)])
+async def test_certificates_are_read_when_tls_is_spoken_and_once(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, query: str, readings: int
+) -> None:
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+
+    def read() -> ssl.SSLContext:
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    async with (
+        SmtpServer(tls=trusted) as server,
+        pool_for(server.url(host="localhost", query=query)) as pool,
+    ):
+        await asyncio.gather(*(pool.send(outgoing()) for _ in range(3)))
+        assert len(server.mails) == 3
+
+    assert len(made) == readings
+
+
 async def test_smtps_speaks_tls_from_the_start(trusted: ssl.SSLContext) -> None:
     async with (
         SmtpServer(tls=trusted, implicit_tls=True) as server,

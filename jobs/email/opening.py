@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
+from collections.abc import Callable
 
 import aiosmtplib
 
@@ -17,9 +18,13 @@ WRONG_PASSWORD = 535  # RFC 4954 section 6
 
 
 async def connect(
-    server: MailServer, tls_context: ssl.SSLContext, timeout_seconds: float
+    server: MailServer, tls_context: Callable[[], ssl.SSLContext], timeout_seconds: float
 ) -> Connection:
-    """Open a connection and sign in. Raises SmtpTroubleError; leaves nothing open then."""
+    """Open a connection and sign in. Raises SmtpTroubleError; leaves nothing open then.
+
+    `tls_context` is asked for only when TLS is spoken.
+    """
+    is_tls = server.security == "implicit"
     smtp = aiosmtplib.SMTP(
         hostname=server.host,
         port=server.port,
@@ -27,14 +32,14 @@ async def connect(
         # One limit for all of it, below: the library's own would arm one for each reply,
         # with `wait_for`, which may swallow a cancellation before Python 3.12.
         timeout=None,
-        use_tls=server.security == "implicit",
+        use_tls=is_tls,
         start_tls=False,
-        tls_context=tls_context,
+        tls_context=tls_context() if is_tls else None,
     )
     try:
         async with asyncio.timeout(timeout_seconds):
             await _open(smtp, server)
-            await _secure(smtp, server)
+            await _secure(smtp, server, tls_context)
             await _sign_in(smtp, server)
     except TimeoutError:
         _cut(smtp)
@@ -79,7 +84,9 @@ async def _hello(smtp: aiosmtplib.SMTP) -> None:
         await smtp.helo()
 
 
-async def _secure(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+async def _secure(
+    smtp: aiosmtplib.SMTP, server: MailServer, tls_context: Callable[[], ssl.SSLContext]
+) -> None:
     if server.security not in {"required", "offered"}:
         return
     if not smtp.supports_extension("starttls"):
@@ -87,7 +94,7 @@ async def _secure(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
             raise SmtpTroubleError("smtp_tls", f"{server} offers no STARTTLS")
         return
     try:
-        await smtp.starttls()
+        await smtp.starttls(tls_context=tls_context())
         await _hello(smtp)
     except ssl.SSLError as error:
         raise _tls_trouble(server, error) from None

@@ -126,11 +126,8 @@ class ServerPool:
     async def _open_one(self) -> Connection:
         if self._is_closed:
             raise ConnectionLostError("the worker is stopping")
-        if self._tls_context is None:
-            # Reading the certificates of the system takes 10-20 ms: once, not each time.
-            self._tls_context = ssl.create_default_context()
         try:
-            connection = await connect(self._server, self._tls_context, self._timeout_seconds)
+            connection = await connect(self._server, self._tls, self._timeout_seconds)
         except SmtpTroubleError as error:
             self._down_until = asyncio.get_running_loop().time() + DOWN_SECONDS
             # Another of the same: this one's traceback holds the mail that met it.
@@ -141,6 +138,12 @@ class ServerPool:
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
         _log.debug("smtp_connected", extra={"fields": {"server": str(self._server)}})
         return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        # Reading the certificates of the system takes 10-30 ms: once, not each time.
+        if self._tls_context is None:
+            self._tls_context = ssl.create_default_context()
+        return self._tls_context
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
