@@ -7,30 +7,16 @@ import http.client
 import json
 import re
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SERVER = """
-import sys
-from app.http import server
-from tests.http_doubles import MemoryQueue, app_over, key, settings_with
-keys = [key("s", "submit"), key("r", "read")]
-queue = MemoryQueue()
-for setting in sys.argv[1:]:
-    name, _, value = setting.partition("=")
-    setattr(queue, name, [value] if name == "capacity_warnings" else value)
-sock = server.listen("127.0.0.1", 0)
-print(sock.getsockname()[1], flush=True)
-settings = settings_with(keys, max_body_bytes=300_000)
-server.serve(app_over(queue, settings), sock)
-"""
+from tests.memory_server import MemoryServer, memory_server
+
 MAIL: dict[str, Any] = {"to": "a@example.com", "subject": "s", "text": "t"}
 NOTE: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}
 # What differs from one request to the next.
@@ -67,18 +53,13 @@ REQUESTS: dict[str, tuple[str, Any, dict[str, str]]] = {
 TROUBLE = ("", "full=queue log is full", "unavailable=gone", "capacity_warnings=slow today")
 
 
-@contextmanager
-def serving(*settings: str) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, *filter(None, settings)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with process:
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
+Serving = Callable[..., AbstractContextManager[MemoryServer]]
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """What starts a server for a block."""
+    return partial(memory_server, tmp_path, "keys=yes", "max_body_bytes=300000")
 
 
 def request(path: str, content: Any, headers: dict[str, str]) -> tuple[bytes, bytes]:
@@ -103,14 +84,15 @@ def told(answered: tuple[int, list[tuple[str, str]], bytes]) -> str:
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_request_in_one_piece_is_answered_as_one_in_two(trouble: str) -> None:
-    with serving(trouble) as first, serving(trouble) as second:
+def test_request_in_one_piece_is_answered_as_one_in_two(serving: Serving, trouble: str) -> None:
+    settings = [trouble] if trouble else []
+    with serving(*settings) as first, serving(*settings) as second:
         for name, parts in REQUESTS.items():
             head, body = request(*parts)
-            with socket.create_connection(("127.0.0.1", first), timeout=15) as client:
+            with first.connect() as client:
                 client.sendall(head + body)
                 at_once = told(answer(client))
-            with socket.create_connection(("127.0.0.1", second), timeout=15) as client:
+            with second.connect() as client:
                 # A server that has seen the head alone asks for the rest.
                 client.sendall(head[:-2] + b"Expect: 100-continue\r\n\r\n")
                 started = client.recv(65536, socket.MSG_PEEK)
@@ -122,42 +104,42 @@ def test_request_in_one_piece_is_answered_as_one_in_two(trouble: str) -> None:
             assert at_once == in_two, name
 
 
-def submitted(port: int) -> int:
+def submitted(served: MemoryServer) -> int:
     listing = (
         b"GET /v1/jobs?limit=200 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer rr\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+    with served.connect() as client:
         client.sendall(listing)
         return len(json.loads(answer(client)[2])["data"])
 
 
-def test_request_that_is_refused_for_what_comes_behind_it_is_no_job() -> None:
+def test_request_that_is_refused_for_what_comes_behind_it_is_no_job(serving: Serving) -> None:
     whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
-    with serving() as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+    with serving() as served:
+        with served.connect() as client:
             client.sendall(whole + b"\x00garbage\r\n\r\n")
 
             assert answer(client)[0] == 400
             assert client.recv(1) == b""
-        assert submitted(port) == 0
+        assert submitted(served) == 0
 
 
-def test_job_is_answered_though_what_is_told_with_it_cannot_be_had() -> None:
+def test_job_is_answered_though_what_is_told_with_it_cannot_be_had(serving: Serving) -> None:
     whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
     with (
-        serving("known_warnings=cannot be asked") as port,
-        socket.create_connection(("127.0.0.1", port), timeout=15) as client,
+        serving("known_warnings=cannot be asked") as served,
+        served.connect() as client,
     ):
         client.sendall(whole)
 
         assert answer(client)[0] == 500
 
 
-def test_who_has_sent_the_body_is_not_asked_for_it() -> None:
+def test_who_has_sent_the_body_is_not_asked_for_it(serving: Serving) -> None:
     head, body = request("/v1/jobs", NOTE, SUBMIT | {"Expect": "100-continue", "Prefer": "wait=1"})
     with (
-        serving() as port,
-        socket.create_connection(("127.0.0.1", port), timeout=15) as client,
+        serving() as served,
+        served.connect() as client,
     ):
         client.sendall(head + body)
 
@@ -170,25 +152,25 @@ def accepted(received: BinaryIO) -> bytes:
     return received.read(int(http.client.parse_headers(received)["content-length"]))
 
 
-def test_requests_behind_each_other_are_all_answered_in_order() -> None:
+def test_requests_behind_each_other_are_all_answered_in_order(serving: Serving) -> None:
     ids = [f"number-{number}" for number in range(60)]
     whole = b"".join(
         part for each in ids for part in request("/v1/jobs", NOTE, SUBMIT | {"X-Request-Id": each})
     )
-    with serving() as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+    with serving() as served:
+        with served.connect() as client:
             client.sendall(whole)
             with client.makefile("rb") as received:
                 bodies = [accepted(received) for _ in ids]
-        assert submitted(port) == len(ids)
+        assert submitted(served) == len(ids)
 
     assert [json.loads(body)["request_id"] for body in bodies] == ids
 
 
-def test_thousands_of_requests_behind_each_other_are_not_taken_in() -> None:
+def test_thousands_of_requests_behind_each_other_are_not_taken_in(serving: Serving) -> None:
     whole = b"".join(request("/v1/jobs", NOTE, SUBMIT))
-    with serving() as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+    with serving() as served:
+        with served.connect() as client:
             received = b""
             with contextlib.suppress(ConnectionError):
                 client.sendall(whole * 2000)
@@ -196,4 +178,4 @@ def test_thousands_of_requests_behind_each_other_are_not_taken_in() -> None:
                     received += more
 
         assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 202 ") < 2000
-        assert submitted(port) < 200
+        assert submitted(served) < 200

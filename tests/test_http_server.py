@@ -19,45 +19,20 @@ import pytest
 
 from app.http.server import CannotListenError, listen
 from tests.conftest import poll_until
+from tests.memory_server import MemoryServer, memory_server
 
 ROOT = Path(__file__).parent.parent
-SERVER = """
-import sys
-from app.http import protocol, server
-from tests.http_doubles import MemoryQueue, app_over
-protocol.HEADERS_SECONDS = 1.0
-server.MAX_CONNECTIONS = 4
-sock = server.listen("127.0.0.1", 0)
-print(sock.getsockname()[1], flush=True)
-server.serve(app_over(MemoryQueue()), sock)
-"""
 BODY = b'{"type":"log.write","params":{"message":"hello"}}'
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
-class Served:
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process = process
-        self.port = port
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
-
-
 @pytest.fixture
-def served() -> Iterator[Served]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with process:
-        served = Served(process, int(process.stdout.readline()))
+def served(tmp_path: Path) -> Iterator[MemoryServer]:
+    with memory_server(tmp_path, "headers_seconds=1.0", "max_connections=4") as served:
         with served.connect() as client:
             client.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
             assert read_all(client).startswith(b"HTTP/1.1 200 ")
         yield served
-        process.kill()
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -77,7 +52,7 @@ def assert_problem(received: bytes, status: int, slug: str) -> None:
     assert f"x-request-id: {problem['request_id']}".encode() in head
 
 
-def test_job_is_submitted_over_a_socket(served: Served) -> None:
+def test_job_is_submitted_over_a_socket(served: MemoryServer) -> None:
     connection = http.client.HTTPConnection("localhost", served.port, timeout=15)
     connection.request("POST", "/v1/jobs", BODY, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -89,7 +64,7 @@ def test_job_is_submitted_over_a_socket(served: Served) -> None:
     assert response.getheader("server") is None
 
 
-def test_who_would_rather_speak_http_2_is_answered_as_everybody(served: Served) -> None:
+def test_who_would_rather_speak_http_2_is_answered_as_everybody(served: MemoryServer) -> None:
     asks = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
     head = HEAD + asks + b"Content-Length: %d\r\n\r\n" % len(BODY)
     with served.connect() as client:
@@ -111,7 +86,7 @@ def test_who_would_rather_speak_http_2_is_answered_as_everybody(served: Served) 
         b"\x00\xff\r\n\r\n",
     ],
 )
-def test_every_answer_says_when_it_was_made(served: Served, request_: bytes) -> None:
+def test_every_answer_says_when_it_was_made(served: MemoryServer, request_: bytes) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     with served.connect() as client:
         client.sendall(request_)
@@ -122,7 +97,7 @@ def test_every_answer_says_when_it_was_made(served: Served, request_: bytes) -> 
     assert before - timedelta(seconds=2) <= parsedate_to_datetime(date) <= datetime.now(UTC)
 
 
-def test_half_sent_head_is_not_waited_for(served: Served) -> None:
+def test_half_sent_head_is_not_waited_for(served: MemoryServer) -> None:
     with served.connect() as silent, served.connect() as halting:
         halting.sendall(HEAD)
 
@@ -130,7 +105,7 @@ def test_half_sent_head_is_not_waited_for(served: Served) -> None:
         assert read_all(halting) == b""
 
 
-def test_half_sent_head_is_not_waited_for_on_a_kept_connection(served: Served) -> None:
+def test_half_sent_head_is_not_waited_for_on_a_kept_connection(served: MemoryServer) -> None:
     with served.connect() as client:
         client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + HEAD)
 
@@ -140,7 +115,7 @@ def test_half_sent_head_is_not_waited_for_on_a_kept_connection(served: Served) -
     assert received.count(b"HTTP/1.1 ") == 1
 
 
-def test_endless_head_is_cut_off(served: Served) -> None:
+def test_endless_head_is_cut_off(served: MemoryServer) -> None:
     with served.connect() as client:
         client.sendall(HEAD + b"X-Long: " + b"x" * 65_600)
 
@@ -150,14 +125,14 @@ def test_endless_head_is_cut_off(served: Served) -> None:
 @pytest.mark.parametrize(
     "request_", [b"\x00\xff\r\n\r\n", b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )
-def test_what_is_not_http_is_answered_with_a_problem(served: Served, request_: bytes) -> None:
+def test_what_is_not_http_is_answered_with_a_problem(served: MemoryServer, request_: bytes) -> None:
     with served.connect() as client:
         client.sendall(request_)
 
         assert_problem(read_all(client), 400, "malformed-request")
 
 
-def test_garbage_behind_requests_leaves_no_trace_in_the_log(served: Served) -> None:
+def test_garbage_behind_requests_leaves_no_trace_in_the_log(served: MemoryServer) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served.connect() as client, served.connect() as leaving:
         client.sendall(one * 20 + b"\x00garbage\r\n\r\n")
@@ -167,11 +142,13 @@ def test_garbage_behind_requests_leaves_no_trace_in_the_log(served: Served) -> N
         assert_problem(read_all(client), 400, "malformed-request")
     served.process.send_signal(signal.SIGTERM)
 
-    _, errors = served.process.communicate(timeout=15)
-    assert (served.process.returncode, errors) == (0, "Invalid HTTP request received.\n")
+    assert (served.process.wait(timeout=15), served.errors()) == (
+        0,
+        "Invalid HTTP request received.\n",
+    )
 
 
-def test_one_connection_too_many_is_told_when_to_come_back(served: Served) -> None:
+def test_one_connection_too_many_is_told_when_to_come_back(served: MemoryServer) -> None:
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as stack:
         for _ in range(4):
@@ -186,16 +163,15 @@ def test_one_connection_too_many_is_told_when_to_come_back(served: Served) -> No
     assert b"retry-after: 2\r\n" in received
 
 
-def test_client_that_leaves_half_way_leaves_no_trace(served: Served) -> None:
+def test_client_that_leaves_half_way_leaves_no_trace(served: MemoryServer) -> None:
     with served.connect() as client:
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + BODY)
     served.process.send_signal(signal.SIGTERM)
 
-    _, errors = served.process.communicate(timeout=15)
-    assert (served.process.returncode, errors) == (0, "")
+    assert (served.process.wait(timeout=15), served.errors()) == (0, "")
 
 
-def test_request_under_way_is_answered_before_the_end(served: Served) -> None:
+def test_request_under_way_is_answered_before_the_end(served: MemoryServer) -> None:
     with served.connect() as client, served.connect() as idle:
         client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         assert client.recv(1024).startswith(b"HTTP/1.1 100 ")
