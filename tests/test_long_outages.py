@@ -155,6 +155,27 @@ def test_failed_over_to_a_read_only_replica_it_waits_for_the_promotion(
     assert logs.troubles() == {}
 
 
+def test_password_that_is_another_now_is_named(service: RunningService) -> None:
+    why = "Redis refuses our user or password"
+    run_one(service)
+    logs = Logs(service)
+    with redis.Redis.from_url(service.valkey.url) as client:
+        client.config_set("requirepass", "another")
+        for kind in ("normal", "pubsub"):
+            client.client_kill_filter(_type=kind, skipme=True)
+        poll_until(
+            lambda: service.client.get("/readyz").json()["reasons"] == [why],
+            what="/readyz says why",
+        )
+        answer = service.client.post("/v1/jobs", json={"type": "test.note", "params": {}})
+        client.config_set("requirepass", "")
+    logs.wait_until_both_said("redis_back")
+    run_one(service)
+
+    assert (answer.status_code, answer.json()["detail"]) == (503, why)
+    assert answer.headers["retry-after"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_minute_without_redis_takes_jobs_only_from_the_dead(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 
 # The rest is for what keeps accepted jobs alive: claims, outcomes, results.
 MEMORY_SHARE = 0.9
@@ -14,6 +19,7 @@ SECTIONS = ("memory", "replication", "persistence")
 SILENT = "Redis does not answer"
 FULL = "Redis is full"
 _READ_ONLY = "Redis is a read-only replica: nothing can be written here"
+_SIGN_IN = "Redis refuses our user or password"
 _DISK = "Redis cannot write to its disk"
 # redis-py 8.1 has no class for these; it leaves the word in the message.
 _BY_WORD = {"MISCONF": _DISK, "NOREPLICAS": "Redis has too few replicas to take anything"}
@@ -27,6 +33,8 @@ def refusal(error: BaseException) -> str | None:
         return _READ_ONLY
     if isinstance(error, OutOfMemoryError):
         return FULL
+    if isinstance(error, AuthenticationError):
+        return _SIGN_IN
     text = str(error)
     return next((why for word, why in _BY_WORD.items() if text.startswith(word)), None)
 
