@@ -98,7 +98,7 @@ async def test_child_says_who_killed_it(
     children = Children(options, dict(os.environ), KernelKills(counter))
     try:
         running = asyncio.create_task(
-            children.run(order, lambda _: None, partial(lend, NoFiles(), tmp_path))
+            children.run(order, lambda: None, lambda _: None, partial(lend, NoFiles(), tmp_path))
         )
         (pid,) = await asyncio.to_thread(wait_for_journal, tmp_path / "journal", "began")
         counter.write_text(V2.format(kills))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from jobs.catalog import Backoff
 from tests.conftest import poll_until
 from tests.harness import (
     Service,
+    children_of,
     draft,
     is_running,
     journal,
@@ -168,6 +171,26 @@ def test_run_is_ended_at_its_timeout(here: Service, tmp_path: Path, job_type: st
     assert [word for _, word, _, _ in journal(path)] == ["began", "began"]
     if job_type == "test.wait_process":
         assert not any(is_running(pid) for _, _, _, pid in journal(path))
+
+
+def test_time_that_a_child_waits_for_is_not_its_jobs(here: Service, tmp_path: Path) -> None:
+    (nursery,) = children_of(here.worker.pid)
+    waiting = draft("test.note_process", journal=str(tmp_path / "journal"))
+    # Begun later, and over after the same time.
+    measure = draft("test.wait", gate=str(tmp_path / "gate"))
+    for each in (waiting, measure):
+        each.timeout_seconds, each.max_attempts = 0.4, 1
+    os.kill(nursery, signal.SIGSTOP)
+    try:
+        (job_id,) = submit(here.url, waiting)
+        wait_for_status(here.url, job_id, "started")
+        (measured,) = here.run(measure)
+    finally:
+        os.kill(nursery, signal.SIGCONT)
+
+    (job,) = wait_until_ended(here.url, job_id)
+    assert (outcomes(measured), outcomes(job)) == (["failed"], ["finished"])
+    assert [word for _, word, _, _ in journal(tmp_path / "journal")] == ["ran"]
 
 
 def test_coroutine_that_swallows_its_cancellation_times_out_all_the_same(

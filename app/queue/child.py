@@ -197,6 +197,7 @@ def _child(fd: int, nursery: int, token: int, options: dict[str, Any]) -> int:
     if order is None:
         return 0
     _limit(int(options["memory_bytes"]), order["context"]["timeout_seconds"])
+    write_frame(worker, {"kind": "began"})
     write_frame(worker, _perform(order, worker, options))
     return 0
 

@@ -94,12 +94,14 @@ class Children:
     async def run(
         self,
         order: dict[str, Any],
+        on_began: Callable[[], None],
         on_progress: Callable[[dict[str, Any]], None],
         lend: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
     ) -> dict[str, Any]:
         """Run one job to its end and return its outcome's frame (`result` or `error`).
 
-        `lend` answers the child's requests for files.
+        `on_began` is called when the child has the job in hand, `lend` answers its requests
+        for files.
 
         Raises ChildKilledError, ChildOutOfMemoryError or ChildDiedError when the child ended
         without one.
@@ -109,7 +111,7 @@ class Children:
         ours = self._fork(token)
         ended = self._exits[token]
         try:
-            outcome = await _hear_out(ours, order, on_progress, lend)
+            outcome = await _hear_out(ours, order, on_began, on_progress, lend)
             if outcome is not None:
                 # It ends by itself now; what it printed last must not be cut off.
                 await asyncio.wait({ended}, timeout=LEAVE_SECONDS)
@@ -215,6 +217,7 @@ def _how_it_ended(exit_code: int) -> str:
 async def _hear_out(
     ours: socket.socket,
     order: dict[str, Any],
+    on_began: Callable[[], None],
     on_progress: Callable[[dict[str, Any]], None],
     lend: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
 ) -> dict[str, Any] | None:
@@ -234,6 +237,8 @@ async def _hear_out(
                 return None
             frame: dict[str, Any] = json.loads(body)
             match frame["kind"]:
+                case "began":
+                    on_began()
                 case "progress":
                     on_progress(frame)
                 case "file":

@@ -40,6 +40,9 @@ log = logging.getLogger("recado.worker")
 # and when somebody waits to see that it has ended.
 LEAVE_SECONDS = 3.0
 CANCEL_SECONDS = 0.5
+# For a child to have its job in hand, which waits for a nursery that is only loading; counts
+# beside the job's time-out, not in it.
+BEGIN_SECONDS = 60.0
 # For storing what a job has written; counts beside its time-out, not in it.
 KEEP_SECONDS = 300.0
 # How a process ends that its own code has wrecked.
@@ -93,9 +96,13 @@ class Runner:
     async def _run(
         self, claimed: Claimed, call: Call, folder: Path, stop: asyncio.Future[str]
     ) -> Ended:
-        work = self._in_loop if call.job_type.is_async else self._in_process
-        task = asyncio.create_task(work(claimed, call, folder))
-        await _first_of(task, stop, call.timeout_seconds)
+        if call.job_type.is_async:
+            task = asyncio.create_task(self._in_loop(claimed, call, folder))
+        else:
+            began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._in_process(claimed, call, folder, began))
+            await _first_of(BEGIN_SECONDS, task, stop, began)
+        await _first_of(call.timeout_seconds, task, stop)
         if task.done():
             return _result_of(task, call)
         why = stop.result() if stop.done() else "timeout"
@@ -154,23 +161,28 @@ class Runner:
             # a BaseException of its own (a test library's `fail`, say) leave the job started.
             return Ended("error", failure=Failure.of(error, call.job_type), call=call)
 
-    async def _in_process(self, claimed: Claimed, call: Call, folder: Path) -> Ended:
+    async def _in_process(
+        self, claimed: Claimed, call: Call, folder: Path, began: asyncio.Future[None]
+    ) -> Ended:
         order = {
             "type": call.job_type.name,
             "params": call.params,
             "context": context_fields(claimed, call, folder),
         }
-        began = time.monotonic()
+        asked_at = time.monotonic()
         try:
             frame = await self._children.run(
-                order, partial(self._hear_progress, claimed), partial(lend, self._files, folder)
+                order,
+                partial(_tell, began),
+                partial(self._hear_progress, claimed),
+                partial(lend, self._files, folder),
             )
         except ChildKilledError:
             return Ended("abandoned", call=call)
         except ChildOutOfMemoryError:
             return _out_of_memory(call)
         except ChildDiedError as error:
-            return _died(call, error, time.monotonic() - began)
+            return _died(call, error, time.monotonic() - asked_at)
         if frame["kind"] == "result":
             declared = [Artifact(name, kind) for name, kind in frame["artifacts"]]
             return Ended("result", value=frame["value"], call=call, declared=declared)
@@ -182,26 +194,26 @@ class Runner:
         )
 
 
-async def _first_of(
-    task: asyncio.Future[Any], stop: asyncio.Future[Any], timeout_seconds: float
-) -> None:
+async def _first_of(seconds: float, *awaited: asyncio.Future[Any]) -> None:
     """Return when one is done or the time is up: `asyncio.wait`, at half of what it costs."""
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
 
-    def end(_: object = None) -> None:
-        if not over.done():
-            over.set_result(None)
-
-    timer = loop.call_later(timeout_seconds, end)
-    task.add_done_callback(end)
-    stop.add_done_callback(end)
+    end = partial(_tell, over)
+    timer = loop.call_later(seconds, end)
+    for each in awaited:
+        each.add_done_callback(end)
     try:
         await over
     finally:
         timer.cancel()
-        task.remove_done_callback(end)
-        stop.remove_done_callback(end)
+        for each in awaited:
+            each.remove_done_callback(end)
+
+
+def _tell(future: asyncio.Future[None], _: object = None) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _result_of(task: asyncio.Task[Ended], call: Call) -> Ended:
