@@ -6,8 +6,10 @@ import json
 import re
 import statistics
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.data_scene import Done, run
@@ -124,6 +126,62 @@ def test_a_large_table_is_estimated_and_says_so() -> None:
     assert b["top"][0] == {"value": 0, "count": 35_715}
     assert "distinct" in done.result["estimated"]
     assert "estimated" in done.first.decode()
+
+
+# By a number from 1 to 11.
+VALUES = {
+    "tiny": "n::TINYINT",
+    "huge": "n::HUGEINT * 10000000000000000000::HUGEINT",
+    "price": "(n / 8)::DECIMAL(9, 3)",
+    "single": "(n / 7)::FLOAT",
+    "double": "CASE n WHEN 4 THEN 'inf'::DOUBLE WHEN 5 THEN -0.0 ELSE n / 7 END",
+    "unlike": "CASE n WHEN 3 THEN 'nan'::DOUBLE ELSE n / 7 END",
+    "truth": "n % 2 = 0",
+    "day": "DATE '2024-02-28' + n::INT",
+    "moment": "TIMESTAMP '2024-02-28 23:59:59.5' + n * INTERVAL 1 SECOND",
+    "zoned": "TIMESTAMPTZ '2024-02-28 23:59:59Z' + n * INTERVAL 1 HOUR",
+    "clock": "TIME '10:00:00' + n * INTERVAL 1 MINUTE",
+    "words": "'it''s ' || n",
+    "list": "[n, n + 1]",
+    "key": "md5(n::VARCHAR)::UUID",
+}
+
+
+def test_top_values_of_a_large_table_are_counted_in_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "large.parquet"
+    columns = ", ".join(
+        f"CASE WHEN n > 0 THEN {value} END AS {name}" for name, value in VALUES.items()
+    )
+    rows = "SELECT (i % 300) % (1 + i % 12) AS n FROM range(440000) numbers(i)"
+    with duckdb.connect() as plain:
+        plain.execute("SET TimeZone = 'UTC'")
+        plain.execute(f"COPY (SELECT {columns} FROM ({rows})) TO '{path}'")
+        expected = {
+            name: plain.execute(
+                f"SELECT count(*) AS n FROM '{path}' WHERE {name} IS NOT NULL GROUP BY {name}"
+                f" ORDER BY n DESC, {name}::VARCHAR LIMIT 10"
+            ).fetchall()
+            for name in VALUES
+        }
+
+    done = run("profile", path.read_bytes())
+
+    assert done.result["estimated"]
+    for each in done.result["columns"]:
+        counts = [top["count"] for top in each["top"]]
+        assert counts == [count for (count,) in expected[each["name"]]], each["name"]
+    tops = {each["name"]: each["top"][0]["value"] for each in done.result["columns"]}
+    assert tops["moment"] == "2024-02-29 00:00:02.5"
+    assert tops["price"] == 0.375
+    assert tops["unlike"] == "nan"
+
+
+def test_empty_text_is_not_taken_for_all_that_is_not_among_the_top() -> None:
+    rows = "".join('{"a":""}\n' if n % 3 else f'{{"a":"x{n}"}}\n' for n in range(240_000))
+
+    done = run("profile", rows)
+
+    assert done.result["columns"][0]["top"][0] == {"value": "", "count": 160_000}
 
 
 def test_odd_tables() -> None:

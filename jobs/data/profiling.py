@@ -34,6 +34,7 @@ MAX_TEXT = 200
 ESTIMATED = ["distinct", "q25", "q50", "q75", "top"]
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
             "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")  # fmt: skip
+_FLOATS = ("FLOAT", "DOUBLE")
 _NUMERAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _TIMES = ("DATE", "TIMESTAMP")
 _ORDERED = (*_NUMBERS, *_TIMES, "VARCHAR", "BOOLEAN", "TIME", "UUID")
@@ -56,6 +57,11 @@ class Column:
     @property
     def is_time(self) -> bool:
         return self.kind.startswith(_TIMES) and "[" not in self.kind
+
+    @property
+    def is_counted_as_is(self) -> bool:
+        """Others are counted as texts, which takes longer."""
+        return self.is_number or self.is_time or self.kind == "BOOLEAN"
 
     @property
     def is_ordered(self) -> bool:
@@ -122,10 +128,11 @@ def _most_frequent(engine: Engine, columns: Sequence[Column]) -> list[list[tuple
         selects = []
         for place, column in some:
             name = sql.name(column.name)
+            value = name if column.is_counted_as_is else f"{name}::VARCHAR"
             selects.append(
-                f"SELECT {place} AS place, value, n FROM (SELECT {name}::VARCHAR AS value,"
-                f" count(*) AS n FROM beginning WHERE {name} IS NOT NULL GROUP BY value"
-                f" ORDER BY n DESC, value LIMIT {CANDIDATES})"
+                f"SELECT {place} AS place, text AS value, n FROM (SELECT {value} AS found,"
+                f" found::VARCHAR AS text, count(*) AS n FROM beginning WHERE {name} IS NOT NULL"
+                f" GROUP BY found ORDER BY n DESC, text LIMIT {CANDIDATES})"
             )
         rows = engine.rows(f"{' UNION ALL '.join(selects)} ORDER BY place, n DESC, value")
         for place, text, count in rows:
@@ -142,38 +149,52 @@ def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> 
     if column.is_ordered:
         found |= {"min": f"min({name})", "max": f"max({name})"}
     if column.is_number:
-        number = _finite(name)
+        number = _place(column)
         found |= {"mean": f"avg({number})", "sd": f"stddev_samp({number})"}
-        found["low"], found["high"] = f"min({number})", f"max({number})"
         found["skew"] = f"skewness({number})"
     if column.is_number or column.is_time:
-        number = _finite(name) if column.is_number else f"epoch({name})"
-        if exact and column.is_time:
-            found["quartiles"] = f"quantile_disc({name}, [0.25, 0.5, 0.75])"
+        number = _place(column)
+        if exact:
+            middle = f"quantile_disc({name}" if column.is_time else f"quantile_cont({number}"
+            found["quartiles"] = f"{middle}, [0.25, 0.5, 0.75])"
             found["low"], found["high"] = f"min({number})", f"max({number})"
-        elif exact:
-            found["quartiles"] = f"quantile_cont({number}, [0.25, 0.5, 0.75])"
         else:
             shares = [round(n / (QUANTILES - 1), 4) for n in range(QUANTILES)]
             found["quantiles"] = f"approx_quantile({number}, {sql.literal(shares)})"
     if column.kind == "VARCHAR":
-        found["numeric"] = f"count(TRY_CAST({name} AS DOUBLE))"
-        found["longest"] = f"max(length({name}))"
-    if not exact:
-        texts = sql.literal([text for text, _ in tops] or [""])
-        found["counts"] = f"histogram_exact({name}::VARCHAR, {texts})"
+        # Most texts begin with a letter: a look at that is cheaper than the attempt.
+        number = f"CASE WHEN ascii({name}) < 65 THEN TRY_CAST({name} AS DOUBLE) END"
+        found["numeric"] = f"count({number})"
+    if not exact and tops:
+        bins = _bins(column, [text for text, _ in tops])
+        found |= {"tops": f"map_keys({bins})::VARCHAR[]", "counts": f"map_values({bins})"}
     return "{" + ", ".join(f"{sql.text(key)}: {each}" for key, each in found.items()) + "}"
 
 
-def _finite(name: str) -> str:
-    """As a double; NaN and infinity would make all else NaN."""
-    return f"CASE WHEN isfinite({name}::DOUBLE) THEN {name}::DOUBLE END"
+def _bins(column: Column, texts: list[str]) -> str:
+    """How often each of these values stands in all rows; a last bin has all other values, under
+    a name that one of these may have, too."""
+    name, known = sql.name(column.name), sql.literal(texts)
+    # What is not equal to itself makes different bins in each thread (DuckDB 2.0).
+    if column.is_counted_as_is and not any(text.endswith("nan") for text in texts):
+        return f"histogram_exact({name}, CAST({known} AS {column.kind}[]))"
+    return f"histogram_exact({name}::VARCHAR, {known})"
+
+
+def _place(column: Column) -> str:
+    """On a line of numbers, as a double; NaN and infinity would make all else NaN."""
+    name = sql.name(column.name)
+    if column.is_time:
+        return f"epoch({name})"
+    if column.kind in _FLOATS:
+        return f"CASE WHEN isfinite({name}) THEN {name}::DOUBLE END"
+    return f"{name}::DOUBLE"
 
 
 def _note(column: Column, found: Any, row_count: int, tops: list[tuple[str, int]]) -> None:
     if "counts" in found:
-        counted = found["counts"]
-        tops = sorted(((t, counted.get(t, 0)) for t, _ in tops), key=lambda top: (-top[1], top[0]))
+        counted = zip(found["tops"][: len(tops)], found["counts"], strict=False)
+        tops = sorted(counted, key=lambda top: (-top[1], top[0]))
     quartiles = found.get("quartiles")
     quantiles = found.get("quantiles")
     if quantiles is not None and column.is_number:
@@ -247,9 +268,7 @@ def _fill_bins(engine: Engine, columns: Sequence[Column]) -> None:
     selected = []
     for column in wide:
         low, high, _ = column.bins[0]
-        name = sql.name(column.name)
-        number = _finite(name) if column.is_number else f"epoch({name})"
-        bin_number = f"floor(({number} - {low!r}) / {(high - low) / BINS!r})"
+        bin_number = f"floor(({_place(column)} - {low!r}) / {(high - low) / BINS!r})"
         selected.append(f"histogram(least({bin_number}, {BINS - 1})::INT)")
     counted = engine.rows(f"SELECT {', '.join(selected)} FROM beginning")[0]
     for column, counts in zip(wide, counted, strict=True):
