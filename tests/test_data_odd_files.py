@@ -270,7 +270,8 @@ class TestValidate:
     def test_its_progress_is_told_in_rows(self) -> None:
         done = run("validate", "price\n" + "1\n" * 12_000, schema=PRICED)
 
-        assert done.progress == [(5_000, None, "rows"), (10_000, None, "rows")]
+        told = [(5_000, None, "rows"), (10_000, None, "rows"), (12_000, 12_000, "rows")]
+        assert done.progress == told
 
     def test_decimal_commas_are_found_out(self) -> None:
         data = "what;price\na;1.234,50\nb;0,5\nc;\n"
