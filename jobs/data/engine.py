@@ -78,6 +78,18 @@ class Engine:
         for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false",
                         "TimeZone = 'UTC'"):  # fmt: skip
             self.connection.execute(f"SET {setting}")
+        if threads == 1:
+            self.narrow()
+
+    def narrow(self) -> None:
+        """Take as little memory as can be, for more time.
+
+        What its allocator has freed goes back at once, and not when ten seconds are over: RLIMIT_AS
+        counts it. The peak of 10,000 columns was 440 to 512 MiB, and 396 to 420 with this (measured).
+        """
+        for setting in ("threads = 1", "allocator_flush_threshold = '1MiB'",
+                        "allocator_bulk_deallocation_flush_threshold = '1MiB'"):  # fmt: skip
+            self.connection.execute(f"SET {setting}")
 
     def close(self) -> None:
         self.connection.close()
@@ -227,7 +239,7 @@ class _Attempts:
                 engine.connection.execute(f"CREATE VIEW input AS SELECT * FROM {engine.input}")
                 columns = len(reading.columns_of(engine.connection, f"FROM {engine.input}"))
                 if columns > WIDE_COLUMNS:
-                    engine.connection.execute("SET threads = 1")
+                    engine.narrow()
                 engine.lock(file.path, *self.outputs)
                 return work(engine)
         except LimitError as error:
@@ -250,7 +262,7 @@ class _Attempts:
                 options = objects.options(engine.connection, file, manner)
             if len(options["columns"]) <= wide.MOST_COLUMNS:
                 return file, sql.call("read_json", str(file.path), options)
-            engine.connection.execute("SET threads = 1")
+            engine.narrow()
             file = splitting.objects_as_parquet(engine, file, options)
         with engine.watched():
             return file, reading.table(engine.connection, file, self.params, manner)

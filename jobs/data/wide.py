@@ -26,6 +26,8 @@ T = TypeVar("T")
 # More are wide. A child of 512 MiB takes some more, of text, at once.
 MOST_COLUMNS = 1_000
 COLUMNS_AT_ONCE = 400
+# As text they take four times the room.
+SHOWN_COLUMNS_AT_ONCE = 100
 # A row of an answer is known again among other columns by the first ones.
 CHECKED_COLUMNS = 50
 _CHECK = "recado check"
@@ -45,9 +47,9 @@ class Written(NamedTuple):
     shown: list[Any]
 
 
-def groups_of(columns: Sequence[T]) -> Iterator[Sequence[T]]:
+def groups_of(columns: Sequence[T], most: int = COLUMNS_AT_ONCE) -> Iterator[Sequence[T]]:
     """Groups of about the same size."""
-    count = max(1, -(-len(columns) // COLUMNS_AT_ONCE))
+    count = max(1, -(-len(columns) // most))
     ends = [len(columns) * number // count for number in range(count + 1)]
     for start, end in itertools.pairwise(ends):
         yield columns[start:end]
@@ -59,17 +61,17 @@ def write(
 ) -> int:  # fmt: skip
     """Write what a SELECT gives, at once or as below, and say how many rows that were."""
     if len(columns) > MOST_COLUMNS:
-        return write_parts(engine, select, columns, target, output_format).row_count
+        return write_parts(engine, select, columns, target, output_format, shows=False).row_count
     safe = writing.safe(select(columns), columns, output_format)
     return engine.write(safe, target, writing.options(output_format, len(columns)))
 
 
 def write_parts(
     engine: Engine, select: Select, columns: writing.Columns, target: Path,
-    output_format: OutputFormat,
+    output_format: OutputFormat, *, shows: bool = True,
 ) -> Written:  # fmt: skip
-    """Write what a SELECT gives, which is run again for each group of columns. Raises
-    PermanentError should it give other rows then."""
+    """Write what a SELECT gives, which is run again for each group of columns, and show some of
+    it, if asked. Raises PermanentError should it give other rows then."""
     groups = list(groups_of(columns))
     parts = [engine.parts / f"answer-{number}.parquet" for number in range(len(groups))]
     options = writing.options("parquet", len(columns))
@@ -85,7 +87,7 @@ def write_parts(
             " need SQL that gives the same rows each time",
             code="memory",
         )
-    shown = _shown(engine, parts, groups)
+    shown = _shown(engine, parts, groups) if shows else []
     plain = [
         _plain(engine, part, group, output_format, options)
         for part, group in zip(parts, groups, strict=True)
@@ -119,11 +121,12 @@ def _shown(engine: Engine, parts: Sequence[Path], groups: Sequence[writing.Colum
     rows: list[dict[str, Any]] = []
     for part, group in zip(parts, groups, strict=True):
         source = sql.call("read_parquet", str(part), {})
-        some = f"(SELECT {sql.names(group)} FROM {source} LIMIT {min(limit, SHOWN_ROWS)}) shown"
-        found = engine.rows(f"SELECT to_json(shown)::VARCHAR FROM {some}")
-        rows = rows or [{} for _ in found]
-        for row, (text,) in zip(rows, found, strict=True):
-            row.update(values.parse(text))
+        for few in groups_of(group, SHOWN_COLUMNS_AT_ONCE):
+            some = f"(SELECT {sql.names(few)} FROM {source} LIMIT {min(limit, SHOWN_ROWS)}) shown"
+            found = engine.rows(f"SELECT to_json(shown)::VARCHAR FROM {some}")
+            rows = rows or [{} for _ in found]
+            for row, (text,) in zip(rows, found, strict=True):
+                row.update(values.parse(text))
     return rows
 
 
