@@ -85,7 +85,7 @@ class Engine:
         """Take as little memory as can be, for more time.
 
         What its allocator has freed goes back at once, and not when ten seconds are over: RLIMIT_AS
-        counts it. The peak of 10,000 columns was 440 to 512 MiB, and 396 to 420 with this (measured).
+        counts it. The peak of 10,000 columns was 440 to 512 MiB, and is 396 to 420 with this.
         """
         for setting in ("threads = 1", "allocator_flush_threshold = '1MiB'",
                         "allocator_bulk_deallocation_flush_threshold = '1MiB'"):  # fmt: skip
