@@ -30,6 +30,7 @@ class RunningService:
     url: str
     client: httpx2.Client
     valkey: ValkeyServer
+    worker: WorkerProcess
     folder: Path
 
     def is_ready(self) -> bool:
@@ -72,11 +73,12 @@ def running_service(
         arguments = ["--port", str(smtp_port), "--folder", str(mails)]
         processes.append(_run(folder, "app.dev.catcher", *arguments))
         poll_until(lambda: _listens(smtp_port), what="the mail catcher listens")
-        processes.append(WorkerProcess(valkey.url, folder / "worker.log", **variables).process)
+        worker = WorkerProcess(valkey.url, folder / "worker.log", **variables)
+        processes.append(worker.process)
         processes.append(_run(folder, "app.main", **variables, REDIS_URL=valkey.url))
         url = f"http://localhost:{port}"
         with httpx2.Client(base_url=url, headers=bearer(MASTER), timeout=15) as client:
-            service = RunningService(url, client, valkey, folder)
+            service = RunningService(url, client, valkey, worker, folder)
             poll_until(service.is_ready, what="the service is ready")
             yield service
     finally:
