@@ -155,6 +155,20 @@ def an_upload() -> Upload:
     return Upload(new_job_id(), 1, "0" * 64, "text/plain", None, "shop", now, now)
 
 
+async def test_several_commands_at_once_are_refused_in_words_too(own: Scene) -> None:
+    records = UploadRecords(own.client, own.reachability)
+    own.redis.config_set("min-replicas-to-write", 1)
+
+    for asking in (
+        records.hold([("u" * 24, "j" * 24)], datetime.now(UTC)),
+        records.remove("u" * 24),
+        records.postpone("u" * 24, datetime.now(UTC)),
+    ):
+        with pytest.raises(QueueUnavailableError, match="too few replicas") as refused:
+            await asking
+        assert refused.value.retry_after_seconds > 2
+
+
 async def test_job_is_refused_where_its_queue_is_something_else(scene: Scene) -> None:
     scene.redis.set("rq:queue:default", "not a queue")
 

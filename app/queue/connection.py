@@ -30,7 +30,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
-from app.queue.server import FULL, refusal
+from app.queue.server import FULL, refusal, words
 from app.queue.wire import Replied, Wire
 
 log = logging.getLogger("recado.redis")
@@ -66,7 +66,7 @@ def is_away(error: BaseException) -> bool:
     """True when the call may succeed later, unchanged; false for a fault of the call itself."""
     if isinstance(error, AWAY):
         return True
-    return isinstance(error, ResponseError) and str(error).startswith(_AWAY_WORDS)
+    return isinstance(error, ResponseError) and words(error).startswith(_AWAY_WORDS)
 
 
 Client = async_redis.Redis

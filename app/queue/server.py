@@ -21,8 +21,14 @@ FULL = "Redis is full"
 _READ_ONLY = "Redis is a read-only replica: nothing can be written here"
 _SIGN_IN = "Redis refuses our user or password"
 _DISK = "Redis cannot write to its disk"
+_IN_PIPELINE = " of pipeline caused error: "
 # redis-py 8.1 has no class for these; it leaves the word in the message.
 _BY_WORD = {"MISCONF": _DISK, "NOREPLICAS": "Redis has too few replicas to take anything"}
+
+
+def words(error: BaseException) -> str:
+    """What the server said. Of an answer in a pipeline redis-py 8.1 has the command in front."""
+    return str(error).rpartition(_IN_PIPELINE)[2].lstrip("('\"\\")
 
 
 def refusal(error: BaseException) -> str | None:
@@ -35,7 +41,7 @@ def refusal(error: BaseException) -> str | None:
         return FULL
     if isinstance(error, AuthenticationError):
         return _SIGN_IN
-    text = str(error)
+    text = words(error)
     return next((why for word, why in _BY_WORD.items() if text.startswith(word)), None)
 
 
