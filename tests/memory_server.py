@@ -19,8 +19,9 @@ from tests.preloaded import ForkedProcess
 
 
 class MemoryServer:
-    """It listens. Settings are `headers_seconds`, `max_connections`, `max_body_bytes`, `keys`
-    (`ss` may submit then and `rr` read), and attributes of its MemoryQueue.
+    """It listens. Settings are `headers_seconds`, `grace_seconds`, `max_connections`,
+    `max_body_bytes`, `keys` (`ss` may submit then and `rr` read), and attributes of its
+    MemoryQueue.
     """
 
     def __init__(self, log: Path, *settings: str) -> None:
@@ -51,6 +52,7 @@ def memory_server(folder: Path, *settings: str) -> Iterator[MemoryServer]:
 def main() -> None:
     given = dict(each.split("=", 1) for each in sys.argv[1:])
     protocol.HEADERS_SECONDS = float(given.pop("headers_seconds", protocol.HEADERS_SECONDS))
+    server.GRACE_SECONDS = int(given.pop("grace_seconds", server.GRACE_SECONDS))
     server.MAX_CONNECTIONS = int(given.pop("max_connections", server.MAX_CONNECTIONS))
     keys = [key("s", "submit"), key("r", "read")] if given.pop("keys", "") else []
     limits = {name: int(given.pop(name)) for name in {"max_body_bytes"} & given.keys()}

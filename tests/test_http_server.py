@@ -183,6 +183,19 @@ def test_request_under_way_is_answered_before_the_end(served: MemoryServer) -> N
     assert served.process.wait(timeout=15) == 0
 
 
+def test_request_that_outlasts_the_grace_is_told_to_come_again(tmp_path: Path) -> None:
+    with memory_server(tmp_path, "grace_seconds=1") as served, served.connect() as client:
+        client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 100000\r\n\r\n")
+        assert client.recv(1024).startswith(b"HTTP/1.1 100 ")
+        served.process.send_signal(signal.SIGTERM)
+        received = read_all(client)
+        exit_status = served.process.wait(timeout=15)
+
+    assert_problem(received, 503, "shutting-down")
+    assert b"retry-after: 5\r\n" in received
+    assert (exit_status, "Traceback" in served.errors()) == (0, False)
+
+
 def test_taken_port_is_told_in_one_sentence() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -16,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app.http.answers import Answer
-from app.http.middleware import signed
+from app.http.faults import ShuttingDownError
+from app.http.middleware import Edge, signed
 
 # What decides how an answer is framed; such a one is left to uvicorn.
 _FRAMING = {b"connection", b"transfer-encoding"}
@@ -72,6 +74,27 @@ class Cycle(RequestResponseCycle):
     """
 
     _head: bytes | None = None
+
+    async def run_asgi(self, app: Any) -> None:
+        """uvicorn's, with an answer for whom it gives up on as the process ends.
+
+        It cancels what is still under way then, answers that in plain text without a request id,
+        and logs a traceback.
+        """
+
+        async def answered(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                if not self.response_started:
+                    # Cancelled once more, it is no longer listened to.
+                    with suppress(asyncio.CancelledError):
+                        await _SHUTTING_DOWN(scope, receive, send)
+                if not self.response_complete:
+                    self.transport.close()
+                    self.disconnected = True
+
+        await super().run_asgi(answered)
 
     def body_taken(self) -> None:
         """The body was read, and not by `receive`, which has only the client's leaving to tell now.
@@ -157,3 +180,10 @@ class Cycle(RequestResponseCycle):
 
 def _nothing() -> None:
     pass
+
+
+async def _shut_down(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ShuttingDownError
+
+
+_SHUTTING_DOWN: Any = Edge(_shut_down)

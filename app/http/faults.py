@@ -20,6 +20,10 @@ class OverloadedError(Exception):
     """As many connections as this process takes are open."""
 
 
+class ShuttingDownError(Exception):
+    """The process ends, and what the request needs has not come in the time it had left."""
+
+
 class MalformedJsonError(ValueError):
     """The body is not JSON; the message says where."""
 

@@ -26,6 +26,7 @@ from app.http.faults import (
     RangeNotSatisfiableError,
     RateLimitedError,
     ResultLinkError,
+    ShuttingDownError,
     SlowBodyError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
@@ -105,6 +106,11 @@ _LIST = [
         "overloaded", 503, "Too many connections",
         "As many connections as this process takes are open. Try again after `Retry-After`"
         " seconds, and keep few connections open.",
+    ),
+    ProblemType(
+        "shutting-down", 503, "The process is about to end",
+        "It was told to end while the request was under way, and has waited for the rest of it as"
+        " long as it may. Try again after `Retry-After` seconds: another answers then.",
     ),
     ProblemType(
         "method-not-allowed", 405, "The method does not work here",
@@ -235,6 +241,11 @@ TABLE: dict[type[Exception], _Row] = {
         "overloaded",
         lambda _: "Too many connections are open.",
         lambda _: [(b"retry-after", b"2"), _CLOSE],
+    ),
+    ShuttingDownError: _Row(
+        "shutting-down",
+        lambda _: "This process ends, and the request had not arrived or was not done.",
+        lambda _: [(b"retry-after", b"5"), _CLOSE],
     ),
     MalformedJsonError: _Row("malformed-json"),
     MalformedFormError: _Row("malformed-form"),
