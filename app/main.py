@@ -25,6 +25,7 @@ from app.http.ports import (
 from app.http.server import CannotListenError, listen, serve
 from app.http.submissions import Terms
 from app.http.waiting import Closing
+from app.queue import scripts
 from app.queue.admission import Admission
 from app.queue.audit import AuditTrail
 from app.queue.connection import Client, Reachability, connect, end_tasks
@@ -207,6 +208,7 @@ def main() -> None:
     for output in logging.getLogger().handlers:
         output.addFilter(RequestIdFilter())
     catalog = _load_catalog(settings)
+    scripts.load()
     declared = declared_in(settings, catalog)
     host = "0.0.0.0" if settings.keyring else "127.0.0.1"  # noqa: S104 - keys guard it
     try:

@@ -17,7 +17,7 @@ from app.settings import Settings, refuse
 from jobs.catalog import Catalog
 
 if TYPE_CHECKING:
-    from app.queue.records import JobDraft
+    from app.queue.records.drafts import JobDraft
     from app.queue.ticking import Run
 
 SETTING = "SCHEDULES_FILE"

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
+# Nobody's plugins are wanted: to look for them pydantic reads what every installed package says,
+# and does so for the first model that is made, which is one of pydantic-settings' own.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,8 +41,6 @@ DEV_NOTE = "dev.json"
 MAILTRAP_URL = "smtp://api:{token}@live.smtp.mailtrap.io:587?tls=required"
 DEVELOPMENT_SENDER = "Recado <recado@example.test>"
 MIB = 1024 * 1024
-# Nobody's plugins are wanted: to look for them pydantic reads what every installed package says.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class Settings(BaseSettings):

@@ -17,7 +17,7 @@ import uvloop
 
 from app import logs
 from app.http.submissions import Terms
-from app.queue import strays
+from app.queue import scripts, strays
 from app.queue.artifacts import ArtifactKeeper, Workspace
 from app.queue.children import Children
 from app.queue.connection import Reachability, connect
@@ -25,7 +25,7 @@ from app.queue.file_store import RedisStorage
 from app.queue.files import RunFiles
 from app.queue.operating import Operator
 from app.queue.perform import check_result, validate
-from app.queue.records import OPERATIONS_QUEUE
+from app.queue.records.names import OPERATIONS_QUEUE
 from app.queue.ticking import Ticker
 from app.queue.worker import Worker, WorkerOptions
 from app.schedule import Schedule
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = load()
     logs.configure(settings.log_style, settings.log_level)
     job_types = _load_catalog(settings)
+    scripts.load()
     queues = options.queues if options.queues is not None else job_types.queues()
     # Whichever queues this one is for: an operation must not want for a worker.
     queues = list(dict.fromkeys([*queues, OPERATIONS_QUEUE]))

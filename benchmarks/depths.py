@@ -17,7 +17,7 @@ from statistics import median
 import redis
 
 from app.queue.connection import Reachability, connect
-from app.queue.records import new_job_id
+from app.queue.records.drafts import new_job_id
 from app.queue.submitting import Submitter
 from app.queue.transitions import Claimed, Outcome, WorkerTransitions
 from benchmarks import processes

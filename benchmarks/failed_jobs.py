@@ -16,7 +16,8 @@ import redis.asyncio as async_redis
 from app.queue import keys
 from app.queue.connection import Reachability
 from app.queue.outcomes import Ended, Limits, outcome_of
-from app.queue.records import JobDraft, Priority, new_job_id
+from app.queue.records.drafts import JobDraft, new_job_id
+from app.queue.records.names import Priority
 from app.queue.retry import Failure
 from app.queue.submitting import Submitter
 from app.queue.transitions import Claimed, WorkerTransitions

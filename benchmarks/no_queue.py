@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from app import main
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.queue.submitting import Submitter
 
 

@@ -10,7 +10,7 @@ import asyncio
 from pydantic import BaseModel
 
 from app.queue.connection import Reachability, connect
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.queue.submitting import Submitter
 from benchmarks.peers.marks import REDIS_URL, async_client, email, mark
 from jobs.catalog import CATALOG, job, load

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from tests.crash_lives import GONE, Member
 from tests.crash_stage import OWN_OUTCOMES, Point, Stage
 from tests.harness import REQUEUED_SECONDS, journal, view

@@ -20,7 +20,8 @@ from redis.retry import Retry
 from app.queue.connection import Reachability, connect
 from app.queue.control import Control
 from app.queue.errors import JobEndedError, JobNotFoundError, QueueUnavailableError
-from app.queue.records import Concurrency, JobDraft, Notify, new_job_id
+from app.queue.records.drafts import JobDraft, new_job_id
+from app.queue.records.options import Concurrency, Notify
 from tests.conftest import ValkeyServer, poll_until
 from tests.crash_lives import GONE, LIVES, Life
 from tests.crash_processes import alive_in, have_ended, kill

@@ -20,7 +20,8 @@ from typing import Any
 from app import worker
 from app.queue.connection import Reachability, connect
 from app.queue.control import Control
-from app.queue.records import Concurrency, Idempotency, JobDraft
+from app.queue.records.drafts import Idempotency, JobDraft
+from app.queue.records.options import Concurrency
 from app.queue.strays import die_with_parent
 from app.queue.submitting import Submitter
 from jobs import catalog

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from app.http.dashboard import Dashboard, routes
 from app.keyring import ApiKey, Keyring, Scope
 from app.queue.dashboard import build_wsgi
-from app.queue.records import PERFORM
+from app.queue.records.calls import PERFORM
 
 OPERATOR_KEY = "rcd_operator"
 OPERATOR = {"Authorization": f"Bearer {OPERATOR_KEY}"}

@@ -17,8 +17,9 @@ from app.queue.errors import (
     ScheduleNotFoundError,
     SelectionNotFoundError,
 )
-from app.queue.records import (
-    ActPage,
+from app.queue.records.acts import ActPage
+from app.queue.records.drafts import Upload
+from app.queue.records.failed import (
     FailureFilter,
     FailureGroup,
     FailurePage,
@@ -26,10 +27,8 @@ from app.queue.records import (
     OperationView,
     Order,
     Selection,
-    Suppression,
-    SuppressionPage,
-    Upload,
 )
+from app.queue.records.suppressed import Suppression, SuppressionPage
 from app.schedule import Schedule, SchedulePage, ScheduleView
 from app.storage import Contents, StorageUnavailableError, Stored
 

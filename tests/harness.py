@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import redis
 
 from app.queue.connection import Reachability, connect
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from app.queue.submitting import Submitter
 from app.queue.views import Views
 from jobs import catalog

@@ -22,11 +22,11 @@ from app.queue.calling import encode_result, run_script
 from app.queue.connection import Lane, Reachability, connect
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.packing import pack
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from app.queue.retry import Failure
 from app.queue.submitting import Submitter
 from app.queue.transitions import (
-    SILENCE_SECONDS,
     Caretaker,
     Claim,
     Claimed,
@@ -37,6 +37,7 @@ from app.queue.transitions import (
     beat_arguments,
 )
 from app.queue.views import Views
+from app.queue.workers import SILENCE_SECONDS
 from tests.harness import draft
 
 BEATS = "rq:recado:beats"

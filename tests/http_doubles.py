@@ -31,20 +31,9 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.figures import Emptied
-from app.queue.records import (
-    Allowance,
-    BatchView,
-    Edit,
-    Event,
-    Idempotency,
-    JobDraft,
-    JobFilter,
-    JobView,
-    KeptAnswer,
-    Page,
-    Replay,
-    Status,
-)
+from app.queue.records.drafts import Allowance, Edit, Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.records.names import Status
+from app.queue.records.views import BatchView, Event, JobFilter, JobView, Page
 from app.settings import Settings
 from app.storage import Storage
 from jobs.catalog import Catalog

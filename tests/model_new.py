@@ -8,7 +8,7 @@ from typing import Any
 
 from app.queue.keys import idempotency_id
 from app.queue.packing import pack
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from tests.model_ending import Ending
 from tests.model_records import FAILED, BatchRecord, Job, UsedKey
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.queue.records import Concurrency, JobDraft
+from app.queue.records.drafts import JobDraft
+from app.queue.records.options import Concurrency
 from app.queue.transitions import Outcome
 from jobs.catalog import Backoff
 from tests.model_check import broken_promises, differences

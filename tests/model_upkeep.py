@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from app.queue.fingerprints import fingerprint
-from app.queue.transitions import SILENCE_SECONDS, UPKEEP_MS
+from app.queue.transitions import UPKEEP_MS
+from app.queue.workers import SILENCE_SECONDS
 from tests.model_moves import Model
 from tests.model_records import DAY, ENDED, Execution, Job
 from tests.model_state import id_of

@@ -21,7 +21,7 @@ from app.queue.asked import Group, plain_arguments, submit_arguments
 from app.queue.calling import BROKEN_EXC
 from app.queue.keys import PREFIX
 from app.queue.packing import pack
-from app.queue.records import Idempotency
+from app.queue.records.drafts import Idempotency
 from app.queue.transitions import UPKEEP_MS, Outcome, beat_arguments, claim_arguments
 from tests.model_new import Request
 from tests.model_stock import StockTools

@@ -15,7 +15,7 @@ import pytest
 
 from app.cli import STATUSES, new_parser
 from app.keyring import ApiKey, Keyring
-from app.queue.records import Status
+from app.queue.records.names import Status
 from tests.harness import ROOT
 
 # In a block of code a command ends with its line, else with its quotation.

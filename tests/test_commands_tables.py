@@ -9,7 +9,8 @@ import pytest
 
 from app.commands.drawing import LEAST_WIDTH, Line, Table, width_of
 from app.commands.tables import failure_table, job_table
-from app.queue.records import FailureGroup, JobError, JobView
+from app.queue.records.failed import FailureGroup
+from app.queue.records.views import JobError, JobView
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 MESSAGE = "550 5.1.1 mailbox unavailable: no such user here, and nobody who would take it for them"

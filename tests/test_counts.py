@@ -13,7 +13,7 @@ import pytest
 from app.queue.control import Control
 from app.queue.figures import BOUNDS, Counted, Measures
 from app.queue.overview import Overview
-from app.queue.records import new_job_id
+from app.queue.records.drafts import new_job_id
 from app.queue.submission_times import SubmissionTimes
 from app.queue.transitions import Outcome
 from tests.conftest import ValkeyServer

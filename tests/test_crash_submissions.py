@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import pytest
 import redis
 
-from app.queue.records import new_job_id
+from app.queue.records.drafts import new_job_id
 from tests.conftest import ValkeyServer, poll_until
 from tests.crash_processes import have_ended, kill
 from tests.crash_proxy import CrashProxy, Moment

@@ -14,7 +14,7 @@ import redis
 from rq.job import Job
 from starlette.testclient import TestClient
 
-from app.queue.records import encode_call
+from app.queue.records.calls import encode_call
 from tests.dashboard_doubles import (
     EVIL,
     MAIL,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.queue.records import new_job_id
+from app.queue.records.drafts import new_job_id
 from tests.conftest import poll_until
 from tests.harness import (
     Service,

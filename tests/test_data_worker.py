@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from tests.harness import Service, draft, service, submit, wait_until_ended
 
 MIB = 1024 * 1024

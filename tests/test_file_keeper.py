@@ -16,7 +16,7 @@ import redis.asyncio as async_redis
 from app.queue.connection import Reachability, connect
 from app.queue.errors import QueueUnavailableError, TooManyUploadsError
 from app.queue.file_keeper import FileKeeper
-from app.queue.records import Upload, new_job_id
+from app.queue.records.drafts import Upload, new_job_id
 from app.queue.uploads import UploadRecords
 from app.storage import Storage, artifact_key, upload_key
 from app.storage.folder import FolderStorage

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.queue.control import Control
-from app.queue.records import Concurrency
+from app.queue.records.options import Concurrency
 from app.queue.transitions import Claim, Passed
 from app.queue.turns import Turns
 from tests.heart_scene import Actor, Scene, scene_on

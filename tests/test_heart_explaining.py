@@ -11,7 +11,7 @@ from rq.registry import StartedJobRegistry
 
 from app.queue.calling import pack_traceback
 from app.queue.explaining import class_and_message
-from app.queue.records import JobFilter
+from app.queue.records.views import JobFilter
 from tests.stock import Stock, stock_on
 from tests.web_scene import WebScene, web_scene_on
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.queue.records import JobFilter
+from app.queue.records.views import JobFilter
 from tests.heart_scene import Scene, scene_on
 
 LATIN = "caf\xe9".encode("latin-1")

@@ -11,7 +11,8 @@ import pytest
 
 from app.http.submissions import Origin, Terms, draft_job
 from app.queue.control import Control
-from app.queue.records import JobDraft, JobFilter, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobFilter, JobView
 from jobs import catalog
 from tests.conftest import ValkeyServer
 from tests.harness import JOB_MODULES

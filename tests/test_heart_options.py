@@ -21,7 +21,9 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.outcomes import Ended, Limits, outcome_of
-from app.queue.records import Concurrency, Idempotency, JobFilter, Replay, new_job_id
+from app.queue.records.drafts import Idempotency, Replay, new_job_id
+from app.queue.records.options import Concurrency
+from app.queue.records.views import JobFilter
 from app.queue.retry import Failure
 from app.queue.submitting import Submitter
 from tests.harness import draft

@@ -18,7 +18,7 @@ from app.queue.calling import run_script
 from app.queue.claimed import read_call
 from app.queue.errors import IdempotencyMismatchError, QueueUnavailableError
 from app.queue.packing import pack
-from app.queue.records import Idempotency, JobDraft
+from app.queue.records.drafts import Idempotency, JobDraft
 from app.queue.submitting import Submitter
 from jobs.catalog import CATALOG, Backoff
 from tests.harness import draft

@@ -12,11 +12,11 @@ from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.keys import PREFIX
 from app.queue.packing import pack
 from app.queue.transitions import (
-    SILENCE_SECONDS,
     Outcome,
     WorkerTransitions,
     claim_arguments,
 )
+from app.queue.workers import SILENCE_SECONDS
 from tests.conftest import ValkeyServer
 from tests.harness import draft
 from tests.heart_scene import (

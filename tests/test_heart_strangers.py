@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.queue.control import Control
-from app.queue.records import JobFilter, Page
+from app.queue.records.views import JobFilter, Page
 from tests.heart_scene import Scene, scene_on
 from tests.stock import Stock, stock_on
 

@@ -15,7 +15,8 @@ from app.queue.calling import run_script
 from app.queue.control import Control
 from app.queue.errors import JobIdTakenError, QueueUnavailableError
 from app.queue.packing import LARGE_BODY_BYTES
-from app.queue.records import Upload, encode_call, new_job_id
+from app.queue.records.calls import encode_call
+from app.queue.records.drafts import Upload, new_job_id
 from app.queue.submitting import STAGED_SECONDS, Submitter
 from app.queue.transitions import claim_arguments
 from app.queue.uploads import UploadRecords

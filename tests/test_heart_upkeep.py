@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from rq.job import Job
 
-from app.queue.records import Concurrency, JobFilter
+from app.queue.records.options import Concurrency
+from app.queue.records.views import JobFilter
 from tests.heart_scene import BEATS, Scene, scene_on
 from tests.stock import Stock, stock_on
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from tests.http_doubles import (
     Exchange,
     MemoryQueue,

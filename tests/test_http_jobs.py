@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.queue.records import Attempt, JobError, JobView
+from app.queue.records.views import Attempt, JobError, JobView
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
 IN_TWO_YEARS = (datetime.now(UTC) + timedelta(days=730)).isoformat()

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.queue.records import JobFilter
+from app.queue.records.views import JobFilter
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
 LOG: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}

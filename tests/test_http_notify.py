@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from app.storage import artifact_key
 from app.storage.folder import FolderStorage
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with

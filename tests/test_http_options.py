@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.queue.records import Concurrency
+from app.queue.records.options import Concurrency
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
 LOG = {"type": "log.write", "params": {"message": "hello"}}

@@ -10,7 +10,7 @@ import pytest
 
 from app.http.middleware import RequestIdFilter
 from app.http.problems import TABLE, TYPES
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from tests.http_doubles import MemoryQueue, app_over, connect
 
 LOG = {"type": "log.write", "params": {"message": "hello"}}

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from app.queue.records import Allowance
+from app.queue.records.drafts import Allowance
 from tests.http_doubles import MemoryQueue, app_over, bearer, connect, key, settings_with
 
 LOG = {"type": "log.write", "params": {"message": "hello"}}

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from app.http.prefer import asked_wait
 from app.http.waiting import Closing
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from tests.http_doubles import Exchange, MemoryQueue, app_over, connect, until
 
 LOG: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.queue.transitions import SILENCE_SECONDS
+from app.queue.workers import SILENCE_SECONDS
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import (
     JOB_MODULES,

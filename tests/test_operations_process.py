@@ -10,7 +10,8 @@ import redis
 
 from app.queue.connection import Reachability, connect
 from app.queue.operations import Operations
-from app.queue.records import FailureFilter, JobDraft, OperationView, Order
+from app.queue.records.drafts import JobDraft
+from app.queue.records.failed import FailureFilter, OperationView, Order
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import draft, journal, seem_dead, submit, wait_until_ended, worker
 

@@ -13,7 +13,8 @@ from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
 from app.queue.events import Watcher
 from app.queue.progress import ProgressReporter
-from app.queue.records import Event, new_job_id
+from app.queue.records.drafts import new_job_id
+from app.queue.records.views import Event
 from tests.conftest import ValkeyServer
 from tests.harness import draft
 from tests.heart_scene import Scene, scene_on

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import tests.artifact_jobs  # noqa: F401 - declares the job types
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from jobs.context import JobContext
 from tests.conftest import poll_until
 from tests.harness import Service, draft, service, submit, wait_until_ended, worker

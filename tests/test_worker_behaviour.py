@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from jobs.catalog import Backoff
 from tests.conftest import poll_until
 from tests.harness import (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from tests.conftest import poll_until
 from tests.harness import (
     Service,

@@ -18,7 +18,7 @@ import redis
 
 from app.queue.connection import Reachability, connect
 from app.queue.control import Control
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.queue.suppressions import SuppressionList
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import (

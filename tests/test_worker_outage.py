@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from app.queue.connection import Reachability, connect
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
 from tests.conftest import ValkeyServer, poll_until

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from tests.conftest import poll_until
 from tests.harness import (
     ROOT,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from tests.chaos.proxy import CuttingProxy
 from tests.conftest import ValkeyServer, poll_until
 from tests.harness import (

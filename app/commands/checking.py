@@ -44,7 +44,7 @@ def check(options: argparse.Namespace) -> None:
 async def _findings(session: Session) -> AsyncIterator[Finding]:
     for finding in await examine(session.client, session.reachability):
         yield finding
-    for reason in await session.views.readiness(session.catalog.queues()):
+    for reason in await session.capacity.readiness(session.catalog.queues()):
         # What is wrong with Redis has been said; the rest may come with the deployment.
         if not reason.startswith("Redis"):
             yield Finding("warning", f"{reason[0].upper()}{reason[1:]}.")

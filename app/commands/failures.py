@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.commands.drawing import Line
 from app.commands.session import Session, run
@@ -11,8 +11,11 @@ from app.commands.tables import failure_table, job_table, time_text
 from app.commands.terminal import BAD_CURSOR, advice, facts, fail, say, write_json
 from app.http.showing import show_group, show_job
 from app.queue.errors import BadCursorError
-from app.queue.records import FailureGroup, JobView
 from jobs.errors import CODES
+
+if TYPE_CHECKING:
+    from app.queue.records.failed import FailureGroup
+    from app.queue.records.views import JobView
 
 
 def show_all(options: argparse.Namespace) -> None:

@@ -18,10 +18,11 @@ from app.queue.errors import (
     TooManyUploadsError,
     UnknownParentError,
 )
-from app.queue.records import Edit, Event, JobFilter, JobView
+from app.queue.records.views import Event, JobFilter, JobView
 
 if TYPE_CHECKING:
     from app.commands.submission import Desk
+    from app.queue.records.drafts import Edit
 
 MOST_BYTES = 1024 * 1024
 

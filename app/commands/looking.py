@@ -85,7 +85,7 @@ async def _facts(session: Session) -> dict[str, Any]:
     queues, workers, reasons = await asyncio.gather(
         session.overview.queues(),
         session.overview.workers(),
-        session.views.readiness(session.catalog.queues()),
+        session.capacity.readiness(session.catalog.queues()),
     )
     return {
         "status": "unavailable" if reasons else "ok",
@@ -99,7 +99,7 @@ async def _picture(session: Session) -> list[Line | Table | str]:
     queues, workers, reasons = await asyncio.gather(
         session.overview.queues(),
         session.overview.workers(),
-        session.views.readiness(session.catalog.queues()),
+        session.capacity.readiness(session.catalog.queues()),
     )
     head = [cell(f"✗ {reason}", "bold red") for reason in reasons] or [Line("✓ ready", "green")]
     return [*head, "", queue_table(queues), "", worker_table(workers)]

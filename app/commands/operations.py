@@ -28,13 +28,8 @@ from app.queue.errors import (
     QueueUnavailableError,
     SelectionNotFoundError,
 )
-from app.queue.records import (
-    OPERATIONS_QUEUE,
-    FailureFilter,
-    OperationView,
-    Order,
-    Selection,
-)
+from app.queue.records.failed import FailureFilter, OperationView, Order, Selection
+from app.queue.records.names import OPERATIONS_QUEUE
 
 LOOK_SECONDS = 0.2
 ENDED = frozenset({"finished", "stopped", "failed"})

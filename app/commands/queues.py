@@ -13,7 +13,7 @@ from app.commands.terminal import fail, note, say, visible, write_json
 from app.commands.watching import QueueBar
 from app.queue.errors import QueueUnavailableError
 from app.queue.figures import Emptied
-from app.queue.records import split_queue_name
+from app.queue.records.names import split_queue_name
 
 
 def show_all(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from app.commands.drawing import Line
 from app.commands.session import Session, run, who
@@ -10,7 +11,9 @@ from app.commands.tables import schedule_table, time_text, when_text
 from app.commands.terminal import BAD_CURSOR, cell, facts, fail, json_text, say, write_json
 from app.http.showing import show_job, show_schedule
 from app.queue.errors import BadCursorError, ScheduleFromFileError, ScheduleNotFoundError
-from app.schedule import ScheduleView
+
+if TYPE_CHECKING:
+    from app.schedule import ScheduleView
 
 
 def show_all(options: argparse.Namespace) -> None:
@@ -51,7 +54,7 @@ def run_now(options: argparse.Namespace) -> None:
     from app.http.faults import InvalidRequestError  # noqa: PLC0415
     from app.http.schedule_bodies import tick_job  # noqa: PLC0415
     from app.http.submissions import view_of  # noqa: PLC0415
-    from app.queue.records import new_job_id  # noqa: PLC0415
+    from app.queue.records.drafts import new_job_id  # noqa: PLC0415
 
     async def use(session: Session) -> None:
         schedule = (await _view(session, options.name)).schedule

@@ -19,6 +19,7 @@ from app.settings import Settings, load, refuse
 
 if TYPE_CHECKING:
     from app.queue.audit import AuditTrail
+    from app.queue.capacity import Capacity
     from app.queue.control import Control
     from app.queue.failures import FailureGroups
     from app.queue.operations import Operations
@@ -61,6 +62,12 @@ class Session:
 
         _ = self.catalog  # a record leaves out what its type has anyway
         return self.kept(Views(self.client, self.reachability, self.budgets))
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        from app.queue.capacity import Capacity  # noqa: PLC0415
+
+        return Capacity(self.client, self.reachability, self.budgets)
 
     @cached_property
     def overview(self) -> Overview:

@@ -39,7 +39,8 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.file_store import RedisStorage
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from app.queue.uploads import UploadRecords
 from app.storage import StorageError, open_storage
 

@@ -12,7 +12,9 @@ from app.commands.terminal import cell
 
 if TYPE_CHECKING:
     from app.queue.figures import QueueFigures, WorkerFigures
-    from app.queue.records import Act, FailureGroup, JobView, OperationView
+    from app.queue.records.acts import Act
+    from app.queue.records.failed import FailureGroup, OperationView
+    from app.queue.records.views import JobView
     from app.schedule import ScheduleView
 
 # Older than this, somebody waits who should not have to.

@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from app.commands.terminal import visible
-from app.queue.figures import Emptied
-from app.queue.records import JobView, OperationView
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from app.commands.drawing import Line
+    from app.queue.figures import Emptied
+    from app.queue.records.failed import OperationView
+    from app.queue.records.views import JobView
 
 
 @contextmanager

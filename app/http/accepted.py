@@ -10,7 +10,9 @@ from typing import NamedTuple
 from app.http.answers import render
 from app.http.showing import show_job
 from app.http.submissions import view_of
-from app.queue.records import JobDraft, JobView, Priority
+from app.queue.records.drafts import JobDraft
+from app.queue.records.names import Priority
+from app.queue.records.views import JobView
 
 
 def render_accepted(draft: JobDraft, warnings: list[str]) -> bytes:

@@ -16,7 +16,7 @@ from app.http.faults import ArtifactNotFoundError
 from app.http.lookup import Lookup
 from app.http.ranges import none_match_holds, wanted_range
 from app.http.streams import StreamAnswer
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 from app.storage import ObjectNotFoundError, Storage, StorageError, artifacts_prefix
 
 log = logging.getLogger("recado.http")

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from app.http.answers import Answer, json_answer
 from app.http.paging import limit_of, read_page
 from app.http.ports import AuditRecords
-from app.queue.records import Act
+from app.queue.records.acts import Act
 
 PARAMETERS = ("limit", "cursor")
 

@@ -22,7 +22,7 @@ from app.http.ports import RateLimiter
 from app.keyring import LOCAL_KEY, ApiKey, Keyring
 from app.keyring import Scope as KeyScope
 from app.queue.errors import QueueUnavailableError
-from app.queue.records import Allowance
+from app.queue.records.drafts import Allowance
 
 KEY = "recado.key"
 # In the scope of a limited key's request: what the headers of its answer tell.

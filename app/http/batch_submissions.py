@@ -14,7 +14,8 @@ from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.schemas import BatchSubmission, faults_of
 from app.http.submissions import Origin, Terms, draft_job, parent_pointer
 from app.queue.errors import QueueFullError
-from app.queue.records import BatchView, JobDraft, JobView, new_job_id
+from app.queue.records.drafts import JobDraft, new_job_id
+from app.queue.records.views import BatchView, JobView
 
 # So that finding the one that does not exist stays cheap.
 MAX_PARENTS = 10_000

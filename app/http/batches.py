@@ -35,7 +35,8 @@ from app.queue.errors import (
     QueueUnavailableError,
     UnknownParentError,
 )
-from app.queue.records import BatchView, JobDraft, JobFilter, JobView, KeptAnswer, Replay
+from app.queue.records.drafts import JobDraft, KeptAnswer, Replay
+from app.queue.records.views import BatchView, JobFilter, JobView
 
 log = logging.getLogger("recado.http")
 

@@ -18,7 +18,7 @@ from app.http.lookup import ID
 from app.http.ports import FailureRecords, OperationRecords, Reader
 from app.http.selections import FailureFilters, read
 from app.http.waiting import ENDED
-from app.queue.records import JobFilter
+from app.queue.records.views import JobFilter
 from jobs.errors import CODES
 
 CAUSES, JOBS = 20, 50

@@ -21,7 +21,8 @@ from app.http.ports import (
 )
 from app.http.schedule_bodies import SCHEDULE_NAME
 from app.queue.errors import OperationNotFoundError, ScheduleNotFoundError
-from app.queue.records import OPERATIONS_QUEUE, OperationView
+from app.queue.records.failed import OperationView
+from app.queue.records.names import OPERATIONS_QUEUE
 
 LISTED, ACTS = 50, 100
 OVER = frozenset({"finished", "stopped", "failed"})

@@ -16,7 +16,8 @@ from app.http import console_words as words
 from app.http.console_pages import Pages
 from app.http.ports import FailureRecords, Figures, Reader
 from app.queue.figures import Minute, WorkerFigures
-from app.queue.records import JobFilter, JobView, split_queue_name
+from app.queue.records.names import split_queue_name
+from app.queue.records.views import JobFilter, JobView
 
 RUNNING, CAUSES, QUEUES, WORKERS, JOBS = 25, 6, 30, 30, 10
 # Its minutes change once a minute, and all that was counted of every queue is read for them.

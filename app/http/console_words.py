@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from app.http.showing import show_options
 from app.queue.figures import BOUNDS, Minute, QueueFigures, Times, WorkerFigures
-from app.queue.records import Attempt, JobView
+from app.queue.records.views import Attempt, JobView
 from app.schedule import Schedule
 
 _STEPS = ((60.0, "s"), (3600.0, "min"), (86400.0, "h"), (float("inf"), "d"))

@@ -21,7 +21,7 @@ from app.http.jobs import Jobs
 from app.http.streams import body_chunks
 from app.http.submissions import Origin, Terms, draft_flat_job
 from app.http.uploads import Uploads
-from app.queue.records import JobDraft, Upload
+from app.queue.records.drafts import JobDraft, Upload
 from jobs.catalog import JobType
 
 OPERATION = "operation"

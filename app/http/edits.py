@@ -15,7 +15,8 @@ from app.http.schemas import RetryRequest, faults_of
 from app.http.submissions import Origin, Terms, draft_job, parent_pointer
 from app.keyring import ApiKey
 from app.queue.errors import FailedParentError, UnknownParentError
-from app.queue.records import Edit, JobDraft, JobView
+from app.queue.records.drafts import Edit, JobDraft
+from app.queue.records.views import JobView
 from jobs.catalog import Backoff
 
 RETRYABLE = frozenset({"failed", "stopped"})

@@ -20,7 +20,7 @@ from app.http.ports import Reader, Watcher
 from app.http.showing import show_event
 from app.http.waiting import RESUBSCRIBE_SECONDS, Closing, give_up, until_gone
 from app.queue.errors import JobNotFoundError, QueueUnavailableError
-from app.queue.records import Event
+from app.queue.records.views import Event
 
 PING_SECONDS = 15.0
 RECONNECT_MS = 2000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.queue.records import Allowance
+from app.queue.records.drafts import Allowance
 
 # As many as a person reads; the rest is counted.
 MAX_FAULTS = 50

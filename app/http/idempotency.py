@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from app.http.bodies import header
 from app.http.faults import InvalidHeaderError
-from app.queue.records import Idempotency
+from app.queue.records.drafts import Idempotency
 
 NAME = "Idempotency-Key"
 REPLAYED = (b"idempotency-replayed", b"true")

@@ -19,7 +19,7 @@ from app.http.lookup import Lookup
 from app.http.middleware import REQUEST_ID
 from app.http.submissions import Origin
 from app.keyring import ApiKey
-from app.queue.records import Idempotency
+from app.queue.records.drafts import Idempotency
 
 T = TypeVar("T")
 

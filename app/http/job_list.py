@@ -21,7 +21,8 @@ from app.http.showing import show_job
 from app.http.waiting import ENDED
 from app.keyring import ApiKey
 from app.queue.errors import BadCursorError
-from app.queue.records import JobFilter, Page, Status
+from app.queue.records.names import Status
+from app.queue.records.views import JobFilter, Page
 
 TEXT_FILTERS = ("type", "queue", "error", "fingerprint", "batch_id")
 TIME_FILTERS = ("created_after", "created_before")

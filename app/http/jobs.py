@@ -48,7 +48,8 @@ from app.queue.errors import (
     QueueUnavailableError,
     UnknownParentError,
 )
-from app.queue.records import Idempotency, JobDraft, JobView, KeptAnswer, Replay
+from app.queue.records.drafts import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.records.views import JobView
 
 log = logging.getLogger("recado.http")
 

@@ -15,7 +15,7 @@ from app.http.refusals import NO_SUCH_JOB
 from app.http.schemas import JOB_ID_PATTERN
 from app.keyring import ApiKey
 from app.queue.errors import JobNotFoundError, QueueUnavailableError
-from app.queue.records import JobView
+from app.queue.records.views import JobView
 
 # Jobs that are looked for when a request names some that may not be there.
 _LOOKS = 500

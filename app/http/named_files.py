@@ -16,7 +16,7 @@ from app.http.filenames import DEFAULT_CONTENT_TYPE
 from app.http.ports import UploadRecords
 from app.http.submissions import pointer_of
 from app.keyring import ApiKey
-from app.queue.records import JobDraft, Upload, new_job_id
+from app.queue.records.drafts import JobDraft, Upload, new_job_id
 from app.storage import Storage, StorageError, upload_key
 
 NO_SUCH_UPLOAD = "there is no such upload"

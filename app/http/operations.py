@@ -20,7 +20,8 @@ from app.http.resources import MIB
 from app.http.selections import Discarding, FailureFilters, Retrying, read
 from app.http.showing import operation_path, show_operation
 from app.queue.errors import OperationNotFoundError, SelectionNotFoundError
-from app.queue.records import OPERATIONS_QUEUE, OperationView, Order
+from app.queue.records.failed import OperationView, Order
+from app.queue.records.names import OPERATIONS_QUEUE
 
 log = logging.getLogger("recado.http")
 

@@ -8,30 +8,27 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from app.queue.figures import Depths, Emptied, Measures, Minute, QueueFigures, WorkerFigures
-from app.queue.records import (
-    ActPage,
+from app.queue.records.acts import ActPage
+from app.queue.records.drafts import (
     Allowance,
-    BatchView,
     Edit,
-    Event,
+    Idempotency,
+    JobDraft,
+    KeptAnswer,
+    Replay,
+    Upload,
+)
+from app.queue.records.failed import (
     FailureFilter,
     FailureGroup,
     FailurePage,
-    Idempotency,
-    JobDraft,
-    JobFilter,
-    JobView,
-    KeptAnswer,
     OperationPage,
     OperationView,
     Order,
-    Page,
-    Replay,
     Selection,
-    Suppression,
-    SuppressionPage,
-    Upload,
 )
+from app.queue.records.suppressed import Suppression, SuppressionPage
+from app.queue.records.views import BatchView, Event, JobFilter, JobView, Page
 from app.schedule import Schedule, SchedulePage, ScheduleView
 
 

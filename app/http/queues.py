@@ -18,7 +18,7 @@ from app.http.bodies import require_no_fields
 from app.http.faults import InvalidRequestError, NotFoundError
 from app.http.ports import Control, Figures
 from app.queue.figures import Depths, Emptied, Minute, Times
-from app.queue.records import split_queue_name
+from app.queue.records.names import split_queue_name
 
 log = logging.getLogger("recado.http")
 

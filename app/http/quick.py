@@ -15,7 +15,7 @@ from app.http.lookup import Lookup
 from app.http.ports import Submitter
 from app.http.prefer import asked_wait
 from app.http.resources import Reply
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 
 
 class QuickJobs:

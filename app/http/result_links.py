@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 from app.http.artifacts import Artifacts
 from app.http.faults import ResultLinkError
 from app.http.ports import Reader
-from app.queue.records import JobDraft, JobView
+from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 
 # Part of what is signed: the same secret signs cookies.
 _PURPOSE = b"recado result link 1"

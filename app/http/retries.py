@@ -21,7 +21,8 @@ from app.http.result_links import ResultLinks
 from app.http.showing import show_job
 from app.http.submissions import Terms
 from app.queue.errors import JobNotFailedError, UnknownParentError
-from app.queue.records import Edit, JobView
+from app.queue.records.drafts import Edit
+from app.queue.records.views import JobView
 
 log = logging.getLogger("recado.http")
 

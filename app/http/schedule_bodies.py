@@ -12,7 +12,7 @@ from pydantic_core import to_json, to_jsonable_python
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import MAX_TAGS, YEAR_SECONDS, Number, faults_of
 from app.http.submissions import Origin, Terms, draft_job, pointer_of
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.schedule import MAX_CRON, TAG, Schedule, check_cron, check_time_zone
 
 SCHEDULE_NAME = "^[a-z0-9][a-z0-9._-]{0,63}$"

@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from app.http.faults import Fault, InvalidRequestError
 from app.http.schemas import Number, Time, faults_of
-from app.queue.records import FailureFilter
+from app.queue.records.failed import FailureFilter
 
 FILTERS = (
     "status", "fingerprint", "type", "queue", "error", "tag", "batch_id", "created_after",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.queue.records import Priority, Status
+from app.queue.records.names import Priority, Status
 from jobs.errors import CODES
 
 JobId = Annotated[

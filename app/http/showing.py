@@ -9,17 +9,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.queue.records import (
-        Attempt,
-        BatchView,
-        Concurrency,
-        Event,
-        FailureGroup,
-        JobError,
-        JobView,
-        Notify,
-        OperationView,
-    )
+    from app.queue.records.failed import FailureGroup, OperationView
+    from app.queue.records.options import Concurrency, Notify
+    from app.queue.records.views import Attempt, BatchView, Event, JobError, JobView
     from app.schedule import ScheduleView
     from jobs.catalog import Backoff, JobType
 

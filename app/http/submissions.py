@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 from app.http.faults import Fault, InvalidRequestError
 from app.http.refusals import NO_SENDER, refused_flat_job, refused_job, time_faults
 from app.http.schemas import NO_OPTIONS, JobSubmission, NotifyOptions, Options
-from app.queue.records import Concurrency, JobDraft, JobView, Notify
+from app.queue.records.drafts import JobDraft
+from app.queue.records.options import Concurrency, Notify
+from app.queue.records.views import JobView
 from jobs.catalog import Catalog, JobType, UnknownJobTypeError
 from jobs.files import FileNeeds, NamesFiles
 

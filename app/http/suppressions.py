@@ -12,7 +12,7 @@ from app.http.auth import acting_key
 from app.http.faults import Fault, NotFoundError
 from app.http.paging import limit_of, read_page
 from app.http.ports import SuppressionRecords
-from app.queue.records import Suppression, SuppressionPage
+from app.queue.records.suppressed import Suppression, SuppressionPage
 from jobs.email.addresses import MAX_TEXT, AddressError, parse_address
 
 log = logging.getLogger("recado.http")

@@ -27,7 +27,7 @@ from app.http.forms import IncomingFile, file_of_form
 from app.http.ports import UploadRecords
 from app.http.streams import body_chunks
 from app.queue.errors import QueueUnavailableError
-from app.queue.records import Upload, new_job_id
+from app.queue.records.drafts import Upload, new_job_id
 from app.storage import ObjectTooLargeError, Storage, StorageError, upload_key
 
 log = logging.getLogger("recado.http")

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.http.ports import Watcher
-from app.queue.records import Event, JobView
+from app.queue.records.views import Event, JobView
 
 RESUBSCRIBE_SECONDS = 0.5
 ENDED = frozenset({"finished", "failed", "canceled", "stopped"})

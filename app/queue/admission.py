@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.records.drafts import Idempotency, JobDraft, KeptAnswer, Replay
 from app.queue.submission_times import SubmissionTimes
 from app.queue.submitting import Submitter
 from app.queue.upkeep import Upkeep

@@ -10,7 +10,7 @@ from typing import Any
 from app.queue import keys
 from app.queue.batching import MOST_BYTES, MOST_ITEMS
 from app.queue.packing import Packed
-from app.queue.records import Idempotency, JobDraft
+from app.queue.records.drafts import Idempotency, JobDraft
 
 
 # Not frozen: that would take longer than all else that is done with it.

@@ -15,7 +15,7 @@ from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.errors import BadCursorError
-from app.queue.records import Act, ActPage
+from app.queue.records.acts import Act, ActPage
 
 KEPT_SECONDS = 90 * 86400
 # As Redis numbers the entries of a stream: milliseconds, and which of them.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from app.queue.records import PERFORM, inflate
+from app.queue.records.calls import PERFORM, inflate
 from app.queue.transitions import Claimed
 from jobs.catalog import Backoff, Catalog, JobType, UnknownJobTypeError
 from jobs.errors import PermanentError

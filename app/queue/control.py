@@ -22,7 +22,8 @@ from app.queue.errors import (
 )
 from app.queue.figures import Emptied
 from app.queue.packing import pack
-from app.queue.records import PRIORITIES, Edit, queue_name
+from app.queue.records.drafts import Edit
+from app.queue.records.names import PRIORITIES, queue_name
 from app.queue.submitting import MOST_QUEUED, MOST_QUEUED_BYTES
 from app.queue.verdicts import FULL_RETRY_SECONDS
 

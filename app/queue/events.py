@@ -17,7 +17,7 @@ from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError
 from app.queue.reading import event_of
-from app.queue.records import Event
+from app.queue.records.views import Event
 
 RECONNECT_SECONDS = 0.5
 # A listener that does not keep up is cut off, and reads the trail again.

@@ -14,9 +14,8 @@ from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.errors import BadCursorError
 from app.queue.fingerprints import pattern_of
-from app.queue.reading import view_of
-from app.queue.records import FailureGroup, FailurePage
-from app.queue.verdicts import from_us
+from app.queue.records.failed import FailureGroup, FailurePage
+from app.queue.times import from_us
 
 SAMPLES = 5
 _CURSOR = re.compile(r"(\d{1,16})-([0-9a-f]{16})", re.ASCII)
@@ -88,6 +87,8 @@ class FailureGroups:
         """A stock producer's jobs say their type only in their call."""
         if group.type or not group.samples:
             return group
+        from app.queue.reading import view_of  # noqa: PLC0415 - there are few of those
+
         job_id = group.samples[0]
         asking = self._client.hmget(keys.job(job_id), "data", "origin")
         data, origin = await ask(asking, self._reachability)

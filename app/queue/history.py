@@ -13,8 +13,7 @@ from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.counts import MINUTES
 from app.queue.figures import Depths
-from app.queue.reading import rq_time
-from app.queue.verdicts import from_us
+from app.queue.times import from_us, rq_time
 
 
 class History:

@@ -17,7 +17,8 @@ from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
 from app.queue.places import place
 from app.queue.reading import tags_of, view_of
-from app.queue.records import BatchView, JobFilter, JobView, Page, split_queue_name
+from app.queue.records.names import split_queue_name
+from app.queue.records.views import BatchView, JobFilter, JobView, Page
 from app.queue.registries import MOST_SORTED, Registries
 
 MOST_LOOKED_AT = 1000

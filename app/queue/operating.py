@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from app.queue import scripts
 from app.queue.calling import BROKEN_EXC, run_script
 from app.queue.connection import Lane, Reachability, until_answered
-from app.queue.records import OPERATIONS_QUEUE, JobDraft
+from app.queue.records.drafts import JobDraft
+from app.queue.records.names import OPERATIONS_QUEUE
 from jobs.catalog import Backoff, JobType
 from jobs.context import JobContext
 from jobs.errors import RetryLater

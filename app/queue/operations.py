@@ -19,18 +19,9 @@ from app.queue.errors import (
     OperationNotFoundError,
     SelectionNotFoundError,
 )
-from app.queue.operating import operation_draft
-from app.queue.packing import pack
-from app.queue.records import (
-    FailureFilter,
-    OperationPage,
-    OperationView,
-    Order,
-    Selection,
-    new_job_id,
-)
+from app.queue.records.failed import FailureFilter, OperationPage, OperationView, Order, Selection
 from app.queue.selecting import Selecting
-from app.queue.verdicts import from_us
+from app.queue.times import from_us
 
 # How long what a preview has shown can be acted on.
 SELECTION_SECONDS = 3600
@@ -49,6 +40,8 @@ class Operations:
 
     async def select(self, wanted: FailureFilter) -> Selection:
         """The failed jobs that fit now, under a name that is good for an hour."""
+        from app.queue.records.drafts import new_job_id  # noqa: PLC0415 - as for `start`
+
         frozen = await self._selecting.freeze(wanted)
         selection_id = new_job_id()
         key = keys.selection(selection_id)
@@ -70,6 +63,11 @@ class Operations:
             frozen = json.loads(text)
         else:
             frozen = await self._selecting.freeze(chosen)
+        # Who only looks loads nothing of it.
+        from app.queue.operating import operation_draft  # noqa: PLC0415
+        from app.queue.packing import pack  # noqa: PLC0415
+        from app.queue.records.drafts import new_job_id  # noqa: PLC0415
+
         operation_id = new_job_id()
         await self._run(
             "start", operation_id, by,

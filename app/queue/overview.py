@@ -15,14 +15,14 @@ import redis.asyncio as async_redis
 
 from app.queue import keys
 from app.queue.asking import ask
+from app.queue.capacity import pause_cause
 from app.queue.connection import Reachability
 from app.queue.counts import MINUTES, Counts, minutes, rates
 from app.queue.figures import Depths, Measures, Minute, QueueFigures, WorkerFigures
 from app.queue.history import History
-from app.queue.reading import rq_time
-from app.queue.records import PRIORITIES, queue_name, split_queue_name
+from app.queue.records.names import PRIORITIES, queue_name, split_queue_name
 from app.queue.submission_times import read_times
-from app.queue.views import pause_cause
+from app.queue.times import rq_time
 from app.queue.workers import Workers
 
 # In a queue the oldest stands in front, but for jobs that a tool put there or that went back.

@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from app.queue.calling import to_json
-from app.queue.records import JobDraft, Notify, encode_call
+from app.queue.records.calls import encode_call
+from app.queue.records.drafts import JobDraft
+from app.queue.records.options import Notify
 from jobs.catalog import CATALOG, Backoff
 
 # A body beyond this is written before the script and read after it, so that neither holds

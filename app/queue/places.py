@@ -10,7 +10,8 @@ import redis.asyncio as async_redis
 from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
-from app.queue.records import PRIORITIES, JobView, Priority, queue_name
+from app.queue.records.names import PRIORITIES, Priority, queue_name
+from app.queue.records.views import JobView
 
 # Counting further back costs the server more than the number is worth: for one job, and for
 # each queue of a list.

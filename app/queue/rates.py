@@ -8,7 +8,7 @@ from app.queue import scripts
 from app.queue.asking import ask
 from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
-from app.queue.records import Allowance
+from app.queue.records.drafts import Allowance
 
 
 class RateLimiter:

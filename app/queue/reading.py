@@ -10,19 +10,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from app.queue.records import (
-    INFLATED_BYTES,
-    PERFORM,
-    Attempt,
-    Concurrency,
-    Event,
-    JobError,
-    JobView,
-    Notify,
-    Status,
-    inflate,
-    split_queue_name,
-)
+from app.queue.records.calls import INFLATED_BYTES, PERFORM, inflate
+from app.queue.records.names import Status, split_queue_name
+from app.queue.records.options import Concurrency, Notify
+from app.queue.records.views import Attempt, Event, JobError, JobView
+from app.queue.times import rq_time
 from jobs.catalog import CATALOG, Backoff, JobType
 
 # RQ 3.0 has more words for a job on its way to the queue than we tell our clients.
@@ -266,14 +258,6 @@ def artifacts_of(job_id: str, value: Any) -> list[dict[str, Any]]:
 
 def _strings(value: Any) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else []
-
-
-def rq_time(text: bytes | None) -> datetime | None:
-    """A time as RQ writes it; None where there is none that can be read."""
-    with contextlib.suppress(ValueError):
-        found = datetime.strptime((text or b"").decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
-        return found.replace(tzinfo=UTC)
-    return None
 
 
 def _time(record: Hash, field: str) -> datetime | None:

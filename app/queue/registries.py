@@ -14,8 +14,9 @@ from redis.exceptions import ResponseError
 from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
-from app.queue.reading import rq_time
-from app.queue.records import PRIORITIES, JobFilter, Status, queue_name
+from app.queue.records.names import PRIORITIES, Status, queue_name
+from app.queue.records.views import JobFilter
+from app.queue.times import rq_time
 
 # They are in order of time, lists in order of id: so many are sorted for a page at most.
 MOST_SORTED = 5000

@@ -22,7 +22,7 @@ from app.queue.errors import (
     ScheduleNotFoundError,
     TooManySchedulesError,
 )
-from app.queue.verdicts import from_us
+from app.queue.times import from_us
 from app.schedule import FILE_KEY, Schedule, SchedulePage, ScheduleView, Skip, from_ms
 
 MOST_SCHEDULES = 1000

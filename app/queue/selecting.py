@@ -16,7 +16,7 @@ from app.queue import keys, scripts
 from app.queue.asking import ask
 from app.queue.calling import run_script, to_json
 from app.queue.connection import Lane, Reachability
-from app.queue.records import FailureFilter
+from app.queue.records.failed import FailureFilter
 
 # Jobs that a call looks at: they take the server about 3 ms.
 _LOOKS = 2000

@@ -24,12 +24,12 @@ from app.queue.errors import (
     QueueUnavailableError,
 )
 from app.queue.packing import pack
-from app.queue.records import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.records.drafts import Idempotency, JobDraft, KeptAnswer, Replay
+from app.queue.times import from_us
 from app.queue.verdicts import (
     FULL_RETRY_SECONDS,
     become,
     check,
-    from_us,
     pack_answer,
     unpack_answer,
 )

@@ -21,7 +21,7 @@ from app.queue.batching import Batcher
 from app.queue.calling import run_script, to_json
 from app.queue.connection import Lane, Reachability, until_answered
 from app.queue.errors import BadCursorError
-from app.queue.records import Suppression, SuppressionPage
+from app.queue.records.suppressed import Suppression, SuppressionPage
 
 log = logging.getLogger("recado.worker")
 

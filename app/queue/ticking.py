@@ -22,7 +22,7 @@ from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import QueueUnavailableError, TooManySchedulesError
 from app.queue.packing import pack
-from app.queue.records import JobDraft
+from app.queue.records.drafts import JobDraft
 from app.queue.schedules import Schedules, read_schedule
 from app.schedule import Schedule, decide, from_ms
 

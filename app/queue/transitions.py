@@ -21,9 +21,8 @@ from app.queue.explaining import explain
 from app.queue.keys import EXPIRES, PREFIX, SCHEDULES, job, queue, scheduled
 from app.queue.reading import type_of
 from app.queue.scripts import Script
+from app.queue.workers import SILENCE_SECONDS
 
-# No beat for so long, and a worker counts as dead.
-SILENCE_SECONDS = 10.0
 # After so long an answer may be history.
 FRESH_SECONDS = SILENCE_SECONDS / 2
 # How long RQ's tools show a worker that stopped beating without a word.

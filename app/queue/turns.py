@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.queue.records import PRIORITIES, Priority, queue_name
+from app.queue.records.names import PRIORITIES, Priority, queue_name
 from app.queue.transitions import Claim, Passed
 
 # One place in so many is for a priority that has had to wait. With two of those, either gets

@@ -15,7 +15,8 @@ from redis.exceptions import RedisError
 from app.logs import event
 from app.queue.connection import is_away
 from app.queue.ticking import Ticker
-from app.queue.transitions import SILENCE_SECONDS, Caretaker
+from app.queue.transitions import Caretaker
+from app.queue.workers import SILENCE_SECONDS
 
 log = logging.getLogger("recado.upkeep")
 

@@ -13,7 +13,7 @@ from app.queue import keys, scripts
 from app.queue.asking import REFUSED_RETRY_SECONDS, ask
 from app.queue.connection import Reachability
 from app.queue.errors import QueueUnavailableError, TooManyUploadsError
-from app.queue.records import Upload
+from app.queue.records.drafts import Upload
 from app.queue.server import FULL
 
 # A record outlives its upload's promise, so that the keeper still finds it; without a keeper

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from app.queue.errors import (
@@ -17,7 +16,8 @@ from app.queue.errors import (
     UnknownParentError,
 )
 from app.queue.packing import Packed
-from app.queue.records import JobDraft, KeptAnswer
+from app.queue.records.drafts import JobDraft, KeptAnswer
+from app.queue.times import from_us
 
 FULL_RETRY_SECONDS = 30
 
@@ -51,12 +51,6 @@ def become(draft: JobDraft, answer: list[Any]) -> None:
     draft.id, request_id, status = (answer[index].decode() for index in (1, 3, 4))
     draft.request_id = request_id or None
     draft.recorded(from_us(int(answer[2])), status)
-
-
-def from_us(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
-        microsecond=microseconds % 1_000_000
-    )
 
 
 def pack_answer(answer: KeptAnswer) -> bytes:

@@ -1,41 +1,25 @@
-"""Reading: one job, and how ready the service is. Nothing here changes a job."""
+"""Reading: one job, lists, and how ready the service is. Nothing here changes a job."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as async_redis
-from redis.exceptions import ResponseError
 
-from app.queue import keys, server
+from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
-from app.queue.errors import QueueUnavailableError
 from app.queue.lists import Lists
 from app.queue.places import place
 from app.queue.reading import events_of, view_of
-from app.queue.records import PRIORITIES, Event, JobView, queue_name
-from app.queue.workers import LiveWorker, Workers
+from app.queue.records.views import Event, JobView
 
-WARNINGS_SECONDS = 1.0
-SPOILT = "a key that tells of workers, or of paused queues, holds something else"
-SUSPENDED = "all workers are suspended (`rq suspend`): nothing is begun until `rq resume`"
-
-
-@dataclass(frozen=True, slots=True)
-class _Capacity:
-    """Who works, and what keeps them from it: `paused` says why, by queue."""
-
-    live: list[LiveWorker]
-    paused: dict[str, str]
-    is_suspended: bool
+if TYPE_CHECKING:
+    from app.queue.capacity import Capacity
 
 
 class Views:
@@ -50,15 +34,31 @@ class Views:
         reachability: Reachability,
         budgets: tuple[int, int] | None = None,
     ) -> None:
-        self._budgets = budgets
         self._client = client
         self._reachability = reachability
         self._lists = Lists(client, reachability)
-        self._workers = Workers(client, reachability)
+        self._budgets = budgets
         self.jobs = self._lists.jobs
         self.batch = self._lists.batch
-        self._looked_at = -WARNINGS_SECONDS
-        self._looking: asyncio.Task[_Capacity] | None = None
+
+    @cached_property
+    def _capacity(self) -> Capacity:
+        # A command that shows jobs does not look at it.
+        from app.queue.capacity import Capacity  # noqa: PLC0415
+
+        return Capacity(self._client, self._reachability, self._budgets)
+
+    async def readiness(self, queues: Collection[str]) -> list[str]:
+        """Why the service is not ready, in words; empty when it is."""
+        return await self._capacity.readiness(queues)
+
+    async def warnings(self, queue: str) -> list[str]:
+        """What a client should know of a queue's capacity. At most a second old."""
+        return await self._capacity.warnings(queue)
+
+    def known_warnings(self, queue: str) -> list[str] | None:
+        """The same for who cannot wait: None when it has to be looked for."""
+        return self._capacity.known_warnings(queue)
 
     async def job(self, job_id: str) -> JobView | None:
         """The job, or None when there is none of that id."""
@@ -83,76 +83,6 @@ class Views:
         )
         return None if status is None and batch is None else events_of(trail or b"")
 
-    async def readiness(self, queues: Collection[str]) -> list[str]:
-        """Why the service is not ready, in words; empty when it is."""
-        try:
-            reasons = server.faults(await self._server_facts())
-            reasons += await self._full(queues)
-            found = await self._look()
-        except QueueUnavailableError as error:
-            return [error.reason]
-        reasons += [SUSPENDED] * found.is_suspended
-        served = {queue for worker in found.live for queue in worker.queues}
-        reasons += [_nobody_listens(queue) for queue in queues if queue not in served]
-        reasons += [_is_paused(queue, found.paused[queue]) for queue in sorted(found.paused)]
-        faults = {worker.mail_fault for worker in found.live if worker.mail_fault}
-        reasons += sorted(f"the mail server: {fault}" for fault in faults)
-        return reasons
-
-    async def warnings(self, queue: str) -> list[str]:
-        """What a client should know of a queue's capacity. At most a second old."""
-        return _warnings(await self._capacity(), queue)
-
-    def known_warnings(self, queue: str) -> list[str] | None:
-        """The same for who cannot wait: None when it has to be looked for."""
-        looking = self._looking
-        if looking is None or not looking.done() or self._is_old():
-            return None
-        return _warnings(looking.result(), queue)
-
-    async def _capacity(self) -> _Capacity:
-        """One look serves everybody who asks meanwhile, and for a while after."""
-        if self._looking is None or (self._is_old() and self._looking.done()):
-            self._looked_at = time.monotonic()
-            self._looking = asyncio.create_task(self._look())
-        elif self._looking.done():
-            return self._looking.result()
-        return await asyncio.shield(self._looking)
-
-    def _is_old(self) -> bool:
-        return time.monotonic() - self._looked_at > WARNINGS_SECONDS
-
-    async def _look(self) -> _Capacity:
-        try:
-            live = await self._workers.live()
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.smembers(keys.PAUSED)
-                pipeline.hgetall(keys.PAUSED_WHY)
-                pipeline.exists(keys.SUSPENDED)
-                paused, why, suspended = await self._ask(pipeline.execute())
-        except ResponseError as error:
-            raise QueueUnavailableError(SPOILT) from error
-        reasons = {name.decode("utf-8", "replace"): pause_cause(why.get(name)) for name in paused}
-        return _Capacity(live, reasons, bool(suspended))
-
-    async def _full(self, queues: Collection[str]) -> list[str]:
-        """Of which queues no more jobs are taken, by the budgets that submissions keep to."""
-        if self._budgets is None:
-            return []
-        most_jobs, most_bytes = self._budgets
-        names = [queue_name(queue, priority) for queue in queues for priority in PRIORITIES]
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.llen(keys.queue(name))
-                pipeline.zcard(keys.registry("scheduled", name))
-                pipeline.zcard(keys.registry("deferred", name))
-            pipeline.hgetall(keys.BYTES)
-            *counts, sizes = await self._ask(pipeline.execute())
-        depths = [sum(counts[at : at + 3]) for at in range(0, len(counts), 3)]
-        full = [name for name, depth in zip(names, depths, strict=True) if depth >= most_jobs]
-        full += [each for each in queues if int(sizes.get(each.encode(), 0)) >= most_bytes]
-        return [f"queue {name} is full: no new jobs are taken for it" for name in full]
-
     async def session_secret(self) -> bytes:
         """The key that signs sessions: made once, the same for every process."""
         made = os.urandom(32).hex()
@@ -167,40 +97,5 @@ class Views:
         score = await self._ask(self._client.zscore(keys.scheduled(name), job_id))
         return datetime.fromtimestamp(score, UTC) if score is not None else None
 
-    async def _server_facts(self) -> dict[str, str]:
-        facts: dict[str, str] = {}
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for section in server.SECTIONS:
-                pipeline.info(section)
-            for found in await self._ask(pipeline.execute()):
-                facts |= {name: str(value) for name, value in found.items()}
-        return facts
-
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)
-
-
-def _warnings(found: _Capacity, queue: str) -> list[str]:
-    warnings = [SUSPENDED] * found.is_suspended
-    if queue in found.paused:
-        warnings.append(_is_paused(queue, found.paused[queue]))
-    if not any(queue in worker.queues for worker in found.live):
-        warnings.append(_nobody_listens(queue))
-    return warnings
-
-
-def _nobody_listens(queue: str) -> str:
-    return f"no live worker listens to queue {queue}"
-
-
-def _is_paused(queue: str, why: str) -> str:
-    return f"queue {queue} is paused" + (f" by itself: {why}" if why else "")
-
-
-def pause_cause(error: bytes | None) -> str:
-    """The error for which a queue has paused itself, in words; empty where there is none."""
-    try:
-        found = json.loads(error or b"{}")
-        return f"{found['code']}: {found['message']}"
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -29,7 +29,7 @@ from app.queue.identity import worker_facts, worker_name
 from app.queue.lasting import keep_up
 from app.queue.outcomes import Ended, Limits, outcome_of
 from app.queue.progress import ProgressReporter
-from app.queue.records import split_queue_name
+from app.queue.records.names import split_queue_name
 from app.queue.retry import Failure
 from app.queue.running import Runner
 from app.queue.runs import Run, Runs

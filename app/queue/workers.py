@@ -13,10 +13,11 @@ from app.queue import keys
 from app.queue.asking import ask
 from app.queue.connection import Reachability
 from app.queue.figures import WorkerFigures
-from app.queue.reading import rq_time
-from app.queue.records import split_queue_name
-from app.queue.transitions import SILENCE_SECONDS
+from app.queue.records.names import split_queue_name
+from app.queue.times import rq_time
 
+# No beat for so long, and a worker counts as dead.
+SILENCE_SECONDS = 10.0
 # A stock worker says that it lives as seldom as every 405 s (RQ 3.0, worker_ttl - 15).
 STOCK_SILENCE_SECONDS = 480
 # Of what a worker runs so many ids are told; the rest is a number.

@@ -15,7 +15,7 @@ import httpx2
 import redis
 import redis.asyncio as async_redis
 
-from app.queue.transitions import SILENCE_SECONDS
+from app.queue.workers import SILENCE_SECONDS
 from tests.chaos.cast import Cast
 from tests.chaos.judge import ENDED, Verdict, fetch, judge, leftovers, read_journal
 from tests.chaos.proxy import CuttingProxy

@@ -12,7 +12,7 @@ import re
 import zlib
 from typing import Any
 
-from app.queue.records import PERFORM
+from app.queue.records.calls import PERFORM
 from jobs.catalog import NAME_PATTERN
 
 UNREADABLE = "(unreadable job)"

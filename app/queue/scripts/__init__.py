@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
@@ -22,13 +21,29 @@ _REFUSED_WHEN_FULL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Script:
-    """Source and SHA-1, as EVAL and EVALSHA take them."""
+    """Source and SHA-1, as EVAL and EVALSHA take them: put together when first asked for."""
 
-    name: str
-    source: bytes
-    digest: bytes
+    def __init__(self, name: str, parts: tuple[str, ...]) -> None:
+        self.name = name
+        self._parts = parts
+
+    @cached_property
+    def source(self) -> bytes:
+        flags = "" if self.name in _REFUSED_WHEN_FULL else " flags=allow-oom"
+        texts = [_text(part) for part in (*self._parts, self.name)]
+        return "\n".join([f"#!lua{flags}", *texts]).encode()
+
+    @cached_property
+    def digest(self) -> bytes:
+        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+
+def load() -> None:
+    """Put all together now: a process that stays must not read files of the next release."""
+    for each in list(globals().values()):
+        if isinstance(each, Script):
+            _ = each.digest
 
 
 def _load(name: str, *parts: str) -> Script:
@@ -36,10 +51,7 @@ def _load(name: str, *parts: str) -> Script:
 
 
 def _assemble(name: str, *parts: str) -> Script:
-    flags = "" if name in _REFUSED_WHEN_FULL else " flags=allow-oom"
-    texts = [_text(part) for part in (*parts, name)]
-    source = "\n".join([f"#!lua{flags}", *texts]).encode()
-    return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
+    return Script(name, parts)
 
 
 @lru_cache
