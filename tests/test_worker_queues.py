@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import redis
 from app.queue.records.drafts import JobDraft
 from tests.conftest import poll_until
 from tests.harness import (
-    ROOT,
     WorkerProcess,
     draft,
     journal,
@@ -161,17 +157,19 @@ def test_what_makes_no_sense_ends_with_status_2_and_is_named(
         "from jobs.catalog import job\nfrom jobs.log import LogWriteParams, JobContext\n"
         "@job('log.write')\ndef other(params: LogWriteParams, context: JobContext): ...\n"
     )
-    variables = {"REDIS_URL": "redis://127.0.0.1:1", "PYTHONPATH": str(tmp_path)} | environment
+    if "JOB_MODULES" in environment:
+        environment = environment | {"PYTHONPATH": str(tmp_path)}
+    process = WorkerProcess("redis://127.0.0.1:1", tmp_path / "log", *arguments, **environment)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "app.worker", *arguments],
-        cwd=ROOT, env=os.environ | variables, capture_output=True, text=True,
-        timeout=20, check=False,
-    )  # fmt: skip
+    try:
+        status = process.process.wait(timeout=20)
+    finally:
+        process.end()
 
-    assert done.returncode == 2, done.stderr
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    said = process.log.read_text()
+    assert status == 2, said
+    assert told in said
+    assert "Traceback" not in said
 
 
 # Log
