@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,9 +37,15 @@ ENDED = {"finished", "failed", "canceled", "stopped"}
 T = TypeVar("T")
 
 
+@cache
+def job_types() -> catalog.Catalog:
+    """All, with the tests' own; looked for once, as the tests make thousands of drafts."""
+    return catalog.load([JOB_MODULES])
+
+
 def draft(job_type: str, /, **params: Any) -> JobDraft:
     """A submission with the type's own defaults, as the HTTP side makes it."""
-    found = catalog.load([JOB_MODULES]).get(job_type)
+    found = job_types().get(job_type)
     return JobDraft(
         type=job_type,
         params=params,

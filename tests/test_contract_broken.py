@@ -16,8 +16,8 @@ from rq.group import Group
 from rq.repeat import Repeat
 from rq.webhook import Webhook
 
-from tests.conftest import ValkeyServer, poll_until
-from tests.harness import WorkerProcess, draft, submit, view, wait_until_ended, worker
+from tests.conftest import poll_until
+from tests.harness import WorkerProcess, draft, service, submit, view, wait_until_ended
 from tests.stock import PERFORM, Stock, stock_on
 
 JOB_ID = "f" * 24
@@ -25,13 +25,8 @@ JOB_ID = "f" * 24
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    server = ValkeyServer(tmp_path_factory.mktemp("contract"))
-    server.start()
-    try:
-        with worker(server.url, tmp_path_factory.mktemp("ours"), "--queues", "default") as ours:
-            yield ours
-    finally:
-        server.kill()
+    with service(tmp_path_factory.mktemp("ours"), "--queues", "default") as running:
+        yield running.worker
 
 
 @pytest.fixture
@@ -244,7 +239,15 @@ def test_id_without_a_record_is_dropped(live: Stock, ours: WorkerProcess) -> Non
 
     poll_until(lambda: live.queue().count == 0, what="the entry is gone")
     assert live.failed().get_job_ids() == []
-    poll_until(lambda: f"queue_entry_dropped job_id={'e' * 24}" in ours.log.read_text(), what="log")
+
+    def is_told() -> bool:
+        lines = [line for line in ours.log.read_text().splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in lines]
+        return ("queue_entry_dropped", "e" * 24) in [
+            (each["event"], each.get("job_id")) for each in events
+        ]
+
+    poll_until(is_told, what="log")
 
 
 @pytest.mark.parametrize("entry", ["", "a:b", "../x", "é" * 10, "x" * 5000, "a b\nc"])

@@ -19,12 +19,13 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from tests.conftest import ValkeyServer, poll_until
+from tests.conftest import poll_until
 from tests.harness import (
     TIDY_SECONDS,
     WorkerProcess,
     draft,
     journal,
+    service,
     submit,
     view,
     wait_until_ended,
@@ -35,13 +36,8 @@ from tests.stock import Stock, stock_on
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    server = ValkeyServer(tmp_path_factory.mktemp("contract"))
-    server.start()
-    try:
-        with worker(server.url, tmp_path_factory.mktemp("ours"), "--queues", "default") as ours:
-            yield ours
-    finally:
-        server.kill()
+    with service(tmp_path_factory.mktemp("ours"), "--queues", "default") as running:
+        yield running.worker
 
 
 @pytest.fixture

@@ -28,9 +28,8 @@ from app.queue.suppressions import SuppressionList
 from app.queue.uploads import UploadRecords
 from app.queue.views import Views
 from app.storage import Storage
-from jobs import catalog
 from tests.file_doubles import NoStorage
-from tests.harness import JOB_MODULES
+from tests.harness import job_types
 from tests.heart_scene import Scene, scene_on
 from tests.http_doubles import connect, settings_with
 
@@ -85,12 +84,11 @@ async def web_scene_on(
         )  # fmt: skip
         suppressions = SuppressionList(heart.client, heart.reachability)
         operations = Operations(heart.client, heart.reachability)
-        job_types = catalog.load([JOB_MODULES])
         views = Views(heart.client, heart.reachability, (most_queued, most_bytes))
         schedules = Schedules(heart.client, heart.reachability)
         parts = Parts(
             transitions=submitter, views=views, control=control, watcher=watcher,
-            catalog=job_types,
+            catalog=job_types(),
             storage=storage if storage is not None else NoStorage(),
             uploads=UploadRecords(heart.client, heart.reachability, most_uploads),
             suppressions=suppressions,
@@ -98,7 +96,7 @@ async def web_scene_on(
             operations=operations,
             schedules=schedules,
             audit=AuditTrail(heart.client, heart.reachability),
-            figures=Overview(heart.client, heart.reachability, job_types.queues()),
+            figures=Overview(heart.client, heart.reachability, job_types().queues()),
         )  # fmt: skip
         app = create_app(settings_with(keys, **settings), parts)
         hearing = asyncio.create_task(watcher.run())
