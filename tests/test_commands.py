@@ -117,24 +117,17 @@ def test_ended_job_cannot_be_canceled(terminal: Terminal, redis_url: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "command"),
+    "command",
     [
-        # What `check` looks for is exactly this.
-        (1, "check"),
-        *(
-            (3, command)
-            for command in (
-                "status", "queues", "queues pause email", "queues empty email --confirm email",
-                "workers", "audit", "jobs list", "jobs show x", "jobs cancel x", "jobs retry x",
-                'submit log.write --params {"message":"a"}', "failed list",
-                "failed show 0123456789abcdef", "failed retry --all --yes", "failed operation x",
-                "schedules", "schedules show x", "schedules run x", "schedules delete x",
-            )
-        ),
+        "status", "queues", "queues pause email", "queues empty email --confirm email",
+        "workers", "audit", "jobs list", "jobs show x", "jobs cancel x", "jobs retry x",
+        'submit log.write --params {"message":"a"}', "failed list",
+        "failed show 0123456789abcdef", "failed retry --all --yes", "failed operation x",
+        "schedules", "schedules show x", "schedules run x", "schedules delete x",
     ],
 )  # fmt: skip
 def test_redis_that_is_away_is_one_sentence(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, status: int, command: str
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("SUBMIT_TIMEOUT_SECONDS", "0.1")
     with socket.socket() as nobody:
@@ -143,7 +136,7 @@ def test_redis_that_is_away_is_one_sentence(
 
         terminal.type(*command.split())
 
-    assert (terminal.status, terminal.output) == (status, "")
+    assert (terminal.status, terminal.output) == (3, "")
     assert terminal.errors == "Redis does not answer.\n"
 
 
@@ -225,6 +218,21 @@ class TestCheck:
         assert "No mail server is configured: e-mails wait and are retried." in texts
         has_fault = any(each["level"] == "fault" for each in findings)
         assert terminal.status == (1 if has_fault else 0)
+
+    def test_redis_that_is_away_is_a_fault_beside_the_others(
+        self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
+            monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{nobody.getsockname()[1]}")
+            found = terminal.json("check")["findings"]
+
+        assert [each["level"] for each in found] == ["fault", "fault", "ok"]
+        assert found[0]["text"] == "Redis does not answer."
+        assert found[1]["text"].startswith("The mail server: ")
+        assert found[2]["text"] == "Files can be stored."
+        assert terminal.status == 1
 
     def test_mail_server_that_is_away_is_a_fault(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch

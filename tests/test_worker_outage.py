@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from app.queue.asking import ask
 from app.queue.connection import Reachability, connect
+from app.queue.errors import QueueUnavailableError
 from app.queue.records.drafts import JobDraft
 from app.queue.transitions import Caretaker
 from app.queue.upkeep import Upkeep
@@ -27,6 +29,7 @@ from tests.harness import (
     wait_until_ended,
     worker,
 )
+from tests.smtp_server import server_tls
 
 KINDS = ["test.wait", "test.wait_process"]
 
@@ -233,6 +236,24 @@ async def test_upkeep_asks_an_unreachable_redis_twice_a_second_and_no_more() -> 
     await client.aclose()
     server.close()
     await server.wait_closed()
+
+
+async def test_certificate_of_redis_that_nobody_vouches_for_is_named() -> None:
+    """As Heroku's, without ?ssl_cert_reqs=none."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls())
+    client = connect(f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    with pytest.raises(QueueUnavailableError) as caught:
+        await ask(client.ping(), Reachability())
+    await client.aclose()
+    server.close()
+    await server.wait_closed()
+
+    assert "certificate is not trusted" in caught.value.reason
+    assert "ssl_cert_reqs=none" in caught.value.reason
 
 
 @pytest.mark.parametrize("kind", KINDS)

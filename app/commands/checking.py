@@ -8,7 +8,7 @@ from typing import Any
 
 from app.commands.drawing import Line
 from app.commands.session import Session, run
-from app.commands.terminal import FAILED_STATUS, cell, fail, say, write_json
+from app.commands.terminal import FAILED_STATUS, cell, say, write_json
 from app.http.submissions import Terms
 from app.queue.errors import QueueUnavailableError
 from app.queue.file_store import RedisStorage
@@ -24,11 +24,7 @@ def check(options: argparse.Namespace) -> None:
     """Exit status 0, also with warnings; 1 when a promise would not hold."""
 
     async def use(session: Session) -> None:
-        try:
-            found = [each async for each in _findings(session)]
-        except QueueUnavailableError as error:
-            # No promise holds without it: what this status says.
-            fail(f"{error.reason}.")
+        found = [each async for each in _findings(session)]
         if options.json:
             write_json({"findings": [{"level": each.level, "text": each.text} for each in found]})
         else:
@@ -42,18 +38,26 @@ def check(options: argparse.Namespace) -> None:
 
 
 async def _findings(session: Session) -> AsyncIterator[Finding]:
-    for finding in await examine(session.client, session.reachability):
+    for finding in await _redis(session):
         yield finding
-    for reason in await session.capacity.readiness(session.catalog.queues()):
-        # What is wrong with Redis has been said; the rest may come with the deployment.
-        if not reason.startswith("Redis"):
-            yield Finding("warning", f"{reason[0].upper()}{reason[1:]}.")
     yield await _mail(session.settings)
     yield await _storage(session)
     for finding in _schedules(session):
         yield finding
     for sentence in session.settings.warnings():
         yield Finding("warning", f"{sentence}.")
+
+
+async def _redis(session: Session) -> list[Finding]:
+    try:
+        found = await examine(session.client, session.reachability)
+        reasons = await session.capacity.readiness(session.catalog.queues())
+    except QueueUnavailableError as error:
+        # No promise holds without it; the rest of the deployment is looked at all the same.
+        return [Finding("fault", f"{error.reason}.")]
+    # What is wrong with Redis has been said; the rest may come with the deployment.
+    reasons = [each for each in reasons if not each.startswith("Redis")]
+    return [*found, *(Finding("warning", f"{each[0].upper()}{each[1:]}.") for each in reasons)]
 
 
 def _schedules(session: Session) -> list[Finding]:

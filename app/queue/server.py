@@ -20,6 +20,7 @@ SILENT = "Redis does not answer"
 FULL = "Redis is full"
 _READ_ONLY = "Redis is a read-only replica: nothing can be written here"
 _SIGN_IN = "Redis refuses our user or password"
+_UNTRUSTED = "Redis' certificate is not trusted (?ssl_cert_reqs=none takes any)"
 _DISK = "Redis cannot write to its disk"
 _IN_PIPELINE = " of pipeline caused error: "
 # redis-py 8.1 has no class for these; it leaves the word in the message.
@@ -42,6 +43,8 @@ def refusal(error: BaseException) -> str | None:
     if isinstance(error, AuthenticationError):
         return _SIGN_IN
     text = words(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return _UNTRUSTED
     return next((why for word, why in _BY_WORD.items() if text.startswith(word)), None)
 
 
