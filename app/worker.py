@@ -127,6 +127,7 @@ async def _work(
         workspace=workspace,
         artifacts=ArtifactKeeper(storage, settings.max_artifact_bytes),
         probe_mail=getattr(mail, "probe", None) if "email" in options.queues else None,
+        mail_refusal=getattr(mail, "refusal", None),
         ticker=ticker,
     )  # fmt: skip
     try:

@@ -16,6 +16,7 @@ from tests.running_service import MASTER, RunningService, running_service
 from tests.smtp_server import SmtpServer
 
 MAILS = 30
+FAULTS = "recado_mail_server_faults"
 FAILED = "recado_jobs_failed_total"
 EMAIL = {"queue": "email", "type": "email.send"}
 ENDED = {"finished", "stopped", "failed"}
@@ -105,6 +106,9 @@ def test_rejected_mails_are_found_by_cause_and_each_is_sent_once(
     overview = page(service, "")
     alarming = metric(service, FAILED, **EMAIL) - before
     finished = metric(service, "recado_jobs_finished_total", **EMAIL)
+    poll_until(lambda: metric(service, FAULTS) == 1, what="Prometheus is told")
+    refused = service.client.get("/readyz")
+    live = page(service, "live")
     first = preview(service, group["fingerprint"])
     late = send(service, "late@shop.example")
 
@@ -113,7 +117,12 @@ def test_rejected_mails_are_found_by_cause_and_each_is_sent_once(
     rest = preview(service, group["fingerprint"])
     repaired = retry(service, rest["selection"])
     poll_until(lambda: len(mail.recipients()) == MAILS + 1, seconds=60, what="all are sent")
+    poll_until(service.is_ready, seconds=60, what="the service says that it is ready")
 
+    words = "it refuses every recipient for good: 550 5.7.1 not now"
+    assert (refused.status_code, metric(service, FAULTS)) == (503, 0)
+    assert refused.json()["reasons"] == [f"the mail server: {words}"]
+    assert f"mail: <bdi>{words}</bdi>" in live
     # What RecadoJobsFail asks for: more than ten, and more than a twentieth of all.
     assert (alarming, finished) == (MAILS, 0)
     assert f"<dd>{MAILS}</dd>" in seen

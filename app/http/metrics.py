@@ -149,7 +149,8 @@ def _of_workers(workers: Sequence[WorkerFigures]) -> Iterator[Metric]:
         sum(each.running_count for each in alive),
     )  # fmt: skip
     yield _gauge(
-        "mail_server_faults", "Live workers that the mail server does not let in.",
+        "mail_server_faults",
+        "Live workers that the mail server does not let in, or of whom it takes no mail.",
         sum(each.mail_fault is not None for each in alive),
     )  # fmt: skip
 

@@ -151,7 +151,11 @@ class Worker(Shape):
     successful_count: Count
     failed_count: Count
     mail_fault: Annotated[
-        str | None, Field(description="What it finds wrong with the mail server.")
+        str | None,
+        Field(
+            description="What it finds wrong with the mail server: that it is not let in, or"
+            " that each of its last recipients was refused for good."
+        ),
     ]
 
 

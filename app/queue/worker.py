@@ -105,6 +105,7 @@ class Worker:
         workspace: Workspace,
         artifacts: ArtifactKeeper,
         probe_mail: Callable[[], Awaitable[str | None]] | None = None,
+        mail_refusal: Callable[[], str | None] | None = None,
         ticker: Ticker | None = None,
     ) -> None:
         self.name = worker_name()
@@ -150,6 +151,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._grace_until = math.inf
         self._probe_mail = probe_mail
+        self._mail_refusal = mail_refusal
         self._mail_report = ""
         self._probe_soon = asyncio.Event()
         self._hearing = Hearing(
@@ -420,7 +422,7 @@ class Worker:
 
     def _held(self) -> Held:
         arrived = self._arrived_claim  # before the composites, see Held
-        return Held(arrived, self._runs.composites, self._mail_report)
+        return Held(arrived, self._runs.composites, self._mail_report or self._refused_mail())
 
     def _heard(self, beat: Beat) -> None:
         if beat.must_register:
@@ -432,6 +434,10 @@ class Worker:
         lost, stop = frozenset(beat.lost), frozenset(beat.stop)
         self._runs.end_early("lost", lambda run: run.claimed.composite in lost)
         self._runs.end_early("requested", lambda run: run.claimed.composite in stop)
+
+    def _refused_mail(self) -> str:
+        """What is wrong though we are let in."""
+        return (self._mail_refusal() if self._mail_refusal is not None else None) or ""
 
     def _tell_of_pause(self, run: Run, ended: Ended) -> None:
         """Its queue has paused itself: look soon, and ever less often, whether it may go on."""

@@ -11,6 +11,7 @@ from jobs.email.delivery import Delivery
 from jobs.email.mail_server import MailServer
 from jobs.email.message import OutgoingEmail
 from jobs.email.outcome import conclude, domain_of, masked
+from jobs.email.refusals import Refusals
 from jobs.email.replies import SmtpTroubleError
 from jobs.email.server_pool import ServerPool
 
@@ -39,6 +40,7 @@ class SmtpPool:
             for server in MailServer.parse_all(url)
         ]
         self._turns = DomainTurns(connections, domain_limit, domain_rate)
+        self._refusals = Refusals()
 
     async def send(
         self,
@@ -59,6 +61,7 @@ class SmtpPool:
         except TimeoutError:
             why = f"the mail was not through within {within_seconds:g} s"
             trouble = SmtpTroubleError("smtp_timeout", why)
+        self._refusals.note(email.recipients, delivery.replies)
         for address, reply in zip(email.recipients, delivery.replies, strict=True):
             if reply is not None and reply.is_success:
                 self._turns.took(domain_of(address))
@@ -75,6 +78,12 @@ class SmtpPool:
                 return None
             faults.append(masked(str(fault)))
         return "; ".join(faults)
+
+    def refusal(self) -> str | None:
+        """That no mail is taken any more, in words; None while some is, or little is known. May
+        be asked from any thread."""
+        said = self._refusals.said
+        return None if said is None else masked(f"it refuses every recipient for good: {said}")
 
     async def aclose(self) -> None:
         """Close every connection; an e-mail under way is cut off and raises RetryLater."""
