@@ -6,11 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from app.commands.drawing import Line
+from app.commands.pages import page_of, say_page
 from app.commands.session import Session, run
 from app.commands.tables import failure_table, job_table, time_text
-from app.commands.terminal import BAD_CURSOR, advice, facts, fail, say, write_json
+from app.commands.terminal import advice, facts, fail, say, write_json
 from app.http.showing import show_group, show_job
-from app.queue.errors import BadCursorError
 from jobs.errors import CODES
 
 if TYPE_CHECKING:
@@ -22,19 +22,16 @@ def show_all(options: argparse.Namespace) -> None:
     """`python -m app failed list`: that which failed last first."""
 
     async def use(session: Session) -> None:
-        try:
-            page = await session.failures.page(options.limit, options.cursor)
-        except BadCursorError:
-            fail(BAD_CURSOR)
+        page = await page_of(session.failures.page(options.limit, options.cursor))
         if options.json:
             data = [show_group(group) for group in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
-            return
-        say(failure_table(page.data) if page.data else "Nothing has failed for good.")
-        if page.next_cursor is not None:
-            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
-        elif page.data:
-            say(Line("One of them: python -m app failed show FINGERPRINT", "dim"))
+        else:
+            say_page(
+                failure_table(page.data) if page.data else "Nothing has failed for good.",
+                page.next_cursor,
+                "One of them: python -m app failed show FINGERPRINT" if page.data else None,
+            )
 
     run(use)
 

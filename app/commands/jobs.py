@@ -6,12 +6,12 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from app.commands.drawing import Line
+from app.commands.pages import page_of, say_page
 from app.commands.session import Session, run, who
 from app.commands.tables import detail_text, job_table
-from app.commands.terminal import BAD_CURSOR, cell, facts, fail, say, write_json
+from app.commands.terminal import cell, facts, fail, say, write_json
 from app.http.showing import show_event, show_job
 from app.queue.errors import (
-    BadCursorError,
     JobEndedError,
     JobNotFailedError,
     JobNotFoundError,
@@ -42,17 +42,12 @@ def list_jobs(options: argparse.Namespace) -> None:
     )
 
     async def use(session: Session) -> None:
-        try:
-            page = await session.views.jobs(wanted, options.limit, options.cursor)
-        except BadCursorError:
-            fail(BAD_CURSOR)
+        page = await page_of(session.views.jobs(wanted, options.limit, options.cursor))
         if options.json:
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
-            return
-        say(job_table(page.jobs) if page.jobs else "No such job.")
-        if page.next_cursor is not None:
-            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
+        else:
+            say_page(job_table(page.jobs) if page.jobs else "No such job.", page.next_cursor)
 
     run(use)
 

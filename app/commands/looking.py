@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from app.commands.drawing import Line, Table
+from app.commands.pages import page_of, say_page
 from app.commands.session import Session, run
 from app.commands.tables import act_table, queue_table, worker_table
-from app.commands.terminal import BAD_CURSOR, cell, fail, lines_of, say, write_json
+from app.commands.terminal import cell, lines_of, say, write_json
 from app.commands.watching import screen
-from app.queue.errors import BadCursorError, QueueUnavailableError
+from app.queue.errors import QueueUnavailableError
 
 LOOK_SECONDS = 1.0
 
@@ -37,17 +38,14 @@ def audit(options: argparse.Namespace) -> None:
     """`python -m app audit`: the latest first."""
 
     async def use(session: Session) -> None:
-        try:
-            page = await session.audit.page(options.limit, options.cursor)
-        except BadCursorError:
-            fail(BAD_CURSOR)
+        page = await page_of(session.audit.page(options.limit, options.cursor))
         if options.json:
             data = [asdict(act) for act in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
-            return
-        say(act_table(page.data) if page.data else "Nobody has done anything.")
-        if page.next_cursor is not None:
-            say(Line(f"There are more: --cursor {page.next_cursor}", "dim"))
+        else:
+            say_page(
+                act_table(page.data) if page.data else "Nobody has done anything.", page.next_cursor
+            )
 
     run(use)
 

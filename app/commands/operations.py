@@ -6,10 +6,10 @@ import argparse
 import asyncio
 from typing import Literal
 
+from app.commands.pages import page_of, say_page
 from app.commands.session import Session, request_id, run, who
 from app.commands.tables import detail_text, operation_table
 from app.commands.terminal import (
-    BAD_CURSOR,
     FAILED_STATUS,
     agreed,
     cell,
@@ -22,7 +22,6 @@ from app.commands.terminal import (
 from app.commands.watching import OperationBar
 from app.http.showing import show_operation
 from app.queue.errors import (
-    BadCursorError,
     OperationEndedError,
     OperationNotFoundError,
     QueueUnavailableError,
@@ -52,17 +51,15 @@ def show_all(options: argparse.Namespace) -> None:
     """`python -m app failed operations`: the newest first."""
 
     async def use(session: Session) -> None:
-        try:
-            page = await session.operations.page(options.limit, options.cursor)
-        except BadCursorError:
-            fail(BAD_CURSOR)
+        page = await page_of(session.operations.page(options.limit, options.cursor))
         if options.json:
             data = [show_operation(view, await _warnings(session, view)) for view in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
-            return
-        say(operation_table(page.data) if page.data else "There was no operation.")
-        if page.next_cursor is not None:
-            say(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
+        else:
+            say_page(
+                operation_table(page.data) if page.data else "There was no operation.",
+                page.next_cursor,
+            )
 
     run(use)
 

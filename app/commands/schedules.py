@@ -6,11 +6,12 @@ import argparse
 from typing import TYPE_CHECKING
 
 from app.commands.drawing import Line
+from app.commands.pages import page_of, say_page
 from app.commands.session import Session, run, who
 from app.commands.tables import schedule_table, time_text, when_text
-from app.commands.terminal import BAD_CURSOR, cell, facts, fail, json_text, say, write_json
+from app.commands.terminal import cell, facts, fail, json_text, say, write_json
 from app.http.showing import show_job, show_schedule
-from app.queue.errors import BadCursorError, ScheduleFromFileError, ScheduleNotFoundError
+from app.queue.errors import ScheduleFromFileError, ScheduleNotFoundError
 
 if TYPE_CHECKING:
     from app.schedule import ScheduleView
@@ -20,17 +21,15 @@ def show_all(options: argparse.Namespace) -> None:
     """`python -m app schedules`: in order of name."""
 
     async def use(session: Session) -> None:
-        try:
-            page = await session.schedules.page(options.limit, options.cursor)
-        except BadCursorError:
-            fail(BAD_CURSOR)
+        page = await page_of(session.schedules.page(options.limit, options.cursor))
         if options.json:
             data = [show_schedule(each, _warnings(each)) for each in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
-            return
-        say(schedule_table(page.data) if page.data else "There is no schedule.")
-        if page.next_cursor is not None:
-            say(cell(f"There are more: --cursor {page.next_cursor}", "dim"))
+        else:
+            say_page(
+                schedule_table(page.data) if page.data else "There is no schedule.",
+                page.next_cursor,
+            )
 
     run(use)
 

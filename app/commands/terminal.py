@@ -23,7 +23,6 @@ UNAVAILABLE_STATUS = 3
 UNDER_WAY_STATUS = 4
 INTERRUPTED_STATUS = 130
 
-BAD_CURSOR = "--cursor takes what the page before ended with."
 # Where no terminal says how wide it is: nothing is cut off for `grep`.
 PIPE_WIDTH = 250
 # Control characters but for line feed and tab, marks that turn the direction of writing around,
