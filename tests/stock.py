@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from tests.harness import JOB_MODULES, ROOT
+from tests.preloaded import ForkedProcess
 
 PERFORM = "app.worker.perform"
 
@@ -46,25 +48,29 @@ class Stock:
         return FailedJobRegistry(queue, connection=self.connection, serializer=JSONSerializer)
 
     def rq(self, *arguments: str, status: int = 0) -> str:
-        """Run `rq …` to its end and return what it wrote."""
-        done = subprocess.run(
-            self._command(*arguments),
-            cwd=ROOT,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        """Run `rq …` to its end and return what it wrote.
+
+        Workers are started by themselves, as they load what our jobs need; all else is forked.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            if arguments[0] == "worker":
+                with self.rq_worker(log, *arguments[1:]) as process:
+                    ended = process.wait(timeout=60)
+            else:
+                command = ForkedProcess("rq.cli", self._given(*arguments), self._environment(), log)
+                ended = command.wait(timeout=60)
+            said = log.read_text()
+        assert ended == status, said
+        return said
 
     @contextmanager
     def rq_worker(self, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """`rq worker --serializer json …` for the time of the block."""
+        given = self._given("worker", "--serializer", "json", *arguments)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                self._command("worker", "--serializer", "json", *arguments),
+                [sys.executable, "-m", "rq.cli", *given],
                 cwd=ROOT, env=self._environment(), stdout=output, stderr=output,
             )  # fmt: skip
             try:
@@ -77,9 +83,8 @@ class Stock:
                     process.kill()
                     process.wait()
 
-    def _command(self, *arguments: str) -> list[str]:
-        name, *rest = arguments
-        return [sys.executable, "-m", "rq.cli", name, "--url", self.url, *rest]
+    def _given(self, name: str, *arguments: str) -> list[str]:
+        return [name, "--url", self.url, *arguments]
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {"REDIS_URL": self.url, "JOB_MODULES": JOB_MODULES}

@@ -32,7 +32,7 @@ def test_stock_worker_finishes_our_jobs(stock: Stock, tmp_path: Path) -> None:
         replace(draft("test.note"), priority="low"),
     )
 
-    stock.rq("worker", "--burst", "--serializer", "json", "default")
+    stock.rq("worker", "--burst", "default")
 
     found = view(stock.url, written)
     assert (found.status, found.type) == ("finished", "log.write")
@@ -101,7 +101,7 @@ def test_stock_maintenance_leaves_our_running_jobs_alone(stock: Stock, tmp_path:
         (job_id,) = submit(stock.url, draft("test.wait", gate=str(gate), journal=str(notes)))
         poll_until(lambda: journal(notes), what="the job runs")
 
-        stock.rq("worker", "--burst", "--serializer", "json", "default")
+        stock.rq("worker", "--burst", "default")
 
         assert view(stock.url, job_id).status == "started"
         gate.touch()
