@@ -184,6 +184,13 @@ class Settings(BaseSettings):
         )
 
     @property
+    def most_artifact_bytes(self) -> int:
+        """Of one file that a job leaves: what is allowed, and what the storage takes."""
+        if urlsplit(self.storage_location).scheme == "redis":
+            return min(self.max_artifact_bytes, self.redis_file_bytes)
+        return self.max_artifact_bytes
+
+    @property
     def redis_location(self) -> str:
         if self.redis_url is None:
             raise RuntimeError("REDIS_URL is checked at start")

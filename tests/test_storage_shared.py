@@ -55,9 +55,10 @@ def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shared]:
     settings = {"STORAGE_URL": "redis:", "REDIS_FILE_BYTES": str(8 * MIB)}
+    limits = {"MAX_UPLOAD_BYTES": str(8 * MIB), "MAX_ARTIFACT_BYTES": str(8 * MIB)}
     if request.param == "s3":
         server = request.getfixturevalue("s3_server")
-        settings = server.settings(server.new_bucket()) | {"MAX_UPLOAD_BYTES": str(8 * MIB)}
+        settings = server.settings(server.new_bucket()) | limits
     folder = tmp_path_factory.mktemp("shared")
     with (
         mail_thread() as mail,
@@ -177,3 +178,23 @@ def test_file_beyond_the_storage_is_refused(shared: Shared) -> None:
 
     assert response.status_code == 413
     assert str(8 * MIB) in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("job_type", "params", "code"),
+    [
+        ("test.leave", {"size": 8 * MIB + 1}, "bad_artifact"),
+        (
+            "data.query",
+            {"rows": [{"n": 1}], "sql": "SELECT repeat('x', 1000) AS a FROM range(9000), input"},
+            "result_too_large",
+        ),
+    ],
+)
+def test_artifact_beyond_the_storage_fails_the_job(
+    shared: Shared, job_type: str, params: dict[str, Any], code: str
+) -> None:
+    job = shared.submit(job_type, params)
+
+    assert (job["status"], job["attempt"], job["error"]["code"]) == ("failed", 1, code)
+    assert str(8 * MIB) in job["error"]["message"]
