@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import fakeredis
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.http.answers import render
 from app.http.showing import show_job
 from app.queue.connection import Reachability
+from app.queue.times import rq_time
 from app.queue.views import Views
 
 FIELDS = [
@@ -54,3 +57,23 @@ def test_any_record_can_be_shown(record: dict[Any, Any], result: dict[Any, Any])
         assert shown["id"] == "x"
 
     asyncio.run(look())
+
+
+TIMES = (
+    b"2026-01-31T12:00:00.000000Z", b"2026-01-31T12:00:00.120000Z", b"2026-01-31T12:00:00.12Z",
+    b"2024-02-29T23:59:59.999999Z", b"2025-02-29T00:00:00.000000Z", b"2026-13-01T00:00:00.000000Z",
+    b"2026-01-31T24:00:00.000000Z", b"2026-01-31T12:00:60.000000Z", b"0000-01-01T00:00:00.000000Z",
+    b"2026-01-31 12:00:00.000000Z", b"2026-01-31T12:00:00.000000+", b"2026-01-31T12:00:00,000000Z",
+    b"2026-W05-6T12:00:00.000000Z", b"20260131T12:00:00.00000000Z", b"2026-01-31T12:00:00.00000 Z",
+    b"+026-01-31T12:00:00.000000Z", b"2026-01-31T12:00:00.0000\xff\xffZ", b"", b"soon",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TIMES, ids=repr)
+def test_times_are_read_as_strptime_reads_them(text: bytes) -> None:
+    try:
+        expected = datetime.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        expected = None
+
+    assert rq_time(text) == expected
