@@ -171,10 +171,10 @@ CONDITIONS = [
             "test_heart_trouble.py::test_full_server_still_runs_ends_recovers_and_promotes"),
     # Time
     _python("no clock counts but the server's", "scripts/__init__",
-            'source = "\\n".join([f"#!lua{flags}", *texts]).encode()',
+            'return "\\n".join([f"#!lua{flags}", *texts]).encode()',
             "import time\n"
-            '    source = "\\n".join([f"#!lua{flags}", *texts]).replace(\n'
-            "        \"redis.call('TIME')\", f\"{{ '{int(time.time())}', '0' }}\").encode()",
+            '        return "\\n".join([f"#!lua{flags}", *texts]).replace(\n'
+            "            \"redis.call('TIME')\", f\"{{ '{int(time.time())}', '0' }}\").encode()",
             "test_heart_clock.py::test_worker_whose_clock_is_ahead_does_nothing_too_early"),
     _python("a delay counts by the server's clock", "packing",
             'return "r", draft.delay_seconds',
