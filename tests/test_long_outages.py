@@ -176,6 +176,30 @@ def test_password_that_is_another_now_is_named(service: RunningService) -> None:
     assert answer.headers["retry-after"]
 
 
+def test_right_that_is_missing_is_named_and_waited_for(service: RunningService) -> None:
+    run_one(service)
+    logs = Logs(service)
+    with redis.Redis.from_url(service.valkey.url) as client:
+        client.execute_command("ACL", "SETUSER", "admin", "on", ">admin", "~*", "&*", "+@all")
+        client.execute_command("AUTH", "admin", "admin")
+        try:
+            client.execute_command("ACL", "SETUSER", "default", "-@write")
+            logs.wait_until_both_said("redis_refuses")
+            answer = service.client.post("/v1/jobs", json={"type": "test.note", "params": {}})
+            client.execute_command("ACL", "SETUSER", "default", "+@all", "-info")
+            ready = service.client.get("/readyz")
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "+@all")
+    logs.wait_until_both_said("redis_back")
+    run_one(service)
+
+    why = "Redis denies our user a right that is needed (ACL LOG names it)"
+    assert (answer.status_code, answer.json()["detail"]) == (503, why)
+    assert answer.headers["retry-after"]
+    assert (ready.status_code, ready.json()["reasons"]) == (503, [why])
+    assert logs.troubles() == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_minute_without_redis_takes_jobs_only_from_the_dead(

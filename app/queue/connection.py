@@ -30,7 +30,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
-from app.queue.server import FULL, refusal, words
+from app.queue.server import FULL, lacks_right, refusal, words
 from app.queue.wire import Replied, Wire
 
 log = logging.getLogger("recado.redis")
@@ -54,8 +54,8 @@ AWAY = (
     MasterDownError,
     ClusterDownError,
 )
-# What is left when nobody has made sense of an answer: a script failed, a right is missing, a
-# name that somebody else wrote is no text.
+# What is left when nobody has made sense of an answer: a script failed, a name that somebody else
+# wrote is no text.
 UNEXPECTED = (RedisError, UnicodeDecodeError)
 # Answers of a server that is up and cannot serve: disk full, replica alone, a script that
 # takes long. redis-py 8.1 takes the word off those that it has a class for (above).
@@ -64,7 +64,7 @@ _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
 
 def is_away(error: BaseException) -> bool:
     """True when the call may succeed later, unchanged; false for a fault of the call itself."""
-    if isinstance(error, AWAY):
+    if isinstance(error, AWAY) or lacks_right(error):
         return True
     return isinstance(error, ResponseError) and words(error).startswith(_AWAY_WORDS)
 

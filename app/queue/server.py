@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
 )
@@ -20,6 +21,7 @@ SILENT = "Redis does not answer"
 FULL = "Redis is full"
 _READ_ONLY = "Redis is a read-only replica: nothing can be written here"
 _SIGN_IN = "Redis refuses our user or password"
+_RIGHT = "Redis denies our user a right that is needed (ACL LOG names it)"
 _UNTRUSTED = "Redis' certificate is not trusted (?ssl_cert_reqs=none takes any)"
 _DISK = "Redis cannot write to its disk"
 _IN_PIPELINE = " of pipeline caused error: "
@@ -30,6 +32,11 @@ _BY_WORD = {"MISCONF": _DISK, "NOREPLICAS": "Redis has too few replicas to take 
 def words(error: BaseException) -> str:
     """What the server said. Of an answer in a pipeline redis-py 8.1 has the command in front."""
     return str(error).rpartition(_IN_PIPELINE)[2].lstrip("('\"\\")
+
+
+def lacks_right(error: BaseException) -> bool:
+    """An ACL forbids the command, or one within a script."""
+    return isinstance(error, NoPermissionError) or words(error).startswith("ACL failure in script")
 
 
 def refusal(error: BaseException) -> str | None:
@@ -45,6 +52,8 @@ def refusal(error: BaseException) -> str | None:
     text = words(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return _UNTRUSTED
+    if lacks_right(error):
+        return _RIGHT
     return next((why for word, why in _BY_WORD.items() if text.startswith(word)), None)
 
 
