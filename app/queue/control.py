@@ -27,8 +27,8 @@ from app.queue.records.names import PRIORITIES, queue_name
 from app.queue.submitting import MOST_QUEUED, MOST_QUEUED_BYTES
 from app.queue.verdicts import FULL_RETRY_SECONDS
 
-# Canceling so many holds the server up for about as long as a full claim does.
-EMPTY_JOBS = 64
+# Canceling so many takes the server some 4 ms, or 8 among 200,000 jobs.
+EMPTY_JOBS = 24
 
 
 class Control:

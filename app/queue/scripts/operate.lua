@@ -99,12 +99,13 @@ end
 
 -- Up to so many jobs. Answers whether there are no more, and whether a queue is full.
 local function work(limit, is_canary)
-  local acted, looked = 0, 0
+  -- Mostly all fit; where few do, it looks further each time.
+  local acted, looked, piece = 0, 0, 2 * limit
   while acted < limit and looked < LOOKS do
     local fp = call('ZRANGE', key .. ':causes', at, at)[1]
     if not fp then return acted, true end
-    local ids, numbers, last, looks = next_piece(fp, limit - acted, LOOKS - looked)
-    looked = looked + math.max(1, looks)
+    local ids, numbers, last, looks = next_piece(fp, limit - acted, math.min(piece, LOOKS - looked))
+    looked, piece = looked + math.max(1, looks), 2 * piece
     for i, id in ipairs(ids) do
       if acted == limit then return acted, false, false end
       local what = try(id)
