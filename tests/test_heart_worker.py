@@ -163,6 +163,20 @@ async def test_beat_tells_which_executions_are_lost_and_which_to_stop(scene: Sce
     assert answer == [b"ok", [lost.composite.encode()], [stopped.composite.encode()], 0]
 
 
+async def test_beat_that_a_claim_overtook_does_not_show_the_worker_as_idle(scene: Scene) -> None:
+    await scene.submit()
+    actor = await scene.worker()
+    (claimed,) = (await actor.claim()).jobs
+    key = f"rq:worker:{actor.name}"
+
+    await actor.beat(arrived=actor.seq - 1)
+    meanwhile = scene.redis.hget(key, "state")
+    await actor.finish(claimed)
+    await actor.beat()
+
+    assert (meanwhile, scene.redis.hget(key, "state")) == ("busy", "idle")
+
+
 async def test_beat_takes_back_what_was_claimed_and_never_arrived(scene: Scene) -> None:
     first, second = await scene.submit(), await scene.submit()
     actor, other = await scene.worker(), await scene.worker()

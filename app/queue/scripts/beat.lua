@@ -9,7 +9,10 @@ local wkey = worker_key(worker)
 local record = call('HMGET', wkey, 'birth', 'death')
 if not record[1] or record[2] then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
-call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', #ARGV > 6 and 'busy' or 'idle',
+-- What it has claimed since this beat was under way counts too: stock tools show the state.
+local held = redis.pcall('SCARD', held_key(worker))
+local is_busy = #ARGV > 6 or (type(held) == 'number' and held > 0)
+call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', is_busy and 'busy' or 'idle',
   'x_mail', ARGV[5])
 call('EXPIRE', wkey, ttl)
 
