@@ -190,13 +190,13 @@ def test_right_that_is_missing_is_named_and_waited_for(service: RunningService) 
             ready = service.client.get("/readyz")
         finally:
             client.execute_command("ACL", "SETUSER", "default", "+@all")
-    logs.wait_until_both_said("redis_back")
     run_one(service)
 
     why = "Redis denies our user a right that is needed (ACL LOG names it)"
     assert (answer.status_code, answer.json()["detail"]) == (503, why)
     assert answer.headers["retry-after"]
     assert (ready.status_code, ready.json()["reasons"]) == (503, [why])
+    assert logs.of_redis() == {"worker": ["redis_refuses"], "app.main": ["redis_refuses"]}
     assert logs.troubles() == {}
 
 

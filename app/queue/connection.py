@@ -147,12 +147,13 @@ class Reachability:
 
     def __init__(self) -> None:
         self.is_away = False
-        self._full_at = -FULL_LOG_SECONDS
+        self._refused_at = -FULL_LOG_SECONDS
 
     def lost(self, error: BaseException) -> None:
         why = refusal(error)
-        if why == FULL:
-            self._full(why)
+        if why == FULL or lacks_right(error):
+            # Other calls go on, which must not be taken for a return.
+            self._refused(str(why))
         elif not self.is_away:
             self.is_away = True
             if why is None:
@@ -160,11 +161,11 @@ class Reachability:
             else:
                 event(log, "redis_refuses", logging.WARNING, reason=why)
 
-    def _full(self, why: str) -> None:
-        """New jobs are refused and old ones go on: said once in a while."""
+    def _refused(self, why: str) -> None:
+        """Some calls are refused and others go on: said once in a while."""
         now = time.monotonic()
-        if now - self._full_at >= FULL_LOG_SECONDS:
-            self._full_at = now
+        if now - self._refused_at >= FULL_LOG_SECONDS:
+            self._refused_at = now
             event(log, "redis_refuses", logging.WARNING, reason=why)
 
     def found(self) -> None:
