@@ -45,6 +45,8 @@ PARTS = {
 
 def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> None:
     """All checks over every operation; a failure is told as schemathesis tells it."""
+    # Another part may have paused it.
+    service.client.post("/v1/queues/default/resume").raise_for_status()
     job = service.client.post("/v1/jobs", json={"type": "log.write", "params": {"message": "x"}})
     variables = {
         "RECADO_KEY": bearer(MASTER)["Authorization"].removeprefix("Bearer "),
