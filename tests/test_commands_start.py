@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from jobs import catalog
 from tests.harness import JOB_MODULES, ROOT
@@ -113,6 +114,26 @@ def test_command_loads_only_what_it_shows(
     )  # fmt: skip
 
     assert json.loads(done.stdout)[1] == []
+
+
+def test_connection_does_not_look_through_the_packages_that_are_installed(redis_url: str) -> None:
+    program = (
+        "import asyncio, importlib.metadata, sys\n"
+        "from app.queue.connection import connect\n"
+        "importlib.metadata.distribution = None\n"
+        "async def main():\n"
+        "    client = connect(sys.argv[1])\n"
+        "    print((await client.client_info())['lib-ver'])\n"
+        "    await client.aclose()\n"
+        "asyncio.run(main())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, redis_url], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout == f"{redis.__version__}\n"
 
 
 def test_scripts_are_put_together_when_they_are_called_or_all_at_a_start() -> None:

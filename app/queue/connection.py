@@ -15,6 +15,7 @@ import redis as sync_redis
 import redis.asyncio as async_redis
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -114,7 +115,9 @@ def connect_blocking(url: str) -> sync_redis.Redis:
 def _options(url: str) -> dict[str, Any]:
     # Enterprise servers only; elsewhere it costs each connection a refused command.
     options: dict[str, Any] = {
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False)
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        # Else each connection looks through all packages that are installed for its version.
+        "driver_info": DriverInfo(lib_version=sync_redis.__version__),
     }
     if urlsplit(url).scheme != "unix":
         # redis-py 8.1 refuses both for a socket of this machine.
