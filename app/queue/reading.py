@@ -180,8 +180,11 @@ def _whole(value: Any) -> int:
 
 
 def _number(record: Hash, field: str, default: int) -> int:
+    value = record.get(field.encode())
+    if not value:
+        return default  # most of a list's fields are: an exception for each would be the dearest
     try:
-        return int(record.get(field.encode(), b""))
+        return int(value)
     except ValueError:
         return default
 
@@ -220,12 +223,17 @@ def _notify(value: Any) -> Notify | None:
 
 
 def _seconds(record: Hash, field: str) -> float | None:
+    value = record.get(field.encode())
+    if not value:
+        return None
     with contextlib.suppress(ValueError):
-        return float(record.get(field.encode(), b""))
+        return float(value)
     return None
 
 
 def _backoff(value: Any) -> Backoff | None:
+    if value is None:
+        return None
     with contextlib.suppress(TypeError, ValueError):
         return Backoff(*(float(each) for each in value))
     return None
@@ -238,8 +246,11 @@ def _job_type(record: Hash) -> JobType | None:
 
 
 def _json(record: Hash, field: str) -> Any:
+    value = record.get(field.encode())
+    if not value:
+        return None
     with contextlib.suppress(ValueError):
-        return json.loads(record.get(field.encode(), b""))
+        return json.loads(value)
     return None
 
 

@@ -11,7 +11,9 @@ _SIGNS = tuple(at for at, sign in enumerate(_EXAMPLE) if not sign.isdigit())
 
 def rq_time(text: bytes | None) -> datetime | None:
     """A time as RQ writes it; None where there is none that can be read."""
-    shown = (text or b"").decode("ascii", "replace")
+    if not text:
+        return None
+    shown = text.decode("ascii", "replace")
     with contextlib.suppress(ValueError):
         if len(shown) == len(_EXAMPLE) and all(shown[at] == _EXAMPLE[at] for at in _SIGNS):
             # A tenth of what strptime takes, which loads the names of all months besides.

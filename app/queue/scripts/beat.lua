@@ -10,10 +10,9 @@ local record = call('HMGET', wkey, 'birth', 'death')
 if not record[1] or record[2] then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
 -- What it has claimed since this beat was under way counts too: stock tools show the state.
-local held = redis.pcall('SCARD', held_key(worker))
-local is_busy = #ARGV > 6 or (type(held) == 'number' and held > 0)
-call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state', is_busy and 'busy' or 'idle',
-  'x_mail', ARGV[5])
+local held = redis.pcall('SMEMBERS', held_key(worker))
+call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state',
+  (#ARGV > 6 or #held > 0) and 'busy' or 'idle', 'x_mail', ARGV[5])
 call('EXPIRE', wkey, ttl)
 
 local known, lost, stop, back = {}, {}, {}, 0
@@ -26,7 +25,7 @@ for i = 7, #ARGV do
 end
 
 -- Claims whose answer never arrived: recorded as ours, and running nowhere.
-for _, composite in ipairs(redis.pcall('SMEMBERS', held_key(worker))) do
+for _, composite in ipairs(held) do
   local id, ex = split_composite(composite)
   local claimed = ex and tonumber(string.match(ex, '%-(%d+)%-%d+$') or '')
   if not known[composite] and claimed and claimed <= arrived then
