@@ -133,6 +133,7 @@ VALUES = {
     "tiny": "n::TINYINT",
     "huge": "n::HUGEINT * 10000000000000000000::HUGEINT",
     "price": "(n / 8)::DECIMAL(9, 3)",
+    "digits": "(10000000000000000000 + n)::DECIMAL(38, 0)",
     "single": "(n / 7)::FLOAT",
     "double": "CASE n WHEN 4 THEN 'inf'::DOUBLE WHEN 5 THEN -0.0 ELSE n / 7 END",
     "unlike": "CASE n WHEN 3 THEN 'nan'::DOUBLE ELSE n / 7 END",
@@ -173,6 +174,7 @@ def test_top_values_of_a_large_table_are_counted_in_all_of_it(tmp_path: Path) ->
     tops = {each["name"]: each["top"][0]["value"] for each in done.result["columns"]}
     assert tops["moment"] == "2024-02-29 00:00:02.5"
     assert tops["price"] == 0.375
+    assert tops["digits"] == "10000000000000000003"
     assert tops["unlike"] == "nan"
 
 
@@ -182,6 +184,36 @@ def test_empty_text_is_not_taken_for_all_that_is_not_among_the_top() -> None:
     done = run("profile", rows)
 
     assert done.result["columns"][0]["top"][0] == {"value": "", "count": 160_000}
+
+
+def test_zeros_of_both_signs_are_one_value_beside_what_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.parquet"
+    value = "CASE n % 4 WHEN 0 THEN 'nan' WHEN 1 THEN '0.0' WHEN 2 THEN '-0.0' ELSE '1.5' END"
+    with duckdb.connect() as plain:
+        plain.execute(f"COPY (SELECT ({value})::DOUBLE AS v FROM range(240000) r(n)) TO '{path}'")
+
+    done = run("profile", path.read_bytes())
+
+    counts = {str(top["value"]): top["count"] for top in done.result["columns"][0]["top"]}
+    assert counts == {"0.0": 120_000, "1.5": 60_000, "nan": 60_000}
+
+
+def test_columns_may_have_any_name() -> None:
+    names = ["found", "text", "n", "value", "place", "beginning", "Found too", "count"]
+
+    done = run("profile", ",".join(names) + "\n" + ",".join("1" for _ in names))
+
+    assert done.error is None
+    assert [each["name"] for each in done.result["columns"]] == names
+
+
+def test_texts_of_numbers_only_are_not_mixed() -> None:
+    lines = "".join(f'{{"a":"{text}"}}\n' for text in ("NaN", "1", " -2.5", "Infinity", "+inf"))
+
+    done = run("profile", lines, types={"a": "text"})
+
+    assert done.error is None
+    assert "mixed types" not in done.first.decode()
 
 
 def test_odd_tables() -> None:

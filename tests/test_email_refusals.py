@@ -62,6 +62,19 @@ async def test_one_bad_address_or_one_bad_mail_is_no_fault_of_the_server(scene: 
         assert (scene.pool.refusal(), other.refusal()) == (None, None)
 
 
+async def test_wrong_addresses_are_no_fault_of_the_server_unless_there_are_many(
+    scene: Scene,
+) -> None:
+    scene.server.on("RCPT", "550 5.1.1 no", times=None)
+
+    await scene.send_to_each(*range(19))
+    before = scene.pool.refusal()
+    await scene.send_to_each(19)
+
+    assert before is None
+    assert scene.pool.refusal() == "it refuses every recipient for good: 550 5.1.1 no"
+
+
 async def test_mail_that_is_taken_by_anybody_ends_it(scene: Scene) -> None:
     scene.server.on("RCPT", "550 5.7.1 not now", times=None)
     await scene.send_to_each(*range(6))

@@ -172,7 +172,7 @@ async def test_beat_that_a_claim_overtook_does_not_show_the_worker_as_idle(scene
     await actor.beat(arrived=actor.seq - 1)
     meanwhile = scene.redis.hget(key, "state")
     await actor.finish(claimed)
-    await actor.beat()
+    await actor.beat(claimed)  # it had set out before
 
     assert (meanwhile, scene.redis.hget(key, "state")) == ("busy", "idle")
 

@@ -97,6 +97,8 @@ class Draft:
         if status.st_nlink != 1 or status.st_uid != os.geteuid():
             return False
         _make_folder(self._path.parent, self._root)
+        # Its writer may have given it any time, and old drafts are tidied away.
+        os.utime(file.fileno())
         try:
             path.rename(self._path)
         except OSError:
@@ -109,8 +111,6 @@ class Draft:
             return False
         self._moved = file
         os.fchmod(file.fileno(), 0o600)
-        # Its writer may have given it any time; what is old is tidied away.
-        os.utime(file.fileno())
         return True
 
 

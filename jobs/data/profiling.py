@@ -60,8 +60,10 @@ class Column:
 
     @property
     def is_counted_as_is(self) -> bool:
-        """Others are counted as texts, which takes longer."""
-        return self.is_number or self.is_time or self.kind == "BOOLEAN"
+        """Others are counted as texts, which takes longer. Bins of decimals are doubles (DuckDB
+        2.0), and several of many digits would be one."""
+        is_exact = self.is_number and not self.kind.startswith("DECIMAL")
+        return is_exact or self.is_time or self.kind == "BOOLEAN"
 
     @property
     def is_ordered(self) -> bool:
@@ -127,17 +129,24 @@ def _most_frequent(engine: Engine, columns: Sequence[Column]) -> list[list[tuple
     for some in _parts(list(enumerate(columns)), COUNTED_AT_ONCE):
         selects = []
         for place, column in some:
-            name = sql.name(column.name)
-            value = name if column.is_counted_as_is else f"{name}::VARCHAR"
+            value = _counted(column)
             selects.append(
-                f"SELECT {place} AS place, text AS value, n FROM (SELECT {value} AS found,"
-                f" found::VARCHAR AS text, count(*) AS n FROM beginning WHERE {name} IS NOT NULL"
-                f" GROUP BY found ORDER BY n DESC, text LIMIT {CANDIDATES})"
+                f"SELECT {place} AS place, text AS value, n FROM (SELECT {value}::VARCHAR AS text,"
+                f" count(*) AS n FROM beginning WHERE {sql.name(column.name)} IS NOT NULL"
+                f" GROUP BY {value} ORDER BY 2 DESC, 1 LIMIT {CANDIDATES})"
             )
         rows = engine.rows(f"{' UNION ALL '.join(selects)} ORDER BY place, n DESC, value")
         for place, text, count in rows:
             found[place].append((text, count))
     return found
+
+
+def _counted(column: Column) -> str:
+    """What is counted of a column."""
+    name = sql.name(column.name)
+    if column.kind in _FLOATS:
+        return f"({name} + 0)"  # -0.0 is 0.0
+    return name if column.is_counted_as_is else f"{name}::VARCHAR"
 
 
 def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> str:
@@ -162,8 +171,11 @@ def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> 
             shares = [round(n / (QUANTILES - 1), 4) for n in range(QUANTILES)]
             found["quantiles"] = f"approx_quantile({number}, {sql.literal(shares)})"
     if column.kind == "VARCHAR":
-        # Most texts begin with a letter: a look at that is cheaper than the attempt.
-        number = f"CASE WHEN ascii({name}) < 65 THEN TRY_CAST({name} AS DOUBLE) END"
+        # Most texts begin with a letter: a look at that is cheaper than the attempt. What
+        # begins with I or N may be an infinity or no number, which are numbers, too.
+        first = f"ascii({name})"
+        can_be = f"{first} < 65 OR {first} IN (73, 78, 105, 110)"
+        number = f"CASE WHEN {can_be} THEN TRY_CAST({name} AS DOUBLE) END"
         found["numeric"] = f"count({number})"
     if not exact and tops:
         bins = _bins(column, [text for text, _ in tops])
@@ -174,11 +186,11 @@ def _aggregates(column: Column, tops: list[tuple[str, int]], *, exact: bool) -> 
 def _bins(column: Column, texts: list[str]) -> str:
     """How often each of these values stands in all rows; a last bin has all other values, under
     a name that one of these may have, too."""
-    name, known = sql.name(column.name), sql.literal(texts)
+    value, known = _counted(column), sql.literal(texts)
     # What is not equal to itself makes different bins in each thread (DuckDB 2.0).
     if column.is_counted_as_is and not any(text.endswith("nan") for text in texts):
-        return f"histogram_exact({name}, CAST({known} AS {column.kind}[]))"
-    return f"histogram_exact({name}::VARCHAR, {known})"
+        return f"histogram_exact({value}, CAST({known} AS {column.kind}[]))"
+    return f"histogram_exact({value}::VARCHAR, {known})"
 
 
 def _place(column: Column) -> str:

@@ -46,7 +46,7 @@ class ServerPool:
 
     @property
     def is_down(self) -> bool:
-        """It has just let nobody in."""
+        """It has just let nobody in, or taken no mail."""
         is_down = asyncio.get_running_loop().time() < self._down_until
         return is_down or self._admission.is_refused
 

@@ -9,10 +9,10 @@ local wkey = worker_key(worker)
 local record = call('HMGET', wkey, 'birth', 'death')
 if not record[1] or record[2] then return { 'register' } end
 call('ZADD', OURS .. 'beats', NOW_MS, worker)
--- What it has claimed since this beat was under way counts too: stock tools show the state.
+-- What it has claimed, or ended, since this beat was under way counts: stock tools show the state.
 local held = redis.pcall('SMEMBERS', held_key(worker))
 call('HSET', wkey, 'last_heartbeat', NOW_ISO, 'state',
-  (#ARGV > 6 or #held > 0) and 'busy' or 'idle', 'x_mail', ARGV[5])
+  #held > 0 and 'busy' or 'idle', 'x_mail', ARGV[5])
 call('EXPIRE', wkey, ttl)
 
 local known, lost, stop, back = {}, {}, {}, 0
