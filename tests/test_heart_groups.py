@@ -154,6 +154,21 @@ class TestStockTools:
 
         assert [group["samples"] for group in await groups(web)] == [[kept]]
 
+    @pytest.mark.parametrize("wanted", ["status", "error", "fingerprint"])
+    async def test_who_finds_a_finished_job_in_a_list_takes_it_out_of_its_group(
+        self, web: WebScene, wanted: str
+    ) -> None:
+        """A stock worker ran it; upkeep goes by one of these lists, and previews by another."""
+        kept, job_id = await fail(web, "a", "a")
+        error = (await web.job(job_id))["error"]
+        web.heart.redis.zrem("rq:failed:default", job_id)
+        web.heart.redis.hset(f"rq:job:{job_id}", "status", "finished")
+        value = {"status": "failed", "error": error["code"], "fingerprint": error["fingerprint"]}
+
+        await web.client.get("/v1/jobs", params={wanted: value[wanted]})
+
+        assert [group["samples"] for group in await groups(web)] == [[kept]]
+
     async def test_upkeep_finds_deleted_jobs(self, web: WebScene) -> None:
         kept, job_id = await fail(web, "a", "a")
         web.heart.redis.delete(f"rq:job:{job_id}")

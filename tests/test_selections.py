@@ -262,6 +262,22 @@ async def test_key_that_is_something_else_costs_only_itself(stage: Stage, key: s
     assert [job_id] in [each["sample"] for each in previews]
 
 
+@pytest.mark.parametrize(
+    "spoilt", [b"no JSON", b"\xff", b"[1]", b"3", b'{"fingerprint": [1]}'], ids=repr
+)
+async def test_spoilt_note_of_a_job_leaves_the_rest_of_its_batch(
+    stage: Stage, spoilt: bytes
+) -> None:
+    made = await stage.web.post("/v1/batches", {"jobs": [NOTE, NOTE]})
+    await stage.end(2, message="a")
+    first, second = stage.web.heart.members("failed")
+    stage.web.heart.redis.hset("rq:recado:errors", first, spoilt)
+
+    shown = await stage.preview(batch_id=made.json()["id"])
+
+    assert (shown["count"], shown["sample"]) == (1, [second])
+
+
 HOSTILE = ("' OR 1=1", "*", "rq:job:*", "a\nb", "\\", "%s", "ü" * 400, "]]return 1", "0" * 17)
 
 

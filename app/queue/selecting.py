@@ -118,7 +118,7 @@ class Selecting:
         notes = await self._ask(self._client.hmget(keys.ERRORS, ids))
         found: dict[str, list[str]] = {}
         for each, note in zip(ids, notes, strict=True):
-            fingerprint = json.loads(note).get("fingerprint") if note is not None else None
+            fingerprint = _fingerprint_in(note)
             if fingerprint is not None:
                 found.setdefault(fingerprint, []).append(each)
         return found
@@ -206,6 +206,16 @@ def _settled(
             return None
         settled.add({"only_queue": "queue", "only_code": "error"}.get(name, name))
     return frozenset(settled)
+
+
+def _fingerprint_in(note: bytes | None) -> str | None:
+    """Of a note in ERRORS; a spoilt one tells none, as for `noted` of index.lua."""
+    try:
+        found = json.loads(note or b"{}")
+    except (ValueError, RecursionError):
+        return None
+    fingerprint = found.get("fingerprint") if isinstance(found, dict) else None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def _is_forgotten(batch_id: str, now: float) -> bool:

@@ -14,6 +14,12 @@ for i = 4, #ARGV do
     unindex_job(id, entry)
     is_stale = value ~= ''
   end
-  if is_stale then call('ZREM', INDEX .. kind .. ':' .. value, entry) end
+  if is_stale then
+    call('ZREM', INDEX .. kind .. ':' .. value, entry)
+    -- Upkeep finds what stock tools took up by the list of what has failed, and a preview counts a
+    -- cause by its list (select.lua): who leaves the lists leaves the group with them.
+    if record[1] ~= 'failed' then requeued(id) end
+    if kind == 'fingerprint' then leave_group(id, value) end
+  end
 end
 return 1
