@@ -162,6 +162,51 @@ async def test_large_causes_are_counted_to_the_last_job(
     assert len(shown["sample"]) == 10
 
 
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [({"tag": "shop:1"}, 3000), ({"tag": "shop:2"}, 300), ({"queue": "default"}, 3000), ({}, 3000)],
+    ids=str,
+)
+async def test_no_call_reads_thousands_of_records_near_a_bound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, str], count: int
+) -> None:
+    (job_id,) = await stage.fail("a")
+    job = await stage.web.job(job_id)
+    store, fingerprint = stage.web.heart.redis, job["error"]["fingerprint"]
+    made = int(job_id[:13], 16)
+    ids = [f"{made + number:013x}{'0' * 22}" for number in range(3000)]
+    jobs = dict(zip(ids, range(2, 3002), strict=True))
+    store.zadd(f"rq:recado:failure:{fingerprint}:jobs", jobs)
+    store.set("rq:recado:failed_seq", 3001)
+    store.hdel(f"rq:recado:failure:{fingerprint}", "only_queue", "only_code")
+    for name, members in {
+        "recado:i:tag:shop:1": ids, "recado:i:tag:shop:2": ids[::10], "failed:default": ids,
+        f"recado:i:fingerprint:{fingerprint}": ids,
+    }.items():  # fmt: skip
+        store.zadd(f"rq:{name}", dict.fromkeys(members, 0))
+    with store.pipeline(transaction=False) as pipeline:
+        for each in ids:
+            pipeline.hset(f"rq:job:{each}", "created_at", job["created_at"])
+        pipeline.execute()
+    run_script, reads = selecting.run_script, list[int]()
+
+    async def counted(*arguments: Any) -> Any:
+        before = store.info("commandstats").get("cmdstat_hget", {"calls": 0})["calls"]
+        answer = await run_script(*arguments)
+        reads.append(store.info("commandstats")["cmdstat_hget"]["calls"] - before)
+        return answer
+
+    monkeypatch.setattr(selecting, "run_script", counted)
+    # The first job has no tag.
+    first = not wanted or "queue" in wanted
+
+    shown = await stage.preview(created_after=job["created_at"], **wanted)
+
+    assert shown["count"] == count + first
+    assert len(shown["sample"]) == 10
+    assert max(reads) <= 1001
+
+
 @pytest.mark.parametrize("name", ["queue", "error"])
 async def test_cause_of_two_queues_or_codes_is_looked_through(stage: Stage, name: str) -> None:
     heart = stage.web.heart

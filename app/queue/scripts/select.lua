@@ -8,6 +8,8 @@ local MOST_SAMPLES, PIECE, FIRST = 10, 1000, 6
 -- An intersection by the server itself takes about 1 us a job of the smallest set, where memory
 -- is full of them: up to so many at once, and as dear as so many looks.
 local AT_ONCE, LOOKS_A_JOB = 4000, 0.6
+-- A record that says when its job was made takes as long as so many looks.
+local LOOKS_A_RECORD = 2
 local is_timed = filter.created_after or filter.created_before
 local has_sets = filter.queue or filter.error or filter.tag
 local count, place, sample = 0, FIRST, {}
@@ -34,15 +36,20 @@ local function sets_of(jobs)
   return sets, smallest
 end
 
+-- False: more records would have to be read than one call may.
 local function count_common(sets)
   if is_timed then
-    local found = made_between(call('ZINTER', #sets, unpack(sets)), filter)
+    local found, read = made_between(call('ZINTER', #sets, unpack(sets)), filter, PIECE)
+    if not found then return false end
+    left = left - read * LOOKS_A_RECORD
     count = count + #found
-    return show(found)
+    show(found)
+    return true
   end
   local found = call('ZINTERCARD', #sets, unpack(sets))
   count = count + found
   if found > 0 and #sample < MOST_SAMPLES then show(call('ZINTER', #sets, unpack(sets))) end
+  return true
 end
 
 local function count_by_sets(jobs)
@@ -51,26 +58,27 @@ local function count_by_sets(jobs)
   if filter.queue then
     for _, name in ipairs(names_of(filter.queue)) do
       sets[#sets + 1] = P .. ':failed:' .. name
-      count_common(sets)
+      if not count_common(sets) then return false end
       sets[#sets] = nil
     end
-  else
-    count_common(sets)
+  elseif not count_common(sets) then
+    return false
   end
   left = left - 1 - smallest * LOOKS_A_JOB * (filter.queue and 3 or 1)
   return true
 end
 
--- Entries whose records have to say whether they fit. False: too many.
-local function count_near(list, from, to)
-  local entries, found = call('ZRANGEBYLEX', list, from, to, 'LIMIT', 0, PIECE), {}
-  left = left - #entries
+-- Entries whose records have to say whether they fit. False: as many as may be read, or more; else
+-- how many more may be.
+local function count_near(list, from, to, most)
+  local entries, found = call('ZRANGEBYLEX', list, from, to, 'LIMIT', 0, most), {}
+  left = left - #entries * LOOKS_A_RECORD
   for _, entry in ipairs(entries) do
     if is_made_between(id_of(entry), filter) then found[#found + 1] = id_of(entry) end
   end
   count = count + #found
   show(found)
-  return #entries < PIECE
+  return #entries < most and most - #entries
 end
 
 -- The list of a cause is in the order in which jobs were made. Others are in it only while they
@@ -80,14 +88,15 @@ local function count_by_list(jobs, fp)
   if call('ZCARD', list) ~= call('ZCARD', jobs) then return false end
   local from, to, first, last = made_bounds(filter)
   left = left - 1
-  if first >= last then return count_near(list, '[' .. from, '[' .. to) end
+  if first >= last then return count_near(list, '[' .. from, '[' .. to, PIECE) end
   local between = call('ZLEXCOUNT', list, '(' .. first, '(' .. last)
   count = count + between
   for _, entry in ipairs(call('ZREVRANGEBYLEX', list, '(' .. last, '(' .. first, 'LIMIT', 0,
     MOST_SAMPLES)) do
     show({ id_of(entry) })
   end
-  return count_near(list, '[' .. from, '[' .. first) and count_near(list, '[' .. last, '[' .. to)
+  local more = count_near(list, '[' .. from, '[' .. first, PIECE)
+  return more and count_near(list, '[' .. last, '[' .. to, more)
 end
 
 -- The whole cause in one step. False where it has to be looked at piece by piece.
@@ -103,7 +112,8 @@ local function count_piece(fp)
   local ids = members(fp, after, before, most)
   left = left - 1 - #ids
   if #ids > 0 then after = call('ZSCORE', failure_key(fp, ':jobs'), ids[#ids]) end
-  local found = fitting(ids, filter)
+  local found, read = fitting(ids, filter)
+  left = left - read * LOOKS_A_RECORD
   count = count + #found
   show(found)
   return #ids < most

@@ -83,15 +83,21 @@ do
       id_at(to - CLOCK_US)
   end
 
-  function made_between(ids, filter)
+  -- And how many only their records told, which are read; nil where these were more than `most`.
+  function made_between(ids, filter, most)
     local before, behind, first, last = made_bounds(filter)
-    return kept(ids, function(id)
-      if is_sorted(id) then
-        if id < before or id > behind then return false end
-        if id > first and id < last then return true end
-      end
+    local told, unsure = {}, 0
+    for i, id in ipairs(ids) do
+      if not is_sorted(id) then unsure = unsure + 1
+      elseif id < before or id > behind then told[i] = 'no'
+      elseif id > first and id < last then told[i] = 'yes'
+      else unsure = unsure + 1 end
+    end
+    if most and unsure > most then return nil end
+    return kept(ids, function(id, i)
+      if told[i] then return told[i] == 'yes' end
       return is_made_between(id, filter)
-    end)
+    end), unsure
   end
 
   local function with_code(ids, code)
@@ -136,13 +142,15 @@ do
   end
 
   -- Those of at most 1,000 ids of a cause that are meant, in their order: as far as indexes know.
-  -- A stock tool takes jobs up and tells none of them; the groups do not know yet either.
+  -- A stock tool takes jobs up and tells none of them; the groups do not know yet either. And how
+  -- many records it read to know when they were made.
   function fitting(ids, filter)
-    if filter.created_after or filter.created_before then ids = made_between(ids, filter) end
+    local read = 0
+    if filter.created_after or filter.created_before then ids, read = made_between(ids, filter) end
     if filter.batch then ids = of_batch(ids, filter.batch) end
     if filter.tag then ids = with_tag(ids, filter.tag) end
     if filter.error then ids = with_code(ids, filter.error) end
     if filter.queue then ids = in_queue(ids, filter.queue) end
-    return ids
+    return ids, read
   end
 end
