@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.queue import selecting
+from app.queue.calling import run_script
 from app.queue.outcomes import Ended, outcome_of
 from app.queue.retry import Failure
 from tests.stock import stock_on
@@ -188,7 +189,7 @@ async def test_no_call_reads_thousands_of_records_near_a_bound(
         for each in ids:
             pipeline.hset(f"rq:job:{each}", "created_at", job["created_at"])
         pipeline.execute()
-    run_script, reads = selecting.run_script, list[int]()
+    reads = list[int]()
 
     async def counted(*arguments: Any) -> Any:
         before = store.info("commandstats").get("cmdstat_hget", {"calls": 0})["calls"]
@@ -235,6 +236,82 @@ async def test_all_of_one_queue_and_code_are_counted_without_a_look_at_each(stag
     calls = stage.web.heart.redis.info("commandstats")
     assert (shown["count"], sorted(shown["sample"]), others["count"]) == (3, sorted(ids), 0)
     assert not [each for each in calls if each.startswith(("cmdstat_eval", "cmdstat_zinter"))]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"error": "refused"}, {"tag": "shop:1"}, {"fingerprint": ""}], ids=str
+)
+async def test_what_stock_tools_took_up_is_not_counted_by_queue(
+    stage: Stage, wanted: dict[str, str]
+) -> None:
+    """Upkeep tells their cause, a while later."""
+    *taken, kept = await stage.fail("a", "a", "a", "a", tags={"shop": "1"})
+    if "fingerprint" in wanted:
+        wanted = {"fingerprint": (await stage.web.job(kept))["error"]["fingerprint"]}
+    with stock_on(stage.web.heart.url) as stock:
+        for each in taken:
+            stock.failed().requeue(each)
+
+    shown = await stage.preview(queue="default", **wanted)
+
+    assert (shown["count"], shown["sample"]) == (1, [kept])
+
+
+async def stop_a_run(stage: Stage) -> None:
+    job_id = await stage.web.submit()
+    actor = await stage.web.heart.worker()
+    claimed = await actor.take()
+    await stage.post(f"jobs/{job_id}/cancel")
+    await actor.retry(claimed, 60)
+    assert stage.web.heart.status(job_id) == "stopped"
+
+
+async def fail_in_two_queues(stage: Stage) -> None:
+    actor = await stage.web.heart.worker("default", "other")
+    for queue in ("default", "other"):
+        await stage.web.heart.submit(queue=queue)
+        assert await actor.fail(await actor.take(), "of two queues") == "done"
+
+
+@pytest.mark.parametrize(("beside", "count"), [(stop_a_run, 2), (fail_in_two_queues, 3)])
+async def test_what_else_is_in_the_registries_costs_no_look_at_each(
+    stage: Stage, beside: Callable[[Stage], Awaitable[None]], count: int
+) -> None:
+    ids = await stage.fail("a", "a")
+    await beside(stage)
+    stage.web.heart.redis.config_resetstat()
+
+    whole = await stage.preview(queue="default")
+    alone = await stage.preview(
+        queue="default", fingerprint=(await stage.web.job(ids[0]))["error"]["fingerprint"]
+    )
+
+    calls = stage.web.heart.redis.info("commandstats")
+    looks = [each for each in calls if each in {"cmdstat_evalsha", "cmdstat_eval"}]
+    assert (whole["count"], alone["count"]) == (count, 2)
+    # Only the cause of two queues is looked through.
+    assert bool(looks) == (count == 3)
+
+
+async def test_job_that_an_older_worker_entered_is_looked_at(stage: Stage) -> None:
+    """It adds jobs to causes of newer ones, and does not tell what they have in common."""
+    heart = stage.web.heart
+    actor = await heart.worker("default", "other")
+    ids, shown = list[str](), list[list[int]]()
+    for queue, code in (("default", "refused"), ("other", "y"), ("default", "refused")):
+        ids.append(await heart.submit(queue=queue))
+        key = next(iter(heart.redis.keys("rq:recado:failure:????????????????")), b"")
+        before = heart.redis.hgetall(key)
+        assert await actor.fail(await actor.take(), "a", code=code) == "done"
+        if queue == "other":
+            heart.redis.delete(key)
+            heart.redis.hset(key, mapping=before)
+        shown.append([
+            (await stage.preview(**each))["count"]
+            for each in ({"queue": "default"}, {"queue": "other"}, {"error": "y"})
+        ])  # fmt: skip
+
+    assert shown == [[1, 0, 0], [1, 1, 1], [2, 1, 1]]
 
 
 async def test_what_waits_for_another_attempt_is_not_counted_by_time(stage: Stage) -> None:

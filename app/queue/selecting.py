@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ import redis.asyncio as async_redis
 from app.queue import keys, scripts
 from app.queue.asking import ask
 from app.queue.calling import run_script, to_json
+from app.queue.causes import Cause, Causes
 from app.queue.connection import Lane, Reachability
 from app.queue.records.failed import FailureFilter
 
@@ -30,14 +30,6 @@ _BATCH_SECONDS = 31 * 86400 - 3600
 _OUR_ID = re.compile(r"[0-9a-f]{35}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cause:
-    """A cause whose jobs may fit, and the names of the filters that each of them has to pass."""
-
-    fingerprint: str
-    open: frozenset[str]
-
-
 class Selecting:
     """Raises QueueUnavailableError."""
 
@@ -45,6 +37,7 @@ class Selecting:
         self._client = client
         self._lane = lane
         self._reachability = reachability
+        self._causes = Causes(client, reachability)
 
     async def freeze(self, wanted: FailureFilter) -> dict[str, Any]:
         """What fits now, as it is kept: which causes, up to which failure, how many jobs."""
@@ -53,13 +46,11 @@ class Selecting:
         batch = None
         if wanted.batch_id is not None:
             batch = await self._batch(wanted.batch_id)
+        causes = await self._causes.of(wanted, frozenset(rest))
         if batch is None:
-            causes = await self._causes(wanted, rest)
             count, sample = await self._look(causes, rest, before)
         else:
-            causes = [
-                each for each in await self._causes(wanted, rest) if each.fingerprint in batch
-            ]
+            causes = [each for each in causes if each.fingerprint in batch]
             chosen = {each.fingerprint: batch[each.fingerprint] for each in causes}
             count, sample = await self._look_at(chosen, rest, before)
         return {
@@ -71,29 +62,8 @@ class Selecting:
         """How many fit now."""
         return int((await self.freeze(wanted))["count"])
 
-    async def _causes(self, wanted: FailureFilter, rest: dict[str, Any]) -> list[_Cause]:
-        """Those that have failed jobs that may fit, the one that came last first."""
-        if wanted.fingerprint is not None:
-            causes = [wanted.fingerprint]
-        else:
-            found = await self._ask(self._client.zrevrange(keys.FAILURES, 0, -1))
-            causes = [each.decode() for each in found]
-        names = frozenset(rest)
-        asked = {"type": wanted.type, "only_queue": wanted.queue, "only_code": wanted.error}
-        if not causes or all(each is None for each in asked.values()):
-            return [_Cause(each, names) for each in causes]
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for each in causes:
-                pipeline.hmget(keys.failure(each), *asked)
-            rows = await self._ask(pipeline.execute())
-        return [
-            _Cause(each, names - settled)
-            for each, row in zip(causes, rows, strict=True)
-            if (settled := _settled(asked, row)) is not None
-        ]
-
     async def _look(
-        self, causes: Sequence[_Cause], rest: dict[str, Any], before: int
+        self, causes: Sequence[Cause], rest: dict[str, Any], before: int
     ) -> tuple[int, list[str]]:
         """How many of their jobs fit, and some of these."""
         count, sample = 0, list[str]()
@@ -192,20 +162,6 @@ def _rest(wanted: FailureFilter) -> dict[str, Any]:
         "created_before": _stamp(wanted.created_before),
     }
     return {name: value for name, value in rest.items() if value is not None}
-
-
-def _settled(
-    asked: Mapping[str, str | None], told: Sequence[bytes | None]
-) -> frozenset[str] | None:
-    """The filters that all jobs of a cause pass, by what it tells of them; None: no job does."""
-    settled = set[str]()
-    for (name, value), found in zip(asked.items(), told, strict=True):
-        if value is None or (found is None and name != "type"):
-            continue
-        if found != value.encode():
-            return None
-        settled.add({"only_queue": "queue", "only_code": "error"}.get(name, name))
-    return frozenset(settled)
 
 
 def _fingerprint_in(note: bytes | None) -> str | None:

@@ -36,10 +36,14 @@ do
   local function text_of(value, default) return type(value) == 'string' and value or default end
 
   -- A cause says by itself what all of its jobs have had in common since it was first seen, so
-  -- that a selection need not look at each of them: `only_queue`, `only_code`.
-  local function tell_common(key, known, queue, code)
-    if known[3] and known[3] ~= queue then call('HDEL', key, 'only_queue') end
-    if known[4] and known[4] ~= code then call('HDEL', key, 'only_code') end
+  -- that a selection need not look at each of them: `only_queue`, `only_code`. It holds for jobs up
+  -- to the number `told`: who enters one and does not tell it is of an older release.
+  local function tell_common(key, fp, known, queue, code)
+    if not (known[3] or known[4]) then return end
+    local last = call('ZRANGE', failure_key(fp, ':jobs'), -1, -1, 'WITHSCORES')[2]
+    local is_untold = tonumber(last or 0) > (tonumber(known[5] or '') or 0)
+    if is_untold or known[3] ~= queue then call('HDEL', key, 'only_queue') end
+    if is_untold or known[4] ~= code then call('HDEL', key, 'only_code') end
   end
 
   -- A job has failed for good, with this error.
@@ -49,8 +53,8 @@ do
     if type(fp) ~= 'string' or #fp ~= 16 or string.find(fp, '%X') then return end
     local key = failure_key(fp)
     local queue, code = base_queue(q), text_of(error.code, '')
-    local known = call('HMGET', key, 'first', 'cleared', 'only_queue', 'only_code')
-    tell_common(key, known, queue, code)
+    local known = call('HMGET', key, 'first', 'cleared', 'only_queue', 'only_code', 'told')
+    tell_common(key, fp, known, queue, code)
     if not known[1] then
       local names = call('HMGET', job_key(id), 'x_type', 'x_stock')
       call('HSET', key, 'type', names[1] or names[2] or '', 'queue', queue, 'only_queue', queue,
@@ -62,10 +66,11 @@ do
       call('PERSIST', key)
       call('ZREM', CLEARED, fp)
     end
-    call('HSET', key, 'last', NOW_US)
+    -- A number of their own, as a clock may go back: what failed after a moment is behind it.
+    local number = call('INCR', OURS .. 'failed_seq')
+    call('HSET', key, 'last', NOW_US, 'told', number)
     call('ZADD', FAILURES, NOW_US, fp)
-    -- By a number of their own, as a clock may go back: what failed after a moment is behind it.
-    call('ZADD', failure_key(fp, ':jobs'), call('INCR', OURS .. 'failed_seq'), id)
+    call('ZADD', failure_key(fp, ':jobs'), number, id)
     count_failure(fp)
   end
 
