@@ -105,6 +105,13 @@ CONDITIONS = [
     _lua("stock tools read a retried run as one", "end",
          "add_result(id, 4,", "add_result(id, 2,",
          "test_contract_rq.py::test_stock_job_reads_how_ours_ended"),
+    _lua("who finds that a stock worker finished a job takes it out of its group", "repair",
+         "if record[1] ~= 'failed' then requeued(id) end", "",
+         "test_heart_groups.py::TestStockTools"
+         "::test_who_finds_a_finished_job_in_a_list_takes_it_out_of_its_group"),
+    _lua("a cause says nothing of all its jobs once an older release entered one", "groups",
+         "tonumber(last or 0) > (tonumber(known[5] or '') or 0)", "false",
+         "test_selections.py::test_job_that_an_older_worker_entered_is_looked_at"),
     # Claims
     _lua("a stale entry runs nothing", "claim",
          "if (not waiting and status ~= 'started') or live_execution(id) then",
