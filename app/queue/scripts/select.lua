@@ -10,8 +10,11 @@ local MOST_SAMPLES, PIECE, FIRST = 10, 1000, 6
 local AT_ONCE, LOOKS_A_JOB = 4000, 0.6
 -- A record that says when its job was made takes as long as so many looks.
 local LOOKS_A_RECORD = 2
+-- And one whose place in time is known.
+local LOOKS_IN_TIME = 0.6
 local is_timed = filter.created_after or filter.created_before
 local has_sets = filter.queue or filter.error or filter.tag
+local beside_time = { queue = filter.queue, error = filter.error, tag = filter.tag }
 local count, place, sample = 0, FIRST, {}
 
 local function show(ids)
@@ -99,11 +102,50 @@ local function count_by_list(jobs, fp)
   return more and count_near(list, '[' .. last, '[' .. to, more)
 end
 
+-- Ids out of such a list; nil where there are more than `most`.
+local function ids_between(list, from, to, most)
+  local entries = call('ZRANGEBYLEX', list, from, to, 'LIMIT', 0, most + 1)
+  if #entries > most then return nil end
+  for i, entry in ipairs(entries) do
+    if not is_sorted(entry) then entries[i] = id_of(entry) end
+  end
+  return entries
+end
+
+-- Only those that were made at the right time are looked for in the sets of what else is asked.
+local function count_in_time(jobs, fp)
+  local list, size = INDEX .. 'fingerprint:' .. fp, call('ZCARD', jobs)
+  if size > AT_ONCE or call('ZCARD', list) ~= size then return false end
+  local from, to, first, last = made_bounds(filter)
+  local parts = {}
+  if first < last then
+    parts[1] = ids_between(list, '(' .. first, '(' .. last, AT_ONCE)
+    parts[2] = ids_between(list, '[' .. from, '[' .. first, PIECE)
+    parts[3] = parts[2] and ids_between(list, '[' .. last, '[' .. to, PIECE - #parts[2])
+  else
+    parts[1], parts[2] = {}, {}
+    parts[3] = ids_between(list, '[' .. from, '[' .. to, PIECE)
+  end
+  if not parts[3] then return false end
+  for part, ids in ipairs(parts) do
+    for at = 1, #ids, PIECE do
+      local some = { unpack(ids, at, math.min(at + PIECE - 1, #ids)) }
+      local found = fitting(some, part == 1 and beside_time or filter)
+      left = left - #some * (part == 1 and LOOKS_IN_TIME or LOOKS_A_RECORD)
+      count = count + #found
+      show(found)
+    end
+  end
+  left = left - 1
+  return true
+end
+
 -- The whole cause in one step. False where it has to be looked at piece by piece.
 local function count_at_once(fp)
   local jobs = failure_key(fp, ':jobs')
   if filter.batch or call('ZCOUNT', jobs, '(' .. before, '+inf') > 0 then return false end
-  return (has_sets and count_by_sets or count_by_list)(jobs, fp)
+  if not has_sets then return count_by_list(jobs, fp) end
+  return is_timed and count_in_time(jobs, fp) or count_by_sets(jobs, fp)
 end
 
 -- True when there are no more.
