@@ -261,7 +261,7 @@ class _Attempts:
             with engine.watched():
                 options = objects.options(engine.connection, file, manner)
             if len(options["columns"]) <= wide.MOST_COLUMNS:
-                return file, sql.call("read_json", str(file.path), options)
+                return file, objects.table(file, options)
             engine.narrow()
             file = splitting.objects_as_parquet(engine, file, options)
         with engine.watched():

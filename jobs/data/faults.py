@@ -23,7 +23,7 @@ _UNCLOSED = "Value with unterminated quote found"
 _NO_OBJECT = re.compile(r"in (line|record/value) (\d+): Expected OBJECT, but got")
 _STATE = "CSV Parser state machine reached an invalid state"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
-_JSON_LINE = re.compile(r"(?<=\d )in line (\d+)")
+_JSON_PLACE = re.compile(r"(?<=\d )in (line|record/value) (\d+)")
 _COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _QUOTED_PATH = re.compile(r"[\"']?(?<![\w.])/[^\s\"',;)]+[\"']?")
@@ -132,8 +132,8 @@ def describe_source(message: str) -> str:
     if "magic bytes" in message or "too small to be a Parquet" in message:
         return "the file is no Parquet file, or cut short"
     message = message.partition("\n\nLINE ")[0].partition("\nTry setting")[0]
-    # It counts the lines of JSON from 2 (DuckDB 2.0).
-    message = _JSON_LINE.sub(lambda found: f"in line {int(found[1]) - 1}", message)
+    # It counts lines and objects of broken JSON from 2 (DuckDB 2.0).
+    message = _JSON_PLACE.sub(lambda found: f"in {found[1]} {int(found[2]) - 1}", message)
     return tidy(message).replace(" in file the file,", "")
 
 

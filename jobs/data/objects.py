@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import duckdb
 
 from jobs.data import lines, sql
@@ -28,6 +30,25 @@ def options(connection: duckdb.DuckDBPyConnection, source: Source, manner: Manne
     if columns == [("json", "JSON")]:
         _check_objects(connection, source)
     return found | {"columns": dict(columns)}
+
+
+def table(source: Source, options: Options) -> str:
+    """The call that reads the objects. Fields that are alike but for their case it finds by itself
+    only: the second is given another name, by which, told, it would look for it in vain (2.0)."""
+    columns: dict[str, str] = options["columns"]
+    if _are_alike(columns):
+        options = {key: value for key, value in options.items() if key != "columns"}
+    return sql.call("read_json", str(source.path), options)
+
+
+def _are_alike(columns: Iterable[str]) -> bool:
+    """Whether some name may be one that was given: that of another, and a number."""
+    known = {name.lower() for name in columns}
+    return any(
+        base.lower() in known and number.isdecimal()
+        for base, mark, number in (name.rpartition("_") for name in columns)
+        if mark
+    )
 
 
 def _check_objects(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

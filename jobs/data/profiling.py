@@ -220,9 +220,9 @@ def _note(column: Column, found: Any, row_count: int, tops: list[tuple[str, int]
         "max": _short(found.get("max")),
         "mean": _double(found.get("mean")),
         "sd": _double(found.get("sd")),
-        "q25": _double(q25),
-        "q50": _double(q50),
-        "q75": _double(q75),
+        "q25": q25 if column.is_time else _double(q25),
+        "q50": q50 if column.is_time else _double(q50),
+        "q75": q75 if column.is_time else _double(q75),
         "top": [{"value": _typed(column, text), "count": count} for text, count in tops[:TOP]],
     }
     if quantiles is not None:

@@ -169,9 +169,10 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
 
 def _is_table_above(source: Source, found: Options) -> bool:
     """Whether as many lines of cells are to be skipped as are left."""
-    rows = [line for line in source.sample.splitlines() if line.strip()]
-    above = [line for line in rows[: found.get("skip", 0)] if found["delim"].encode() in line]
-    return bool(above) and len(above) >= len(rows) - found["skip"]
+    lines, skip = source.sample.splitlines(), found.get("skip", 0)
+    above = [line for line in lines[:skip] if found["delim"].encode() in line]
+    left = [line for line in lines[skip:] if line.strip()]
+    return bool(above) and len(above) >= len(left)
 
 
 def _has_quoted(source: Source, delimiter: str) -> bool:
@@ -198,6 +199,8 @@ def _by_first_line(source: Source, told: Options) -> Options:
         "delim": delimiter,
         "quote": '"',
         "escape": '"',
+        # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
+        "skip": _blank_lines(source),
         "header": has_header,
         "columns": unlike([(name, "VARCHAR") for name in names]),
     }
@@ -231,6 +234,13 @@ def most_frequent(source: Source) -> str | None:
 def _first_line(source: Source) -> str:
     found = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
     return found[0] if found else ""
+
+
+def _blank_lines(source: Source) -> int:
+    """Those above the first one that has something in it."""
+    text = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff")
+    above = text[: len(text) - len(text.lstrip("\r\n "))]
+    return len(f"{above}.".splitlines()) - 1
 
 
 def _comma_decimals(

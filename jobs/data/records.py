@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, NamedTuple
 
 import duckdb
@@ -27,6 +27,7 @@ from jobs.errors import PermanentError
 FETCHED_AT_ONCE = 1_000
 SHOWN_CHARACTERS = 10_000
 NO_OBJECT = "it is no object"
+TOO_DEEP = "it cannot be read: too deep"
 
 
 class Row(NamedTuple):
@@ -94,7 +95,13 @@ def _our_faults() -> Iterator[None]:
 def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iterator[Row]:
     names, comment = list(options["columns"]), options.get("comment", "")
     with source.text() as text:
-        rows = islice(lines.rows(text, _dialect(options)), options.get("skip", 0), None)
+        rows: Iterator[tuple[int, list[str]]] = islice(
+            lines.rows(text, _dialect(options)), options.get("skip", 0), None
+        )
+        if len(names) == 1:
+            # A row like others there, to DuckDB (2.0) as well; not so above the header.
+            below = dropwhile(lambda each: not each[1], rows) if options["header"] else rows
+            rows = ((line, found or [""]) for line, found in below)
         told = (each for each in rows if each[1] and not _is_comment(each[1], comment))
         for line, found in islice(told, int(options["header"]), None):
             if is_padded:
@@ -130,8 +137,9 @@ def _of_lines(source: Source) -> Iterator[Row]:
                 continue
             try:
                 value = json.loads(found, parse_constant=_no_constant)
-            except (ValueError, RecursionError):
-                yield Row(line, found.rstrip("\r\n")[:SHOWN_CHARACTERS], fault="it is not JSON")
+            except (ValueError, RecursionError) as error:
+                why = TOO_DEEP if isinstance(error, RecursionError) else "it is not JSON"
+                yield Row(line, found.rstrip("\r\n")[:SHOWN_CHARACTERS], fault=why)
             else:
                 yield _of_value(line, value)
 
@@ -151,7 +159,7 @@ def _of_json(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:
         try:
             yield _of_value(number, json.loads(text))
         except (ValueError, RecursionError):
-            yield Row(number, text[:SHOWN_CHARACTERS], fault="it cannot be read: too deep")
+            yield Row(number, text[:SHOWN_CHARACTERS], fault=TOO_DEEP)
 
 
 def _of_table(connection: duckdb.DuckDBPyConnection, call: str) -> Iterator[Row]:

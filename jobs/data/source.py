@@ -30,7 +30,9 @@ _PARQUET = b"PAR1"
 _OTHERS = {
     b"PK\x03\x04": "a ZIP archive, as Excel's .xlsx is", b"\xd0\xcf\x11\xe0": "an old Excel file",
     b"%PDF-": "a PDF", b"7z\xbc\xaf": "a 7-Zip archive", b"\xfd7zXZ": "packed with xz",
-    b"SQLite format 3\0": "an SQLite database",
+    b"SQLite format 3\0": "an SQLite database", b"BZh91AY&SY": "packed with bzip2",
+    b"\x1f\x8b": "packed twice", b"\x28\xb5\x2f\xfd": "packed twice", b"ARROW1": "an Arrow file",
+    b"Obj\x01": "an Avro file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture",
 }  # fmt: skip
 _SUFFIXES: dict[str, Kind] = {
     "csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "json": "json", "ndjson": "ndjson",
@@ -45,9 +47,14 @@ _BETWEEN = re.compile(r"[\n\r\t,;|{\[]")
 # What no CSV file begins with.
 _OBJECT = re.compile(rb'[\s\xef\xbb\xbf]*(\[\s*)?\{\s*"[^"]*"\s*:')
 _BLANK = b"\xef\xbb\xbf\xff\xfe \t\r\n\0"
-_BOMS = [(codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+_BOMS = [(codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"),
+         (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16")]  # fmt: skip
-_NAMES = {"utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-16": "UTF-16",
+# What no text has, in any encoding of a byte a character: a program or a picture is full of them.
+# Not so Ctrl-Z, the end of old ones.
+_CONTROLS = bytes({*range(9), *range(14, 26), *range(28, 32)})
+_LEAST_TEXT = 0.97
+_NAMES = {"utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-16": "UTF-16", "utf-32": "UTF-32",
           "cp1252": "Windows-1252"}  # fmt: skip
 
 
@@ -174,6 +181,7 @@ def _kind(told: str | None, filename: str | None, content_type: str, sample: byt
 
 
 def _encoding(told: str | None, sample: bytes) -> str:
+    """Raises PermanentError for what is no text."""
     for mark, encoding in _BOMS:
         if sample.startswith(mark) and told in (None, encoding.removesuffix("-sig")):
             return encoding
@@ -189,6 +197,8 @@ def _encoding(told: str | None, sample: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
         return "utf-8"
     except UnicodeDecodeError:
+        if len(head.translate(None, _CONTROLS)) < len(head) * _LEAST_TEXT:
+            raise PermanentError("the file is no text, and no Parquet", code="bad_source") from None
         return guess_single_byte(Source(Path(), "csv", "none", "", sample)).encoding
 
 

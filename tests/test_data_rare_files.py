@@ -1,0 +1,117 @@
+"""Files as few people send them, and what must not pass for their rows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.data_scene import run
+
+NOISE = random.Random(7).randbytes(5_000)
+
+
+@pytest.mark.parametrize("above", ["\n", "\n\n", "\n \n\n"])
+@pytest.mark.parametrize("rows", ["1,2\n", "1,2\n3,4\n"])
+def test_blank_lines_above_a_header(above: str, rows: str) -> None:
+    data = f"{above}a,b\n{rows}"
+    expected = [dict(zip("ab", map(int, row.split(",")), strict=True)) for row in rows.split()]
+
+    assert run("query", data, sql="FROM input").rows == expected
+    assert run("validate", data, schema={}).result["row_count"] == len(expected)
+
+
+@pytest.mark.parametrize("data", ["a\n1\n\n2\n", "a\n\n1\n\n", "\n\na\n1\n\n\n2\n"])
+def test_blank_lines_of_one_column_are_rows_to_all(data: str) -> None:
+    rows = run("query", data, sql="FROM input").rows
+    required: dict[str, Any] = {"required": ["a"]}
+
+    done = run("validate", data, schema=required)
+
+    assert done.result["row_count"] == len(rows)
+    assert done.result["invalid"] == sum(row["a"] is None for row in rows) > 0
+
+
+@pytest.mark.parametrize("end", ["json", "ndjson"])
+def test_fields_that_differ_in_case_only_keep_their_values(end: str) -> None:
+    objects = [{"id": 1, "ID": 2}, {"ID": 3}]
+    data = json.dumps(objects) if end == "json" else "\n".join(map(json.dumps, objects))
+
+    done = run("query", data, filename=f"table.{end}", sql="FROM input")
+
+    assert [list(row.values()) for row in done.rows] == [[1, 2], [None, 3]]
+
+
+@pytest.mark.parametrize("operation", ["query", "validate"])
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (gzip.compress(gzip.compress(b"a,b\n1,2\n")), "twice"),
+        (b"BZh91AY&SY" + NOISE, "bzip2"),
+        (b"\x89PNG\r\n\x1a\n" + NOISE, "picture"),
+        (b"\xff\xd8\xff\xe0" + NOISE, "picture"),
+        (b"ARROW1\0\0" + NOISE, "Arrow"),
+        (bytes(byte for byte in NOISE if byte), "no text"),
+    ],
+    ids=["twice", "bzip2", "png", "jpeg", "arrow", "noise"],
+)
+def test_what_is_no_table_does_not_become_one(operation: str, data: bytes, word: str) -> None:
+    params: dict[str, Any] = {"sql": "FROM input"} if operation == "query" else {"schema": {}}
+
+    done = run(operation, data, filename="table.csv", **params)
+
+    assert done.code == "bad_source"
+    assert word in str(done.error)
+
+
+def test_old_text_may_end_in_ctrl_z() -> None:
+    done = run("query", "a,b\né,2\n3,\x1a\n".encode("latin-1"), sql="FROM input")
+
+    assert done.rows == [{"a": "é", "b": "2"}, {"a": "3", "b": "\x1a"}]
+
+
+def test_utf_32_is_read() -> None:
+    assert run("query", "a,b\né,2\n".encode("utf-32"), sql="FROM input").rows == [
+        {"a": "é", "b": 2}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ('[{"a":1},{"a":2},{"a":x}]', "record/value 3"),
+        ('[{"a":1}', "record/value 2"),
+        ('{"a":1}\n{"a":x}', "line 2"),
+    ],
+)
+def test_broken_json_is_named_where_it_is(data: str, place: str) -> None:
+    done = run("query", data, filename="a.json" if data[0] == "[" else "a.ndjson", sql="FROM input")
+
+    assert done.code == "bad_source"
+    assert f" in {place}:" in str(done.error)
+
+
+def test_json_that_is_too_deep_is_called_so() -> None:
+    done = run("validate", '{"a":' * 5_000 + "1" + "}" * 5_000, schema={})
+
+    assert done.result["errors"][0]["message"] == "it cannot be read: too deep"
+
+
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP", "TIMESTAMPTZ"])
+def test_days_without_end_have_a_profile(kind: str, tmp_path: Any) -> None:
+    path = tmp_path / "days.parquet"
+    days = ["2024-01-01", "infinity", "infinity", "infinity"]
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT unnest({days}::{kind}[]) AS day) TO '{path}' (FORMAT parquet)"
+        )
+
+    done = run("profile", path.read_bytes(), filename="days.parquet")
+
+    column = done.result["columns"][0]
+    assert (column["max"], column["q75"]) == ("infinity", "infinity")
+    json.dumps(done.result, allow_nan=False)
