@@ -144,6 +144,43 @@ async def test_service_is_not_ready_where_nothing_can_be_written(replica: Scene)
     assert await replica.views.readiness([]) == ["Redis is nearly full: no new jobs are taken"]
 
 
+async def test_service_is_not_ready_while_the_server_refuses_to_write_for_a_reason_of_its_own(
+    own: Scene,
+) -> None:
+    own.redis.config_set("min-replicas-to-write", 1)
+    assert await own.views.readiness([]) == ["Redis has too few replicas to take anything"]
+    own.redis.config_set("min-replicas-to-write", 0)
+    assert await own.views.readiness([]) == []
+
+    own.redis.config_set("save", "3600 1")
+    snapshot = Path(own.redis.config_get("dir")["dir"]) / "dump.rdb"
+    snapshot.mkdir()
+    own.redis.set("changed", "1")
+    own.redis.bgsave()
+    poll_until(
+        lambda: own.redis.info("persistence")["rdb_last_bgsave_status"] == "err",
+        what="a snapshot fails",
+    )
+    assert await own.views.readiness([]) == ["Redis cannot write to its disk"]
+    with pytest.raises(QueueUnavailableError, match="cannot write to its disk"):
+        await own.submit()
+    snapshot.rmdir()
+
+
+async def test_server_without_a_connection_for_us_says_so(own: Scene, valkey: ValkeyServer) -> None:
+    async with scene_on(valkey.url) as late:
+        hasty = Submitter(late.client, late.reachability, give_up_seconds=0.2)
+        own.redis.config_set("maxclients", 1)
+
+        with pytest.raises(QueueUnavailableError, match="no more connections"):
+            await hasty.submit(draft("test.note"))
+        assert await late.views.readiness([]) == ["Redis takes no more connections (maxclients)"]
+
+        own.redis.config_set("maxclients", 100)
+        await hasty.submit(draft("test.note"))
+        await hasty.aclose()
+
+
 async def test_upload_is_refused_by_a_full_server_in_words(own: Scene) -> None:
     own.redis.config_set("maxmemory", 1)
 

@@ -20,6 +20,8 @@ from app.queue.records.names import PRIORITIES, queue_name
 from app.queue.workers import LiveWorker, Workers
 
 WARNINGS_SECONDS = 1.0
+# What the server says to a script that might write, it says before the script's first line.
+WRITES_NOTHING = "#!lua flags=allow-oom\nreturn 1"
 SPOILT = "a key that tells of workers, or of paused queues, holds something else"
 SUSPENDED = "all workers are suspended (`rq suspend`): nothing is begun until `rq resume`"
 
@@ -52,7 +54,7 @@ class Capacity:
     async def readiness(self, queues: Collection[str]) -> list[str]:
         """Why the service is not ready, in words; empty when it is."""
         try:
-            reasons = server.faults(await self._server_facts())
+            reasons = server.faults(await self._server_facts()) or await self._refusal()
             reasons += await self._full(queues)
             found = await self._look()
         except QueueUnavailableError as error:
@@ -127,6 +129,16 @@ class Capacity:
             for found in await self._ask(pipeline.execute()):
                 facts |= {name: str(value) for name, value in found.items()}
         return facts
+
+    async def _refusal(self) -> list[str]:
+        """What its facts do not tell: whether a snapshot that failed, or replicas that are
+        missing, keep it from writing is a matter of its configuration, too.
+        """
+        try:
+            await self._ask(self._client.eval(WRITES_NOTHING, 0))
+        except QueueUnavailableError as error:
+            return [error.reason]
+        return []
 
     async def _ask(self, asking: Any) -> Any:
         return await ask(asking, self._reachability)

@@ -24,6 +24,7 @@ _SIGN_IN = "Redis refuses our user or password"
 _RIGHT = "Redis denies our user a right that is needed (ACL LOG names it)"
 _UNTRUSTED = "Redis' certificate is not trusted (?ssl_cert_reqs=none takes any)"
 _DISK = "Redis cannot write to its disk"
+_CROWDED = "Redis takes no more connections (maxclients)"
 _IN_PIPELINE = " of pipeline caused error: "
 # redis-py 8.1 has no class for these; it leaves the word in the message.
 _BY_WORD = {"MISCONF": _DISK, "NOREPLICAS": "Redis has too few replicas to take anything"}
@@ -61,6 +62,9 @@ def explain(error: BaseException) -> str:
     """The same for a client, of any error after which there is no answer."""
     if isinstance(error, BusyLoadingError):
         return "Redis has just started, and is still loading its data"
+    if words(error).startswith("max number of clients reached"):
+        # No refusal: others leave from moment to moment.
+        return _CROWDED
     return refusal(error) or SILENT
 
 
