@@ -1,14 +1,34 @@
 """`python -m app`: operators' commands."""
 
 import gc
+import os
+import sys
 
 from app.cli import main
+
+
+def leave(status: int) -> None:
+    """End at once, when all is written that was said.
+
+    At exit all memory goes back anyway: to take a few hundred modules apart piece by piece first
+    took 8 ms. A command joins its threads when it closes its loop, and leaves nothing to `atexit`.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return  # nobody takes it: the interpreter says so, with a status of its own
+    os._exit(status)
+
 
 if __name__ == "__main__":
     # While modules are loaded nothing becomes garbage. app/commands/session.py puts it on again.
     gc.disable()
     try:
         main()
-    finally:
-        # At exit all memory goes back anyway: looking through it first takes longer than Redis did.
-        gc.freeze()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            leave(error.code or 0)
+        raise
+    leave(0)

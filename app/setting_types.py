@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from app.keyring import ApiKey
-from app.storage import bucket_of, folder_of
+from app.storage_url import bucket_of, folder_of
 
 
 def _split_words(value: Any) -> Any:

@@ -7,7 +7,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
 # Nobody's plugins are wanted: to look for them pydantic reads what every installed package says,
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from app.keyring import Keyring
 from app.setting_types import (
@@ -33,7 +33,11 @@ from app.setting_types import (
     WebhookSecret,
     Words,
 )
-from app.storage import RedisFileLimits, S3Access
+
+if TYPE_CHECKING:
+    from pydantic_settings import PydanticBaseSettingsSource
+
+    from app.storage import RedisFileLimits, S3Access
 
 SETTINGS_FAULT_STATUS = 2
 # In the data folder while bin/dev runs: where its Valkey and its mail catcher listen.
@@ -106,6 +110,24 @@ class Settings(BaseSettings):
     suppression_seconds: Annotated[int, Field(ge=0, le=10 * 366 * 24 * 3600)] = 30 * 24 * 3600
     session_seconds: Annotated[int, Field(ge=60)] = 12 * 3600
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, the environment, `.env`: in this order.
+
+        An empty `.env` is not asked: each source takes every field's annotation apart anew.
+        """
+        sources = [init_settings, env_settings]
+        if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_vars:
+            sources.append(dotenv_settings)
+        return tuple(sources)
+
     @model_validator(mode="after")
     def _check_mail_server(self) -> Settings:
         if self.smtp_url is not None and self.mailtrap_token is not None:
@@ -167,6 +189,8 @@ class Settings(BaseSettings):
         """As whom, and where, for a storage of `s3:`; None when no key is set."""
         if self.aws_access_key_id is None or self.aws_secret_access_key is None:
             return None
+        from app.storage import S3Access  # noqa: PLC0415 - most that read settings store nothing
+
         token = self.aws_session_token
         return S3Access(
             key_id=self.aws_access_key_id.get_secret_value(),
@@ -179,6 +203,8 @@ class Settings(BaseSettings):
     @property
     def redis_file_limits(self) -> RedisFileLimits:
         """Of a storage of `redis:`."""
+        from app.storage import RedisFileLimits  # noqa: PLC0415 - as above
+
         return RedisFileLimits(
             self.redis_file_bytes, self.redis_files_bytes, self.redis_file_seconds
         )

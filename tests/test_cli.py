@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -57,6 +58,17 @@ def test_wrong_command_is_one_message_and_status_2(arguments: list[str]) -> None
     assert answer.returncode == 2
     assert "usage: python -m app" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_answer_that_could_not_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", "keys", "new", "shop"], cwd=ROOT, stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
 
 
 def test_no_library_is_loaded_to_tell_what_can_be_typed() -> None:

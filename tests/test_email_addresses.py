@@ -113,6 +113,18 @@ def test_refused(text: str) -> None:
     assert "evil" not in message
 
 
+def test_of_ascii_an_address_beyond_it_takes_what_a_plain_one_takes() -> None:
+    def takes(local: str) -> bool:
+        try:
+            parse_address(f"{local}@example.org")
+        except AddressError:
+            return False
+        return True
+
+    for character in map(chr, range(0x80)):
+        assert takes(f"é{character}é") == takes(f"e{character}e"), ascii(character)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -21,13 +21,15 @@ _PLAIN = re.compile(
     rf"(?=[^@]{{1,{MAX_LOCAL_OCTETS}}}@)[{_ATEXT}]+(?:\.[{_ATEXT}]+)*@({_PLAIN_DOMAIN})"
 )
 _WIRE_DOMAIN = re.compile(_PLAIN_DOMAIN.replace(r"(?!..--)", ""))
-_DOT_ATOM = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
+# What is left of ASCII: with all beyond it named in place of that, compiling takes 4 ms.
+_NO_ATEXT = r"\x00-\x20\x7f\"(),.:;<>@\[\\\]"
+_DOT_ATOM = re.compile(rf"[^{_NO_ATEXT}]+(?:\.[^{_NO_ATEXT}]+)*")
 _NAMED = re.compile(r"(.*?) *<([^<>]*)>", re.DOTALL)
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 # Unquoted, these would make a list, a group, a comment or another address of the name.
 _NAME_SPECIALS = re.compile(r'[<>@,;:"()\[\]\\]')
 # A name could be read backwards, and so could the address behind it.
-_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _JOINERS = "\u200c\u200d"  # part of some scripts' spelling; IDNA allows them in context
 
 
@@ -89,7 +91,7 @@ def _refuse_controls(text: str) -> None:
 def _parse_name(name: str) -> str:
     if len(name) > MAX_NAME:
         raise AddressError(f"has a name of more than {MAX_NAME} characters")
-    if _DIRECTIONS.search(name) is not None:
+    if not _DIRECTIONS.isdisjoint(name):
         raise AddressError("has a name that turns the direction of writing around")
     quoted = _QUOTED_NAME.fullmatch(name)
     if quoted is not None:
