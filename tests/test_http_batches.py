@@ -88,13 +88,27 @@ class TestStrict:
         ]  # fmt: skip
         assert queue.drafts == []
 
-    async def test_at_most_fifty_faults_are_listed_and_the_rest_counted(
+    async def test_every_one_of_a_thousand_bad_jobs_is_pointed_at(
         self, client: httpx2.AsyncClient
     ) -> None:
-        response = await submit(client, *[BAD_EMAIL] * 73)
+        response = await submit(client, *[BAD_EMAIL] * 1000)
 
+        assert pointers(response) == [f"/jobs/{place}/params/to/0" for place in range(1000)]
+        assert "999 more in errors)" in response.json()["detail"]
+
+    async def test_beyond_fifty_faults_a_bad_job_has_one_and_the_rest_are_counted(
+        self, client: httpx2.AsyncClient
+    ) -> None:
+        worse = BAD_EMAIL | {"options": {"delay": -1}}
+
+        response = await submit(client, *[worse] * 40)
         assert len(pointers(response)) == 50
-        assert "23 more not listed" in response.json()["detail"]
+        assert {each.split("/")[2] for each in pointers(response)} == set(map(str, range(40)))
+        assert "30 more not listed" in response.json()["detail"]
+
+        response = await submit(client, *[worse] * 73)
+        assert len({each.split("/")[2] for each in pointers(response)}) == 73
+        assert "73 more not listed" in response.json()["detail"]
 
     @pytest.mark.parametrize(
         ("body", "expected"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.http.faults import Fault, InvalidRequestError, NamedJob
+from app.http.faults import MAX_FAULTS, Fault, InvalidRequestError, NamedJob
 from app.http.refusals import NO_SUCH_JOB, late_fault
 from app.http.schemas import BatchSubmission, faults_of
 from app.http.submissions import Origin, Terms, draft_job, parent_pointer
@@ -41,9 +41,14 @@ class Batch:
         return None if len(self.drafts) == self.size else list(self.drafts)
 
     def refusal(self) -> InvalidRequestError:
-        """All that is wrong with the batch, in order."""
+        """What is wrong with the batch, in order; where it is much, one fault of each bad job."""
         errors = [self.refused[place] for place in sorted(self.refused)]
-        return InvalidRequestError([fault for error in errors for fault in error.faults])
+        faults = [fault for error in errors for fault in error.faults]
+        if len(faults) <= MAX_FAULTS:
+            return InvalidRequestError(faults)
+        first = [error.faults[0] for error in errors if error.faults]
+        more = [fault for error in errors for fault in error.faults[1:]]
+        return InvalidRequestError([*first, *more], most=max(len(first), MAX_FAULTS))
 
     def parent_ids(self) -> list[str]:
         """Every job that some draft depends on, once."""

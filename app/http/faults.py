@@ -145,13 +145,16 @@ class NamedJob(NamedTuple):
 class InvalidRequestError(ValueError):
     """Well-formed, but not what this path takes.
 
-    `named` are jobs on which the request depends, and which have not been looked for yet.
+    `named` are jobs on which the request depends, and which have not been looked for yet; `most`
+    is how many faults a client is told.
     """
 
-    def __init__(self, faults: Sequence[Fault], named: Sequence[NamedJob] = ()) -> None:
+    def __init__(
+        self, faults: Sequence[Fault], named: Sequence[NamedJob] = (), most: int = MAX_FAULTS
+    ) -> None:
         # None yet: that a job which it names is not there is about to be found.
         first = faults[0] if faults else Fault("", "does not fit")
-        listed = faults[:MAX_FAULTS]
+        listed = faults[:most]
         where = first.parameter if first.parameter is not None else first.pointer
         notes = []
         if len(listed) > 1:
@@ -162,11 +165,7 @@ class InvalidRequestError(ValueError):
         super().__init__(f"{where or 'body'}: {first.detail}{more}")
         self.faults = faults
         self.named = named
-
-    @property
-    def listed(self) -> Sequence[Fault]:
-        """The first of them, as many as a client is told."""
-        return self.faults[:MAX_FAULTS]
+        self.listed = listed
 
     def below(self, base: str) -> InvalidRequestError:
         """The same, for whom the body stands at `base` in a larger one."""
