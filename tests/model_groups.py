@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.model_state import State
@@ -12,7 +14,7 @@ UNMODELLED = (
     "rq:recado:failure:", "rq:recado:failures", "rq:recado:failed_seq", "rq:recado:cleared",
     "rq:recado:regroup_at", "rq:recado:audit",
 )  # fmt: skip
-_PREFIX, _JOBS = "rq:recado:failure:", ":jobs"
+_PREFIX, _JOBS, _TAGS = "rq:recado:failure:", ":jobs", ":tags"
 
 
 def wrong_groups(model: State, stored: dict[str, Stored]) -> Iterator[str]:
@@ -40,3 +42,30 @@ def wrong_groups(model: State, stored: dict[str, Stored]) -> Iterator[str]:
     listed = set(stored["rq:recado:failures"].value) if "rq:recado:failures" in stored else set()
     if listed != set(found.values()):
         yield f"causes {sorted(listed)} are listed, {sorted(set(found.values()))} have jobs"
+    yield from _wrong_tallies(stored)
+
+
+def _wrong_tallies(stored: dict[str, Stored]) -> Iterator[str]:
+    """One line for each cause that counts its jobs' tags in another way than they are."""
+    notes = stored["rq:recado:tags"].value if "rq:recado:tags" in stored else {}
+    expected = {
+        key.removesuffix(_JOBS): {
+            "jobs": len(each.value),
+            **Counter(
+                f"{name}:{value}"
+                for job_id in each.value
+                for name, value in json.loads(notes.get(job_id, "{}")).items()
+            ),
+        }
+        for key, each in stored.items()
+        if key.startswith(_PREFIX) and key.endswith(_JOBS)
+    }
+    counted = {
+        key.removesuffix(_TAGS): {
+            name: int(count) for name, count in each.value.items() if name != "upto"
+        }
+        for key, each in stored.items()
+        if key.startswith(_PREFIX) and key.endswith(_TAGS)
+    }
+    if counted != expected:
+        yield f"tags are counted as {counted}, not {expected}"

@@ -4,18 +4,110 @@
 -- cause. The end of a retention does not.
 local clears = false
 
+local function failure_key(fp, part) return OURS .. 'failure:' .. fp .. (part or '') end
+
+-- How many jobs of a cause have each tag (`key:value`), so that a selection need not look at each of
+-- them. Of names that are no tags there are: `jobs`, how many are counted; `upto`, the number up to
+-- which they are; `full`, there are more tags, which are not counted. Releases that know nothing of
+-- it enter jobs behind that number, or take some out and `jobs` is too high: upkeep counts anew.
 -- In a block of its own, as a script may have 200 names.
-local failure_key, enter_group, leave_group
+local tally_in, tally_out, tallied, drop_tally
+do
+  -- Where each job has a tag of its own, those of the first jobs are counted only.
+  local MOST_NAMES = 1000
+
+  function drop_tally(fp) call('DEL', failure_key(fp, ':tags')) end
+
+  -- What the job counts in, and how many there are so far (false: none).
+  local function facts_of(fp, id)
+    local names = { 'jobs', 'upto', 'full' }
+    for key, value in pairs(cjson.decode(call('HGET', OURS .. 'tags', id) or '{}')) do
+      names[#names + 1] = key .. ':' .. tostring(value)
+    end
+    return names, call('HMGET', failure_key(fp, ':tags'), unpack(names))
+  end
+
+  local function count_in(fp, id, number, last)
+    local key, names, counts = failure_key(fp, ':tags'), facts_of(fp, id)
+    local jobs, upto, full = tonumber(counts[1] or 0), tonumber(counts[2] or 0), counts[3]
+    if last == 0 and jobs > 0 then
+      drop_tally(fp)
+      return tally_in(fp, id, number, last)
+    end
+    -- Those before it come first.
+    if last > upto and number > upto then return false end
+    local fields, missing = { 'jobs', jobs + 1, 'upto', math.max(upto, number) }, {}
+    for i = 4, #names do
+      if counts[i] then
+        fields[#fields + 1] = names[i]
+        fields[#fields + 1] = counts[i] + 1
+      elseif not full then
+        missing[#missing + 1] = names[i]
+      end
+    end
+    -- From then on none is added, as earlier jobs may have had it.
+    if #missing > 0 and call('HLEN', key) + #missing > MOST_NAMES then missing = { 'full' } end
+    for _, name in ipairs(missing) do
+      fields[#fields + 1] = name
+      fields[#fields + 1] = 1
+    end
+    call('HSET', key, unpack(fields))
+    return true
+  end
+
+  local function count_out(fp, id, number)
+    local key, names, counts = failure_key(fp, ':tags'), facts_of(fp, id)
+    if not counts[1] or number > tonumber(counts[2]) then return end
+    local fields, gone = { 'jobs', counts[1] - 1 }, {}
+    for i = 4, #names do
+      local count = (counts[i] or 0) - 1
+      if count > 0 then
+        fields[#fields + 1] = names[i]
+        fields[#fields + 1] = count
+      elseif count == 0 then
+        gone[#gone + 1] = names[i]
+      elseif not counts[3] then
+        return drop_tally(fp)
+      end
+    end
+    call('HSET', key, unpack(fields))
+    if #gone > 0 then call('HDEL', key, unpack(gone)) end
+  end
+
+  -- Nothing that is wrong with a count, or a note of tags, keeps a job from ending.
+  local function try(fp, count, ...)
+    local ok, counted = pcall(count, fp, ...)
+    if not ok then redis.pcall('DEL', failure_key(fp, ':tags')) end
+    return ok and counted
+  end
+
+  -- `last` is the number of the last one before it came, 0 where it is the first. True: it counts.
+  function tally_in(fp, id, number, last) return try(fp, count_in, id, number, last) end
+
+  function tally_out(fp, id, number) try(fp, count_out, id, number) end
+
+  -- How many of its jobs have a tag, and how many it has; nil where that is not known.
+  function tallied(fp, tag)
+    local jobs, name = failure_key(fp, ':jobs'), tag[1] .. ':' .. tag[2]
+    local ok, facts = pcall(call, 'HMGET', failure_key(fp, ':tags'), 'jobs', 'upto', 'full', name)
+    local size = ok and tonumber(facts[1])
+    if not size or size ~= call('ZCARD', jobs) then return nil end
+    if call('ZCOUNT', jobs, '(' .. facts[2], '+inf') > 0 then return nil end
+    return tonumber(facts[4] or not facts[3] and 0 or nil), size
+  end
+end
+
+-- In a block of its own, too.
+local enter_group, leave_group
 do
   local FAILURES, CLEARED = OURS .. 'failures', OURS .. 'cleared'
   -- How long, and how many, causes are remembered that have no failed job left.
   local MOST_CLEARED, CLEARED_SECONDS = 1000, 90 * 86400
   local MINUTES, HOURS = 60, 168
 
-  function failure_key(fp, part) return OURS .. 'failure:' .. fp .. (part or '') end
-
   local function forget_failure(fp)
-    call('DEL', failure_key(fp), failure_key(fp, ':jobs'), failure_key(fp, ':trend'))
+    call('DEL', failure_key(fp), failure_key(fp, ':jobs'), failure_key(fp, ':trend'),
+      failure_key(fp, ':tags'))
   end
 
   -- Counts by minute and by hour; the oldest go when a minute begins.
@@ -38,10 +130,9 @@ do
   -- A cause says by itself what all of its jobs have had in common since it was first seen, so
   -- that a selection need not look at each of them: `only_queue`, `only_code`. It holds for jobs up
   -- to the number `told`: who enters one and does not tell it is of an older release.
-  local function tell_common(key, fp, known, queue, code)
+  local function tell_common(key, last, known, queue, code)
     if not (known[3] or known[4]) then return end
-    local last = call('ZRANGE', failure_key(fp, ':jobs'), -1, -1, 'WITHSCORES')[2]
-    local is_untold = tonumber(last or 0) > (tonumber(known[5] or '') or 0)
+    local is_untold = last > (tonumber(known[5] or '') or 0)
     if is_untold or known[3] ~= queue then call('HDEL', key, 'only_queue') end
     if is_untold or known[4] ~= code then call('HDEL', key, 'only_code') end
   end
@@ -51,10 +142,11 @@ do
     local ok, error = pcall(cjson.decode, error_json or '')
     local fp = ok and type(error) == 'table' and error.fingerprint
     if type(fp) ~= 'string' or #fp ~= 16 or string.find(fp, '%X') then return end
-    local key = failure_key(fp)
+    local key, jobs = failure_key(fp), failure_key(fp, ':jobs')
     local queue, code = base_queue(q), text_of(error.code, '')
     local known = call('HMGET', key, 'first', 'cleared', 'only_queue', 'only_code', 'told')
-    tell_common(key, fp, known, queue, code)
+    local last = tonumber(call('ZRANGE', jobs, -1, -1, 'WITHSCORES')[2] or 0)
+    tell_common(key, last, known, queue, code)
     if not known[1] then
       local names = call('HMGET', job_key(id), 'x_type', 'x_stock')
       call('HSET', key, 'type', names[1] or names[2] or '', 'queue', queue, 'only_queue', queue,
@@ -70,11 +162,14 @@ do
     local number = call('INCR', OURS .. 'failed_seq')
     call('HSET', key, 'last', NOW_US, 'told', number)
     call('ZADD', FAILURES, NOW_US, fp)
-    call('ZADD', failure_key(fp, ':jobs'), number, id)
+    -- It is there already where a transition broke off half-way.
+    if call('ZADD', jobs, number, id) == 1 then tally_in(fp, id, number, last)
+    else drop_tally(fp) end
     count_failure(fp)
   end
 
   local function clear_failure(fp)
+    drop_tally(fp)
     call('HSET', failure_key(fp), 'cleared', NOW_US)
     call('EXPIRE', failure_key(fp), CLEARED_SECONDS)
     call('ZADD', CLEARED, NOW_US, fp)
@@ -84,7 +179,10 @@ do
   -- False: it was not there.
   function leave_group(id, fp)
     local jobs = failure_key(fp, ':jobs')
-    if call('ZREM', jobs, id) == 0 then return false end
+    local number = call('ZSCORE', jobs, id)
+    if not number then return false end
+    call('ZREM', jobs, id)
+    tally_out(fp, id, tonumber(number))
     if not has(jobs) then
       call('ZREM', FAILURES, fp)
       if clears then clear_failure(fp) else forget_failure(fp) end

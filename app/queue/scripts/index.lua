@@ -159,13 +159,14 @@ local function unindex_job(id, entry)
   else
     for _, name in ipairs(call('SMEMBERS', OURS .. 'indexes')) do call('ZREM', name, entry) end
   end
+  -- Before its tags: its cause counts them.
+  if job[4] or not is_ours then unlist_error(id, entry) end
   if job[3] or not is_ours then
     for key, value in pairs(noted(OURS .. 'tags', id)) do
       call('ZREM', INDEX .. 'tag:' .. key .. ':' .. tostring(value), entry)
     end
     call('HDEL', OURS .. 'tags', id)
   end
-  if job[4] or not is_ours then unlist_error(id, entry) end
 end
 
 -- Nothing of the job remains, but its name in its batch, with how it ended.

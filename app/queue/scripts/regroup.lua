@@ -1,5 +1,7 @@
 -- What stock tools did to failed jobs, and told nobody, and what failed before there were groups.
 local WALKED = 250
+-- Causes of those that it came by.
+local met = {}
 
 local function regroup_job(id)
   if call('TYPE', job_key(id)).ok ~= 'hash' then return false end
@@ -7,7 +9,9 @@ local function regroup_job(id)
   if not job[1] then return false end
   if job[1] ~= 'failed' then return requeued(id) end
   local fp = noted(OURS .. 'errors', id).fingerprint
-  if type(fp) ~= 'string' or call('ZSCORE', failure_key(fp, ':jobs'), id) then return false end
+  if type(fp) ~= 'string' then return false end
+  met[fp] = true
+  if call('ZSCORE', failure_key(fp, ':jobs'), id) then return false end
   enter_group(id, job[2] or '', job[3])
   return true
 end

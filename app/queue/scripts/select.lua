@@ -3,8 +3,12 @@
 --   at, fingerprint …
 -- Answer: {count, causes that are done with, number of the last that was looked at in the next
 --   one, some ids …}
-local filter, after, before, left = cjson.decode(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local asked, after, before, left = cjson.decode(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+-- What is asked, less what all jobs of the cause have.
+local filter = asked
 local MOST_SAMPLES, PIECE, FIRST = 10, 1000, 6
+-- So many of the newest show mostly enough of those that fit.
+local NEWEST = 100
 -- An intersection by the server itself takes about 1 us a job of the smallest set, where memory
 -- is full of them: up to so many at once, and as dear as so many looks.
 local AT_ONCE, LOOKS_A_JOB = 4000, 0.6
@@ -12,9 +16,11 @@ local AT_ONCE, LOOKS_A_JOB = 4000, 0.6
 local LOOKS_A_RECORD = 2
 -- And one whose place in time is known.
 local LOOKS_IN_TIME = 0.6
-local is_timed = filter.created_after or filter.created_before
-local has_sets = filter.queue or filter.error or filter.tag
-local beside_time = { queue = filter.queue, error = filter.error, tag = filter.tag }
+local is_timed = asked.created_after or asked.created_before
+local is_only_tag, without_tag = true, {}
+for name, value in pairs(asked) do
+  if name ~= 'tag' then is_only_tag, without_tag[name] = false, value end
+end
 local count, place, sample = 0, FIRST, {}
 
 local function show(ids)
@@ -117,6 +123,7 @@ local function count_in_time(jobs, fp)
   local list, size = INDEX .. 'fingerprint:' .. fp, call('ZCARD', jobs)
   if size > AT_ONCE or call('ZCARD', list) ~= size then return false end
   local from, to, first, last = made_bounds(filter)
+  local beside_time = { queue = filter.queue, error = filter.error, tag = filter.tag }
   local parts = {}
   if first < last then
     parts[1] = ids_between(list, '(' .. first, '(' .. last, AT_ONCE)
@@ -140,12 +147,44 @@ local function count_in_time(jobs, fp)
   return true
 end
 
+-- How many of the cause have the tag is known, and nothing else is asked. False: those to be shown
+-- are too rare among the newest.
+local function count_by_tally(jobs, with_tag)
+  if #sample < MOST_SAMPLES then
+    local newest = call('ZREVRANGE', jobs, 0, NEWEST - 1)
+    local found = fitting(newest, filter)
+    left = left - #newest
+    if #found < math.min(with_tag, MOST_SAMPLES - #sample) then return false end
+    show(found)
+  end
+  count = count + with_tag
+  left = left - 1
+  return true
+end
+
+local function count_all(jobs)
+  count = count + call('ZCARD', jobs)
+  if #sample < MOST_SAMPLES then show(call('ZREVRANGE', jobs, 0, MOST_SAMPLES - 1)) end
+  left = left - 1
+  return true
+end
+
 -- The whole cause in one step. False where it has to be looked at piece by piece.
 local function count_at_once(fp)
-  local jobs = failure_key(fp, ':jobs')
+  local jobs, with_tag, size = failure_key(fp, ':jobs'), nil, nil
+  filter = asked
+  if asked.tag then with_tag, size = tallied(fp, asked.tag) end
+  if with_tag == 0 then
+    left = left - 1
+    return true
+  end
+  if with_tag and with_tag == size then filter = without_tag end
   if filter.batch or call('ZCOUNT', jobs, '(' .. before, '+inf') > 0 then return false end
+  if next(filter) == nil then return count_all(jobs) end
+  local has_sets = filter.queue or filter.error or filter.tag
   if not has_sets then return count_by_list(jobs, fp) end
-  return is_timed and count_in_time(jobs, fp) or count_by_sets(jobs, fp)
+  if with_tag and is_only_tag then return count_by_tally(jobs, with_tag) or count_by_sets(jobs) end
+  return is_timed and count_in_time(jobs, fp) or count_by_sets(jobs)
 end
 
 -- True when there are no more.
