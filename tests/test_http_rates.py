@@ -39,6 +39,22 @@ async def test_answer_tells_what_remains(client: httpx2.AsyncClient, queue: Memo
     assert response.headers["ratelimit"] == '"default";r=99;t=59'
 
 
+@pytest.mark.parametrize("path", ["/v1/job-types", "/v1/jobs"])
+async def test_rate_is_told_once_where_other_origins_may_call(
+    queue: MemoryQueue, path: str
+) -> None:
+    settings = settings_with(KEYS, rate_limit="100/60", cors_origins=["https://shop.example"])
+    queue.allowances = [allowance()]
+    origin = {"Origin": "https://shop.example"}
+
+    async with connect(app_over(queue, settings)) as client:
+        response = await client.get(path, headers=bearer("s") | origin)
+
+    assert response.headers.get_list("ratelimit") == ['"default";r=99;t=59']
+    assert response.headers.get_list("ratelimit-policy") == ['"default";q=100;w=60']
+    assert len(response.headers.get_list("x-request-id")) == 1
+
+
 async def test_too_many_requests_are_429(client: httpx2.AsyncClient, queue: MemoryQueue) -> None:
     queue.allowances = [allowance(allowed=False, remaining=0)]
 

@@ -26,6 +26,8 @@ log = logging.getLogger("recado.http")
 REQUEST_ID = "recado.request_id"
 # Behind it stands a link of a mail, which is a key to one result.
 RESULTS = "/v1/results/"
+# Where browsers may call, an answer passes an edge inside the CORS middleware and one outside.
+_SIGNATURE = {b"x-request-id", b"ratelimit", b"ratelimit-policy"}
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -93,7 +95,7 @@ def identify(scope: Scope) -> str:
 
 def signed(headers: RawHeaders, scope: Scope) -> RawHeaders:
     """The headers of an answer, with what every answer tells."""
-    told = [pair for pair in headers if pair[0] != b"x-request-id"]
+    told = [pair for pair in headers if pair[0] not in _SIGNATURE]
     told.append((b"x-request-id", scope[REQUEST_ID].encode()))
     allowance = scope.get(ALLOWANCE)
     if allowance is not None:
