@@ -176,7 +176,8 @@ def from_ms(milliseconds: int) -> datetime:
 
 @lru_cache
 def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
+    # That of the machine: each may have another.
+    return frozenset(zoneinfo.available_timezones()) - {"localtime"}
 
 
 def _cron_ticks(text: str, time_zone: str, after_ms: int) -> Iterator[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from app.queue.fingerprints import pattern_of
 from tests.data_scene import run
 
 NOISE = random.Random(7).randbytes(5_000)
@@ -56,8 +57,10 @@ def test_fields_that_differ_in_case_only_keep_their_values(end: str) -> None:
         (b"\xff\xd8\xff\xe0" + NOISE, "picture"),
         (b"ARROW1\0\0" + NOISE, "Arrow"),
         (bytes(byte for byte in NOISE if byte), "no text"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<title>Sign in, please</title>", "HTML"),
+        (b'<?xml version="1.0"?>\n<a b="1,2"/>\n', "XML"),
     ],
-    ids=["twice", "bzip2", "png", "jpeg", "arrow", "noise"],
+    ids=["twice", "bzip2", "png", "jpeg", "arrow", "noise", "html", "xml"],
 )
 def test_what_is_no_table_does_not_become_one(operation: str, data: bytes, word: str) -> None:
     params: dict[str, Any] = {"sql": "FROM input"} if operation == "query" else {"schema": {}}
@@ -115,3 +118,11 @@ def test_days_without_end_have_a_profile(kind: str, tmp_path: Any) -> None:
     column = done.result["columns"][0]
     assert (column["max"], column["q75"]) == ("infinity", "infinity")
     json.dumps(done.result, allow_nan=False)
+
+
+def test_files_that_lack_a_column_fail_of_one_cause() -> None:
+    found = [run("dedupe", data, keys=["id"]) for data in ("a,b\n1,2\n", "it's\n1\n", "x,y,z\n")]
+
+    assert {done.code for done in found} == {"unknown_column"}
+    assert len({pattern_of(str(done.error)) for done in found}) == 1
+    assert "'a, b'" in str(found[0].error)

@@ -140,12 +140,14 @@ async def test_edit_is_checked_like_a_submission(web: WebScene) -> None:
 
     wrong = await retry(web, job_id, {"params": {"typo": 1}, "options": {"delay": -1}})
     typo = await retry(web, job_id, {"param": {}})
+    other = await retry(web, job_id, {"type": "email.send"})
     expiry = await retry(web, job_id, {"options": {"expires_at": "2999-01-01T00:00:00Z"}})
     array = await web.client.post(path, json=[])
     broken = await web.client.post(path, content=b"{", headers={"Content-Type": "application/json"})
 
     assert sorted(pointers(wrong)) == ["/options/delay", "/params/typo"]
     assert pointers(typo) == ["/param"]
+    assert pointers(other) == ["/type"]
     assert pointers(expiry) == ["/options/expires_at"]
     assert (array.status_code, broken.status_code) == (422, 400)
     assert web.heart.status(job_id) == "failed"

@@ -80,7 +80,7 @@ def _asked(body: Any, view: JobView, terms: Terms) -> RetryRequest:
     except ValidationError as error:
         faults = faults_of(error, body)
         pointers = {fault.pointer for fault in faults}
-        whole = {"type": view.type, "params": view.params or {}} | body
+        whole = {"params": view.params or {}} | body | {"type": view.type}
         more = refused_job(whole, terms, datetime.now(UTC)).faults
         faults += [
             fault

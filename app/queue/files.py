@@ -47,7 +47,8 @@ class RunFiles:
         )
         if status is None:
             raise PermanentError(
-                "a job whose artifact this one names is no longer kept: its retention is over",
+                "a job whose artifact this one names is no longer kept: its retention is over, or"
+                " it was deleted",
                 code=MISSING,
             )
         try:

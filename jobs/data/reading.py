@@ -22,6 +22,9 @@ from jobs.errors import PermanentError
 SNIFFED_ROWS = 20_480  # DuckDB's own
 # Rows that are looked at for decimal commas.
 SAMPLE_ROWS = 2_000
+# Of those that a file has, where another was asked for.
+SHOWN_COLUMNS = 20
+SHOWN_CHARACTERS = 300
 # Of a file when memory is short, in place of 32 MB: room for two of the longest lines.
 NARROW_BUFFER_BYTES = 4 * 1024 * 1024
 _DELIMITERS = (",", ";", "\t", "|")
@@ -113,8 +116,9 @@ def known_column(name: str, columns: Sequence[str]) -> str:
     alike = [each for each in columns if each.lower() == name.lower()]
     if len(alike) == 1:
         return alike[0]
-    shown = ", ".join(columns[:20])
-    raise PermanentError(f"there is no column {name!r}: {shown}"[:500], code="unknown_column")
+    # In quotes: all files that lack it have one cause.
+    shown = ", ".join(columns[:SHOWN_COLUMNS])[:SHOWN_CHARACTERS]
+    raise PermanentError(f"there is no column {name!r} among {shown!r}", code="unknown_column")
 
 
 def _told(source: Source, params: SourceParams) -> Options:

@@ -34,6 +34,9 @@ _OTHERS = {
     b"\x1f\x8b": "packed twice", b"\x28\xb5\x2f\xfd": "packed twice", b"ARROW1": "an Arrow file",
     b"Obj\x01": "an Avro file", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture",
 }  # fmt: skip
+# What is saved in place of a file where a site wants a sign-in, say.
+_MARKUP = (b"<!doctype html", b"<html", b"<?xml")
+MARKUP_BYTES = 1024
 _SUFFIXES: dict[str, Kind] = {
     "csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "json": "json", "ndjson": "ndjson",
     "jsonl": "ndjson", "parquet": "parquet", "pq": "parquet",
@@ -151,6 +154,9 @@ def _sample(source: Source) -> bytes:
 
 
 def _check_known(sample: bytes) -> None:
+    head = sample[:MARKUP_BYTES].lstrip(_BLANK).lower()
+    if head.startswith(_MARKUP):
+        raise PermanentError("the file is HTML or XML, and no table", code="bad_source")
     for begins, what in _OTHERS.items():
         if sample.startswith(begins):
             raise PermanentError(
