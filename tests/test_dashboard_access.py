@@ -200,7 +200,12 @@ def test_another_sites_page_changes_nothing(
         client.headers["Host"] = "localhost"
     for path in ("/dashboard/requeue/default", "/dashboard/sign-in", "/dashboard/sign-out"):
         answer = client.post(path, headers=headers)
+        problem = answer.json()
         assert answer.status_code == 403
+        kinds = {"local-only", "cross-origin"} if way == "local" else {"cross-origin"}
+        assert problem["type"].removeprefix("/problems/") in kinds
+        assert (problem["instance"], problem["status"]) == (path, 403)
+        assert "request_id" in problem
         assert "set-cookie" not in answer.headers
 
 

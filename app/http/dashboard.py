@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.auth import acting_key
-from app.http.entrance import SAFE_METHODS, Entrance, plain_problem
+from app.http.entrance import SAFE_METHODS, Entrance
+from app.http.faults import MalformedRequestError
 from app.keyring import ApiKey, Keyring
 from app.logs import event
 
@@ -71,9 +72,7 @@ class Dashboard:
         if request.method not in SAFE_METHODS:
             send = _noting(send, request, acting_key(request))
         if not scope["query_string"].isascii():
-            refusal = plain_problem(400, "The query has bytes that belong in no URL.")
-            await refusal(scope, receive, send)
-            return
+            raise MalformedRequestError("The query has bytes that belong in no URL.")
         scope = {**scope, ACTING_AS: acting_key(request).name}
         await self._wsgi(scope, receive, send)
 

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.auth import KEY, LocalOnly
 from app.http.faults import (
     BodyTooLargeError,
+    CrossOriginError,
     ForeignRequestError,
+    MalformedRequestError,
     MethodNotAllowedError,
     MissingScopeError,
     SlowBodyError,
@@ -47,13 +49,11 @@ HEADERS = {
 }
 
 
-class _CrossOriginError(PermissionError):
-    """A page of another origin may have sent this."""
-
-
 _REFUSALS = (
     BodyTooLargeError,
+    CrossOriginError,
     ForeignRequestError,
+    MalformedRequestError,
     MethodNotAllowedError,
     MissingScopeError,
     SlowBodyError,
@@ -96,8 +96,6 @@ class Entrance:
         send = _hardened(send)
         try:
             await self._entrance(scope, receive, send)
-        except _CrossOriginError as error:
-            await plain_problem(403, str(error))(scope, receive, send)
         except _REFUSALS as error:
             answer = problem_answer(error, scope, scope.get("recado.request_id", ""))
             await answer(scope, receive, send)
@@ -173,13 +171,7 @@ def _to_sign_in(request: Request) -> str:
 
 def _refuse_cross_origin(request: Request, *, by_cookie: bool) -> None:
     if is_cross_origin(request, by_cookie=by_cookie):
-        raise _CrossOriginError("A state change must come from a page of this service itself.")
-
-
-def plain_problem(status: int, detail: str) -> Response:
-    title = {400: "Bad Request", 403: "Forbidden"}[status]
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(content, status, media_type="application/problem+json")
+        raise CrossOriginError("A state change must come from a page of this service itself.")
 
 
 def _hardened(send: Send) -> Send:

@@ -68,6 +68,10 @@ class ForeignRequestError(PermissionError):
     """Not from this machine, while no keys are configured."""
 
 
+class CrossOriginError(PermissionError):
+    """A page of another origin may have sent this, where a browser's session acts."""
+
+
 class NotFoundError(LookupError):
     """No route has this path."""
 

@@ -13,6 +13,7 @@ from app.http.answers import Answer, RawHeaders, render
 from app.http.faults import (
     ArtifactNotFoundError,
     BodyTooLargeError,
+    CrossOriginError,
     ForeignRequestError,
     InvalidHeaderError,
     InvalidRequestError,
@@ -90,6 +91,12 @@ _LIST = [
         "missing-scope", 403, "The API key may not do this",
         "Each key has scopes: `submit`, `read`, `operate`. `detail` names the one this"
         " request needs.",
+    ),
+    ProblemType(
+        "cross-origin", 403, "A page of another site may not act here",
+        "Who is signed in to the console or the dashboard acts from their own pages only: the"
+        " browser says in `Origin` and `Sec-Fetch-Site` where a request comes from, and this one"
+        " came from elsewhere, or did not say. A program sends its key as Bearer.",
     ),
     ProblemType(
         "local-only", 403, "Only this machine is answered",
@@ -252,6 +259,7 @@ TABLE: dict[type[Exception], _Row] = {
     UnauthenticatedError: _Row("unauthenticated", headers=lambda _: [_CHALLENGE]),
     MissingScopeError: _Row("missing-scope"),
     ForeignRequestError: _Row("local-only"),
+    CrossOriginError: _Row("cross-origin"),
     NotFoundError: _Row("not-found", lambda error: str(error) or "There is nothing at this path."),
     JobNotFoundError: _Row("not-found", lambda _: "There is no job of this id."),
     UploadNotFoundError: _Row("not-found", lambda _: "There is no upload of this id."),
