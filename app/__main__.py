@@ -4,8 +4,6 @@ import gc
 import os
 import sys
 
-from app.cli import main
-
 
 def leave(status: int) -> None:
     """End at once, when all is written that was said.
@@ -25,6 +23,8 @@ def leave(status: int) -> None:
 if __name__ == "__main__":
     # While modules are loaded nothing becomes garbage. app/commands/session.py puts it on again.
     gc.disable()
+    from app.cli import main
+
     try:
         main()
     except SystemExit as error:

@@ -6,8 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 Scope = Literal["submit", "read", "operate"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
@@ -15,8 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(NamedTuple):
     """One key as the settings know it: `name:scope+scope:sha256-hex`."""
 
     name: str

@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, InstanceOf, SecretStr
 from pydantic_settings import NoDecode
 
 from app.keyring import ApiKey
@@ -123,7 +123,8 @@ def _parts(url: str, schemes: set[str]) -> SplitResult:
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split_words)]
-Keys = Annotated[list[ApiKey], NoDecode, BeforeValidator(_parse_keys)]
+# Made by parse_list, and by nobody else: pydantic need not learn what one consists of.
+Keys = Annotated[list[InstanceOf[ApiKey]], NoDecode, BeforeValidator(_parse_keys)]
 Lower = BeforeValidator(_lower)
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 SmtpUrls = Annotated[SecretStr, AfterValidator(_smtp_urls)]

@@ -1,6 +1,7 @@
-"""The only reader of the environment: every setting, checked at start, all faults at once."""
+"""The only reader of the environment: every setting, checked at start, all faults at once.
 
-from __future__ import annotations
+Annotations are no texts here: pydantic would parse and evaluate each one at every start.
+"""
 
 import json
 import os
@@ -114,11 +115,11 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        init_settings: "PydanticBaseSettingsSource",
+        env_settings: "PydanticBaseSettingsSource",
+        dotenv_settings: "PydanticBaseSettingsSource",
+        file_secret_settings: "PydanticBaseSettingsSource",
+    ) -> "tuple[PydanticBaseSettingsSource, ...]":
         """What is given, the environment, `.env`: in this order.
 
         An empty `.env` is not asked: each source takes every field's annotation apart anew.
@@ -129,7 +130,7 @@ class Settings(BaseSettings):
         return tuple(sources)
 
     @model_validator(mode="after")
-    def _check_mail_server(self) -> Settings:
+    def _check_mail_server(self) -> "Settings":
         if self.smtp_url is not None and self.mailtrap_token is not None:
             raise ValueError("SMTP_URL and MAILTRAP_TOKEN are both set: keep one")
         return self
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
         return f"file:{quote(str(self.data_dir / 'storage'))}"
 
     @property
-    def s3_access(self) -> S3Access | None:
+    def s3_access(self) -> "S3Access | None":
         """As whom, and where, for a storage of `s3:`; None when no key is set."""
         if self.aws_access_key_id is None or self.aws_secret_access_key is None:
             return None
@@ -201,7 +202,7 @@ class Settings(BaseSettings):
         )
 
     @property
-    def redis_file_limits(self) -> RedisFileLimits:
+    def redis_file_limits(self) -> "RedisFileLimits":
         """Of a storage of `redis:`."""
         from app.storage import RedisFileLimits  # noqa: PLC0415 - as above
 

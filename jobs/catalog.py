@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel
 
@@ -24,8 +24,7 @@ _INFRASTRUCTURE = {"catalog", "context", "errors", "files"}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Waiting before attempt n+1: min(maximum, initial * factor ** (n-1)), ± jitter.
 
     Seconds; `jitter` is the fraction of the wait that is random, 0 to 1.

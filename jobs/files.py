@@ -3,8 +3,7 @@ to stay where it stands."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -28,8 +27,7 @@ class NamedFile(NamedTuple):
     carried_field: Literal["content", "rows"] = "content"
 
 
-@dataclass(frozen=True, slots=True)
-class FileNeeds:
+class FileNeeds(NamedTuple):
     """What params say of their files before the job is accepted.
 
     The uploads that they name must be there, and are kept until the job is done; jobs whose
@@ -37,7 +35,7 @@ class FileNeeds:
     `kept_bytes` among them that stay in the params.
     """
 
-    named: list[NamedFile] = field(default_factory=list)
+    named: Sequence[NamedFile] = ()
     kept_bytes: int = 0
     most_bytes: int = 0
 
@@ -50,8 +48,7 @@ class NamesFiles:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """A file as a run finds it. `open` gives its bytes from the start, in pieces, each time.
 
     `path` is where it is on this machine's disk, if it is there.
@@ -64,8 +61,7 @@ class StoredFile:
     path: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(NamedTuple):
     """A file on this machine's disk, for a `def` job: to be read, never written."""
 
     path: Path

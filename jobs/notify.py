@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import job
 from jobs.context import JobContext
 from jobs.email.job import send
-from jobs.email.templating import templates
 from jobs.errors import PermanentError
+
+if TYPE_CHECKING:
+    from jobs.email.notify_params import NotifyParams
 
 # Larger ones are linked: a mail of that size passes nearly everywhere.
 MOST_ATTACHED_BYTES = 5 * 1024 * 1024
@@ -21,28 +21,14 @@ _MOST_ERROR = 1000
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-class NotifyParams(BaseModel):
-    """Written by the service: who asked to hear of the job, and what became of it.
-
-    What follows `result_url` is added with the outcome.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    sender: str = Field(alias="from")
-    to: list[str]
-    locale: str | None = None
-    job_id: str
-    job_type: str
-    result_url: str | None = None
-    outcome: Literal["finished", "failed", "canceled", "stopped"]
-    ended_at: str
-    artifacts: list[dict[str, Any]] = []
-    error: str | None = None
-    reason: str | None = None
-
-
-@job("email.notify", queue="email", max_attempts=8, timeout=60.0, internal=True)
+@job(
+    "email.notify",
+    queue="email",
+    max_attempts=8,
+    timeout=60.0,
+    internal=True,
+    params="jobs.email.notify_params:NotifyParams",
+)
 async def notify(params: NotifyParams, context: JobContext) -> dict[str, Any]:
     """Send one e-mail about a job that has ended."""
     from jobs.email.params import EmailParams  # noqa: PLC0415 - for the worker, as email.send
@@ -103,6 +89,8 @@ def _error(params: NotifyParams) -> str:
 
 def _canceled(params: NotifyParams, facts: dict[str, str]) -> dict[str, str]:
     """Subject, text and HTML of a job that was canceled or stopped."""
+    from jobs.email.templating import templates  # noqa: PLC0415 - for the worker, as above
+
     template = templates().get("job_canceled", internal=True)
     variables = {**facts, "outcome": params.outcome, "reason": params.reason or "requested"}
     filled = template.fill_in(

@@ -88,7 +88,7 @@ def test_commands_that_look_load_nothing_heavy(redis_url: str, tmp_path: Path) -
 # Together they took a tenth of each command's time; and whose they are.
 UNUSED = (
     "app.queue.transitions", "app.queue.submitting", "app.queue.packing",
-    "app.queue.records.drafts", "app.storage",
+    "app.queue.records.drafts", "app.storage", "jobs.email.templating", "jobs.email.notify_params",
 )  # fmt: skip
 LOOKS = (
     ("queues", ("app.queue.views", "app.queue.records.views", "app.queue.records.failed")),

@@ -12,9 +12,10 @@ import pytest
 
 from app.worker import perform
 from jobs.context import JobContext
+from jobs.email.notify_params import NotifyParams
 from jobs.errors import PermanentError
 from jobs.files import StoredFile
-from jobs.notify import MOST_ATTACHED_BYTES, NotifyParams, notify
+from jobs.notify import MOST_ATTACHED_BYTES, notify
 from tests.mail_service import mail_thread
 
 JOB = "0123456789abcdef0123"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -65,8 +64,8 @@ async def test_events_arrive_in_order_as_the_trail_keeps_them(
     assert heard[2].detail["current"] == 3
     trail = await scene.views.trail(submitted.id)
     assert trail is not None
-    assert [replace(each, detail={}) for each in trail] == [
-        replace(each, detail={}) for each in heard
+    assert [each._replace(detail={}) for each in trail] == [
+        each._replace(detail={}) for each in heard
     ]
     progress = (await scene.view(submitted.id)).progress
     assert progress == {"current": 3, "total": 10, "unit": "rows", "message": "reading"}

@@ -40,7 +40,7 @@ def audit(options: argparse.Namespace) -> None:
     async def use(session: Session) -> None:
         page = await page_of(session.audit.page(options.limit, options.cursor))
         if options.json:
-            data = [asdict(act) for act in page.data]
+            data = [act._asdict() for act in page.data]
             write_json({"data": data, "next_cursor": page.next_cursor})
         else:
             say_page(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import asdict
 
 from app.commands.session import Session, run, who
 from app.commands.tables import queue_table
@@ -54,7 +53,7 @@ def empty(options: argparse.Namespace) -> None:
     async def use(session: Session) -> None:
         emptied = await _empty(session, name)
         if options.json:
-            write_json({"name": name, **asdict(emptied)})
+            write_json({"name": name, **emptied._asdict()})
         else:
             say(f"{name}: {emptied.canceled} canceled")
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -76,7 +75,7 @@ class Queues:
             log, "queue_emptied", logging.WARNING, queue=name, key=key,
             canceled=emptied.canceled, is_complete=emptied.is_complete,
         )  # fmt: skip
-        return json_answer({"name": name, **asdict(emptied)})
+        return json_answer({"name": name, **emptied._asdict()})
 
     async def _empty(self, name: str, key: str) -> Emptied:
         until = time.monotonic() + EMPTY_SECONDS

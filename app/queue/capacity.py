@@ -6,8 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio as async_redis
 from redis.exceptions import ResponseError
@@ -26,8 +25,7 @@ SPOILT = "a key that tells of workers, or of paused queues, holds something else
 SUSPENDED = "all workers are suspended (`rq suspend`): nothing is begun until `rq resume`"
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """Who works, and what keeps them from it: `paused` says why, by queue."""
 
     live: list[LiveWorker]

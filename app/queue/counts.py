@@ -10,8 +10,8 @@ import contextlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from app.queue.figures import BOUNDS, ENDINGS, EVENTS, Counted, Minute, Times
 
@@ -22,8 +22,7 @@ OTHER = "other"
 Values = Mapping[tuple[str, str, str], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How often each thing happened, by name, queue and type, until `at` (seconds since 1970)."""
 
     at: float

@@ -7,7 +7,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import redis.asyncio as async_redis
 from redis.exceptions import RedisError
@@ -156,7 +155,7 @@ class Watcher:
             event = event_of(data) if isinstance(data, bytes) else None
             if event is None:
                 return
-            event = replace(event, detail={**event.detail, "job_id": job_id})
+            event = event._replace(detail={**event.detail, "job_id": job_id})
             for heard in list(self._listeners.get(job_id, ())):
                 _offer(heard, event)
 

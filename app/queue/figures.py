@@ -6,9 +6,9 @@ Plain values, which both sides of the house may know. Durations in seconds, time
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 # Of how long jobs waited and ran; as in counts.lua.
 BOUNDS = ("0.005", "0.025", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "300",
@@ -103,8 +103,7 @@ class Times:
         return lower
 
 
-@dataclass(frozen=True, slots=True)
-class Minute:
+class Minute(NamedTuple):
     """What happened in a queue from `at` on, for `seconds`: about a minute."""
 
     at: datetime
@@ -116,8 +115,7 @@ class Minute:
     run: Times
 
 
-@dataclass(frozen=True, slots=True)
-class Depths:
+class Depths(NamedTuple):
     """What waited at a moment, by queue; where nothing did, the queue is not named."""
 
     at: datetime
@@ -125,16 +123,14 @@ class Depths:
     oldest_ages: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Emptied:
+class Emptied(NamedTuple):
     """How far the emptying of a queue is. `is_complete`: nothing waits of what did as it began."""
 
     canceled: int
     is_complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """What has happened since ever in one queue to jobs of one type."""
 
     queue: str
@@ -144,14 +140,13 @@ class Counted:
     run: Times
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
+class Measures(NamedTuple):
     """All that is measured, at one moment. Memory in bytes; `memory_limit` 0: there is none."""
 
     queues: Sequence[QueueFigures] = ()
     workers: Sequence[WorkerFigures] = ()
     counted: Sequence[Counted] = ()
-    submissions: Times = field(default_factory=lambda: Times([0] * len(BOUNDS), 0.0))
+    submissions: Times = Times((0,) * len(BOUNDS), 0.0)
     memory_used: int = 0
     memory_limit: int = 0
     is_suspended: bool = False

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio as async_redis
 
@@ -31,8 +30,7 @@ _REGISTRIES = ("wip", "scheduled", "deferred", "failed")
 _SIZES = 1 + len(_REGISTRIES)
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """What is asked once for all queues."""
 
     now: float

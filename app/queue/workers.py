@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import redis.asyncio as async_redis
 
@@ -28,8 +28,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class LiveWorker:
+class LiveWorker(NamedTuple):
     """A worker that beats. `mail_fault`: what it finds wrong with the mail server, if anything."""
 
     name: str

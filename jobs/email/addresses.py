@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_TEXT = 1000
 MAX_NAME = 320
@@ -37,8 +37,7 @@ class AddressError(ValueError):
     """The text is not one address. The message says why and does not repeat the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One address. `addr_spec` is as given; `ascii_addr_spec` goes on the wire.
 
     The latter has its domain in IDNA A-labels; its local part still has what characters it

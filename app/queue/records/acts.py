@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """An entry of the audit trail: who did what to whom. `detail` holds facts, no values."""
 
     at: datetime
@@ -18,8 +16,7 @@ class Act:
     detail: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ActPage:
+class ActPage(NamedTuple):
     """Acts, the latest first. `next_cursor` None: there are no more."""
 
     data: list[Act]

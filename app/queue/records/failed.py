@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 @dataclass(slots=True)
@@ -28,16 +28,14 @@ class FailureGroup:
     samples: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class FailurePage:
+class FailurePage(NamedTuple):
     """Groups, that which failed last first. `next_cursor` None: there are no more."""
 
     data: list[FailureGroup]
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FailureFilter:
+class FailureFilter(NamedTuple):
     """Which failed jobs are meant; None is any."""
 
     fingerprint: str | None = None
@@ -62,8 +60,7 @@ class Selection:
     sample: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What is to be done with a selection. `pace` None: as fast as it goes.
 
     `canary`: one job, then ten, then the rest, each time waiting for how they end.
@@ -102,8 +99,7 @@ class OperationView:
     waits_for: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class OperationPage:
+class OperationPage(NamedTuple):
     """Operations, the newest first. `next_cursor` None: there are no more."""
 
     data: list[OperationView]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from app.queue.records.names import Priority, Status
 
@@ -84,8 +84,7 @@ class JobView:
     traceback: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One line of a job's trail. `id` orders events of a job; `detail` holds facts, no values.
 
     `name` is one of: queued scheduled deferred started progress retry_scheduled interrupted
@@ -118,8 +117,7 @@ class BatchView:
     places: list[int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
+class JobFilter(NamedTuple):
     """Which jobs a list wants; None is any. `submitted_by` bounds what a key may see."""
 
     status: Status | None = None
@@ -134,8 +132,7 @@ class JobFilter:
     submitted_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Jobs, newest first. `next_cursor` None: there are no more."""
 
     jobs: list[JobView]

@@ -1,11 +1,10 @@
 """What filling in a template comes to: an e-mail's words, or what is wrong with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(NamedTuple):
     """What a template and its variables make."""
 
     subject: str
