@@ -254,18 +254,42 @@ async def test_spoilt_note_does_not_keep_upkeep_busy(stage: Stage) -> None:
 
 async def test_one_call_of_upkeep_counts_some_and_says_that_there_are_more(stage: Stage) -> None:
     await fail_some(stage, 3)
-    store, counts = stage.web.heart.redis, counted(stage)
+    store = stage.web.heart.redis
     for key in tally_keys(stage):
-        fingerprint = key.split(":")[3]
         jobs: Any = {f"{number:013x}{'0' * 22}": number for number in range(100, 400)}
-        store.zadd(f"rq:recado:failure:{fingerprint}:jobs", jobs)
-        counts[fingerprint]["jobs"] += len(jobs)
+        tags = {each: json.dumps({"order": each, "shop": "1"}) for each in jobs}
+        store.zadd(key.replace(":tags", ":jobs"), jobs)
+        store.hset("rq:recado:tags", mapping=tags)
         store.delete(key)
+    counts = counted(stage)
 
-    await stage.web.heart.recover()
-    first = sum(each["jobs"] for each in tallies(stage).values())
+    calls = []
     for _ in range(5):
+        _, more = await stage.web.heart.recover()
+        calls.append((sum(each["jobs"] for each in tallies(stage).values()), more))
+
+    assert calls[0] == (200, True)
+    assert calls[-1] == (606, False)
+    assert tallies(stage) == counts
+
+
+async def test_what_most_have_is_counted_where_there_are_too_many_tags(stage: Stage) -> None:
+    await stage.fail("a", tags={"shop": "1"})
+    store, (key,) = stage.web.heart.redis, tally_keys(stage)
+    jobs: Any = {f"{number:013x}{'0' * 22}": number for number in range(100, 290)}
+    for number, each in enumerate(jobs):
+        tags = {f"order{name}": str(number) for name in range(8)} | {"shop": "1"}
+        store.hset("rq:recado:tags", each, json.dumps(tags))
+    store.zadd(key.replace(":tags", ":jobs"), jobs)
+    store.set("rq:recado:failed_seq", 289)
+    store.delete(key)
+    expected = next(iter(counted(stage).values()))
+
+    for _ in range(2):
         await stage.web.heart.recover()
 
-    assert first == 250
-    assert tallies(stage) == counts
+    found = next(iter(tallies(stage).values()))
+    assert found.pop("full") == 1
+    assert 990 < len(found) <= 1000
+    assert found.items() <= expected.items()
+    assert found["shop:1"] == 191

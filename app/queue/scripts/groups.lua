@@ -18,45 +18,56 @@ do
 
   function drop_tally(fp) call('DEL', failure_key(fp, ':tags')) end
 
-  -- What the job counts in, and how many there are so far (false: none).
-  local function facts_of(fp, id)
-    local names = { 'jobs', 'upto', 'full' }
-    for key, value in pairs(cjson.decode(call('HGET', OURS .. 'tags', id) or '{}')) do
-      names[#names + 1] = key .. ':' .. tostring(value)
+  -- What some jobs count in; how many there are so far (false: none), and how many of these.
+  local function facts_of(fp, ids)
+    local names, theirs = { 'jobs', 'upto', 'full' }, {}
+    for _, note in ipairs(call('HMGET', OURS .. 'tags', unpack(ids))) do
+      for key, value in pairs(cjson.decode(note or '{}')) do
+        local name = key .. ':' .. tostring(value)
+        if not theirs[name] then names[#names + 1] = name end
+        theirs[name] = (theirs[name] or 0) + 1
+      end
     end
-    return names, call('HMGET', failure_key(fp, ':tags'), unpack(names))
+    return names, call('HMGET', failure_key(fp, ':tags'), unpack(names)), theirs
   end
 
-  local function count_in(fp, id, number, last)
-    local key, names, counts = failure_key(fp, ':tags'), facts_of(fp, id)
-    local jobs, upto, full = tonumber(counts[1] or 0), tonumber(counts[2] or 0), counts[3]
+  -- From then on none is added, as earlier jobs may have had it.
+  local function fill(missing, room, theirs)
+    table.sort(missing, function(one, other) return theirs[one] > theirs[other] end)
+    for i = #missing, math.max(0, room) + 1, -1 do missing[i] = nil end
+    missing[#missing + 1], theirs.full = 'full', 1
+  end
+
+  local function count_in(fp, ids, number, last)
+    local key, names, counts, theirs = failure_key(fp, ':tags'), facts_of(fp, ids)
+    local jobs, upto, missing = tonumber(counts[1] or 0), tonumber(counts[2] or 0), {}
     if last == 0 and jobs > 0 then
       drop_tally(fp)
-      return tally_in(fp, id, number, last)
+      return tally_in(fp, ids, number, last)
     end
-    -- Those before it come first.
+    -- Those before them come first.
     if last > upto and number > upto then return false end
-    local fields, missing = { 'jobs', jobs + 1, 'upto', math.max(upto, number) }, {}
+    local fields = { 'jobs', jobs + #ids, 'upto', math.max(upto, number) }
     for i = 4, #names do
       if counts[i] then
         fields[#fields + 1] = names[i]
-        fields[#fields + 1] = counts[i] + 1
-      elseif not full then
+        fields[#fields + 1] = counts[i] + theirs[names[i]]
+      elseif not counts[3] then
         missing[#missing + 1] = names[i]
       end
     end
-    -- From then on none is added, as earlier jobs may have had it.
-    if #missing > 0 and call('HLEN', key) + #missing > MOST_NAMES then missing = { 'full' } end
+    local room = #missing > 0 and MOST_NAMES - call('HLEN', key) or 0
+    if #missing > room then fill(missing, room, theirs) end
     for _, name in ipairs(missing) do
       fields[#fields + 1] = name
-      fields[#fields + 1] = 1
+      fields[#fields + 1] = theirs[name]
     end
     call('HSET', key, unpack(fields))
     return true
   end
 
   local function count_out(fp, id, number)
-    local key, names, counts = failure_key(fp, ':tags'), facts_of(fp, id)
+    local key, names, counts = failure_key(fp, ':tags'), facts_of(fp, { id })
     if not counts[1] or number > tonumber(counts[2]) then return end
     local fields, gone = { 'jobs', counts[1] - 1 }, {}
     for i = 4, #names do
@@ -81,8 +92,9 @@ do
     return ok and counted
   end
 
-  -- `last` is the number of the last one before it came, 0 where it is the first. True: it counts.
-  function tally_in(fp, id, number, last) return try(fp, count_in, id, number, last) end
+  -- The next jobs; the number of the last of them, and of the last one before them, 0 where there
+  -- is none. True: they count.
+  function tally_in(fp, ids, number, last) return try(fp, count_in, ids, number, last) end
 
   function tally_out(fp, id, number) try(fp, count_out, id, number) end
 
@@ -163,7 +175,7 @@ do
     call('HSET', key, 'last', NOW_US, 'told', number)
     call('ZADD', FAILURES, NOW_US, fp)
     -- It is there already where a transition broke off half-way.
-    if call('ZADD', jobs, number, id) == 1 then tally_in(fp, id, number, last)
+    if call('ZADD', jobs, number, id) == 1 then tally_in(fp, { id }, number, last)
     else drop_tally(fp) end
     count_failure(fp)
   end

@@ -3,11 +3,12 @@
 -- In a block of its own, as a script may have 200 names.
 local recount
 do
-  local JOBS = 250
+  -- That takes about 1 ms.
+  local JOBS, PIECE = 200, 100
 
-  -- How many it has counted, at most so many. None where something is wrong: it is met again, and not
-  -- at once, which would keep upkeep busy.
-  local function recount_cause(fp, most)
+  -- How many it has counted. None where something is wrong: it is met again, and not at once, which
+  -- would keep upkeep busy.
+  local function recount_cause(fp)
     local jobs = failure_key(fp, ':jobs')
     local ok, facts = pcall(call, 'HMGET', failure_key(fp, ':tags'), 'jobs', 'upto')
     local counted, last = tonumber(ok and facts[1] or 0), tonumber(ok and facts[2] or 0)
@@ -15,13 +16,9 @@ do
       drop_tally(fp)
       return 0
     end
-    local some = call('ZRANGEBYSCORE', jobs, '(' .. last, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
-    for i = 1, #some, 2 do
-      local number = tonumber(some[i + 1])
-      if not tally_in(fp, some[i], number, last) then return 0 end
-      last = number
-    end
-    return #some / 2
+    local ids = call('ZRANGEBYSCORE', jobs, '(' .. last, '+inf', 'LIMIT', 0, PIECE)
+    if #ids == 0 then return 0 end
+    return tally_in(fp, ids, tonumber(call('ZSCORE', jobs, ids[#ids])), last) and #ids or 0
   end
 
   -- Of causes that the walk over all that have failed has met. True when it found something: there
@@ -29,8 +26,8 @@ do
   function recount()
     local left = JOBS
     for fp in pairs(met) do
-      if left <= 0 or is_enough() then return true end
-      local ok, counted = pcall(recount_cause, fp, left)
+      if left <= 0 or is_enough() then break end
+      local ok, counted = pcall(recount_cause, fp)
       left = left - (ok and counted or 0)
     end
     return left < JOBS
