@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from importlib.util import find_spec
 
 
 def leave(status: int) -> None:
@@ -27,6 +28,14 @@ if __name__ == "__main__":
 
     try:
         main()
+    except ModuleNotFoundError as error:
+        if find_spec("redis") is not None:
+            raise
+        # The Python of the system, where bin/dev has made an environment.
+        sys.exit(
+            f"recado: {error.name} is not installed for this Python; beside bin/dev type"
+            " .venv/bin/python -m app, elsewhere: python -m pip install -r requirements.txt"
+        )
     except SystemExit as error:
         if error.code is None or isinstance(error.code, int):
             leave(error.code or 0)

@@ -60,6 +60,17 @@ def test_wrong_command_is_one_message_and_status_2(arguments: list[str]) -> None
     assert "Traceback" not in answer.stderr
 
 
+def test_python_without_our_requirements_is_told_which_has_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "app", "workers"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert ".venv/bin/python -m app" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_answer_that_could_not_be_written_is_no_success() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(

@@ -17,7 +17,7 @@ _PAGE = """<!doctype html>
 color:#222;background:#fff}}code{{background:#f2f2f2;padding:.1em .3em;border-radius:.2em}}
 @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}code{{background:#333}}
 a{{color:#8bf}}}}</style></head>
-<body><h1>{title}</h1>{content}</body></html>
+<body><main><h1>{title}</h1>{content}</main></body></html>
 """
 
 

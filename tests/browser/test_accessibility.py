@@ -101,6 +101,12 @@ def test_the_documentation(browser: Chromium, service: RunningService) -> None:
     check(browser, "an operation", WEARS[0][1:])
 
 
+def test_the_explanation_of_problems(browser: Chromium, service: RunningService) -> None:
+    for path in ("/problems", "/problems/cross-origin"):
+        browser.open(f"{service.url}{path}")
+        check(browser, path)
+
+
 def test_the_sign_in(browser: Chromium, service: RunningService) -> None:
     browser.open(f"{service.url}/console/")
     check(browser, "the form")
