@@ -122,6 +122,28 @@ def test_endless_head_is_cut_off(served: MemoryServer) -> None:
         assert_problem(read_all(client), 400, "malformed-request")
 
 
+def test_head_that_begins_behind_a_large_body_is_not_taken_for_a_large_head(
+    tmp_path: Path,
+) -> None:
+    large = BODY.replace(b"hello", b"x" * 9_000)
+    first = HEAD + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    last = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    with memory_server(tmp_path) as served, served.connect() as client:
+        # Stopped, the server finds all of it at once when it goes on.
+        served.process.send_signal(signal.SIGSTOP)
+        client.sendall(first * 12 + last[:30])
+        served.process.send_signal(signal.SIGCONT)
+        received = b""
+        while received.count(b"HTTP/1.1 202 ") < 12:
+            piece = client.recv(65536)
+            assert piece, "it has closed the connection"
+            received += piece
+        client.sendall(last[30:])
+        received += read_all(client)
+
+    assert received.count(b"HTTP/1.1 202 ") == received.count(b"HTTP/1.1 ") == 13
+
+
 @pytest.mark.parametrize(
     "request_", [b"\x00\xff\r\n\r\n", b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )

@@ -42,6 +42,10 @@ class PatientProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _head_is_due = True
     _head_bytes = 0
+    _body_is_due = False
+    # Whether all of the data that is being looked at is of the head that is due: what stands
+    # before a head may be a large body.
+    _head_is_alone = True
     _idle_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
     # Its body may come in the same piece of data as its head.
@@ -70,6 +74,7 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._idle_since = None
         self._last_known = self.cycle
+        self._head_is_alone = not self._body_is_due
         rest: bytes | None = data
         while rest is not None and not self.transport.is_closing():
             rest = self._parse(rest)
@@ -80,7 +85,7 @@ class PatientProtocol(HttpToolsProtocol):
             return
         if self._head_timer is None:
             self._expect_head()
-        self._head_bytes += len(data)
+        self._head_bytes += len(data) if self._head_is_alone else 0
         if self._head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
@@ -123,6 +128,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
+        self._body_is_due, self._head_is_alone = True, False
         if self._is_asked_to_change():
             return
         scope, parser, url = self.scope, self.parser, self.url
@@ -171,6 +177,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._cycles.append(cycle)
 
     def on_message_complete(self) -> None:
+        self._body_is_due = False
         if self._is_asked_to_change():
             return
         self.scope[BODY_WHOLE] = True  # type: ignore[literal-required]
