@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -126,3 +128,46 @@ def test_files_that_lack_a_column_fail_of_one_cause() -> None:
     assert {done.code for done in found} == {"unknown_column"}
     assert len({pattern_of(str(done.error)) for done in found}) == 1
     assert "'a, b'" in str(found[0].error)
+
+
+def damaged_parquet(path: Path) -> Iterator[tuple[type[Exception], bytes]]:
+    """Files with one bit of their footer turned, each of which DuckDB refuses in another way."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT range AS a, 'x' || range AS b FROM range(1000)) TO '{path}'"
+            " (FORMAT parquet)"
+        )
+    data, known = path.read_bytes(), set()
+    footer_bytes = int.from_bytes(data[-8:-4], "little")
+    for place in range(len(data) - 8 - footer_bytes, len(data) - 8):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        try:
+            with duckdb.connect() as connection:
+                connection.execute(f"FROM '{path}'").fetchall()
+        except duckdb.Error as error:
+            words = str(error)[:40]
+            if words not in known:
+                known.add(words)
+                yield type(error), bytes(damaged)
+
+
+@pytest.mark.parametrize("operation", ["profile", "validate"])
+def test_damage_to_a_parquet_file_is_no_fault_of_any_sql(operation: str, tmp_path: Path) -> None:
+    params: dict[str, Any] = {} if operation == "profile" else {"schema": {}}
+    kinds = set()
+    for kind, data in damaged_parquet(tmp_path / "damaged.parquet"):
+        done = run(operation, data, filename="damaged.parquet", **params)
+
+        kinds.add(kind)
+        assert done.code in {"bad_source", None}, done.error
+        assert "Stack Trace" not in str(done.error)
+        assert "0x7" not in str(done.error)
+    assert duckdb.InternalException in kinds
+
+
+def test_encrypted_parquet_is_called_so() -> None:
+    done = run("query", b"PAR1" + bytes(100) + b"PARE", filename="a.parquet", sql="FROM input")
+
+    assert (done.code, str(done.error)) == ("bad_source", "the Parquet file is encrypted")

@@ -24,7 +24,7 @@ from jobs.context import JobContext
 from jobs.data import faults, objects, reading, source, splitting, sql, wide
 from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
-from jobs.data.params import SourceParams
+from jobs.data.params import QueryParams, SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source
 from jobs.errors import PermanentError
@@ -232,6 +232,7 @@ class _Attempts:
     def run(self, work: Callable[[Engine], T], file: Source, manner: Manner) -> T:
         columns = reading.likely_columns(file)
         threads = 1 if manner.narrow else MAX_THREADS
+        is_opened = False
         engine = Engine(self.context, self.folder, self.deadline, threads=threads)
         try:
             with contextlib.closing(engine):
@@ -241,11 +242,13 @@ class _Attempts:
                 if columns > WIDE_COLUMNS:
                     engine.narrow()
                 engine.lock(file.path, *self.outputs)
+                is_opened = True
                 return work(engine)
         except LimitError as error:
             raise error.error from None
         except (duckdb.Error, MemoryError) as error:
-            raise _of_columns(faults.of_duckdb(error), columns) from error
+            is_sql = is_opened and isinstance(self.params, QueryParams)
+            raise _of_columns(faults.of_duckdb(error, is_sql=is_sql), columns) from error
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise

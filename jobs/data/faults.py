@@ -23,6 +23,9 @@ _UNCLOSED = "Value with unterminated quote found"
 _NO_OBJECT = re.compile(r"in (line|record/value) (\d+): Expected OBJECT, but got")
 _STATE = "CSV Parser state machine reached an invalid state"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
+_NO_PARQUET = re.compile(
+    r"magic bytes|too small to be a Parquet|Footer length error|Prefetch registered for bytes"
+)
 _JSON_PLACE = re.compile(r"(?<=\d )in (line|record/value) (\d+)")
 _COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
@@ -64,8 +67,16 @@ class LimitError(Exception):
         self.error = error
 
 
-def of_duckdb(error: BaseException) -> JobError | UnreadableError:
-    """What an error of DuckDB's means for the job."""
+def of_duckdb(error: BaseException, *, is_sql: bool = False) -> JobError | UnreadableError:
+    """What an error of DuckDB's means for the job; `is_sql`: the client's SQL was running, which
+    what it does not tell apart may come from. Else it comes from the file."""
+    meant = _of_message(error)
+    if not is_sql and isinstance(meant, PermanentError) and meant.code == "sql_error":
+        return PermanentError(describe_source(str(error)), code="bad_source")
+    return meant
+
+
+def _of_message(error: BaseException) -> JobError | UnreadableError:
     message = str(error)
     if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
         if _DISK.search(message) is not None and "max_temp_directory_size" in message:
@@ -129,15 +140,19 @@ def describe_source(message: str) -> str:
         reason = (lines[0] if lines else message).strip()
         reason = re.sub(r'^Error when converting column "[^"]*"\. ', "", reason)
         return tidy(f"{place}: {reason}")
-    if "magic bytes" in message or "too small to be a Parquet" in message:
+    if _NO_PARQUET.search(message) is not None:
         return "the file is no Parquet file, or cut short"
+    if "encryption_config" in message:
+        return "the Parquet file is encrypted"
+    if "TProtocolException" in message or "don't know what type" in message:
+        return "the footer of the Parquet file is damaged"
     message = message.partition("\n\nLINE ")[0].partition("\nTry setting")[0]
     # It counts lines and objects of broken JSON from 2 (DuckDB 2.0).
     message = _JSON_PLACE.sub(lambda found: f"in {found[1]} {int(found[2]) - 1}", message)
-    return tidy(message).replace(" in file the file,", "")
+    return tidy(message).replace(" in file the file,", "").replace("file the file", "the file")
 
 
 def tidy(message: str) -> str:
-    """Without paths of this machine, and of a bounded length."""
-    message = _QUOTED_PATH.sub("the file", message).strip()
+    """Without paths of this machine and where in DuckDB it was, and of a bounded length."""
+    message = _QUOTED_PATH.sub("the file", message.partition("\n\nStack Trace")[0]).strip()
     return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
