@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from app.queue import selecting
 from tests.stock import stock_on
 from tests.test_operations import ALL, Stage, new_stage
 
@@ -91,6 +94,110 @@ async def test_common_tag_is_counted_without_a_look_at_each(stage: Stage) -> Non
     assert (common["count"], len(common["sample"]), unknown["count"]) == (50, 10, 0)
     assert (timed["count"], len(timed["sample"])) == (20, 10)
     assert looks(stage) == set()
+
+
+def spread(stage: Stage, fingerprint: str, first: int) -> dict[str, str]:
+    """A cause of 300 jobs, one made an hour; every third has a tag. The time of each."""
+    store, made = stage.web.heart.redis, dict[str, str]()
+    for number in range(300):
+        us = first + number * 3600 * 10**6
+        # The web process's clock is a minute ahead of Redis's.
+        told = datetime.fromtimestamp(us / 1e6 - 60, UTC)
+        made[f"{us:013x}{number:022x}"] = told.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    with store.pipeline(transaction=False) as pipeline:
+        pipeline.delete(*store.keys(f"rq:recado:failure:{fingerprint}:*"))
+        for number, (job_id, at) in enumerate(made.items()):
+            pipeline.zadd(f"rq:recado:failure:{fingerprint}:jobs", {job_id: number + 1})
+            pipeline.zadd(f"rq:recado:i:fingerprint:{fingerprint}", {job_id: 0})
+            pipeline.hset(f"rq:job:{job_id}", "created_at", at)
+        pipeline.zadd("rq:recado:i:tag:half:1", dict.fromkeys(list(made)[::3], 0))
+        pipeline.set("rq:recado:failed_seq", 300)
+        pipeline.execute()
+    return made
+
+
+@pytest.mark.parametrize("is_tallied", [True, False])
+async def test_tag_and_time_are_counted_from_either_side(stage: Stage, is_tallied: bool) -> None:
+    (job_id,) = await stage.fail("a")
+    fingerprint = (await stage.web.job(job_id))["error"]["fingerprint"]
+    await stage.web.client.delete(f"/v1/jobs/{job_id}")
+    store = stage.web.heart.redis
+    store.zadd("rq:recado:failures", {fingerprint: 1})
+    made = spread(stage, fingerprint, 1_700_000_000 * 10**6)
+    if is_tallied:
+        facts = {"jobs": 300, "upto": 300, "half:1": 100}
+        store.hset(f"rq:recado:failure:{fingerprint}:tags", mapping=facts)
+    times = list(made.values())
+    # At times of jobs, where their records decide, and beside them.
+    bounds = [
+        (None, None), (times[-1], None), (None, times[0]), (times[3], None), (times[250], None),
+        (None, times[30]), (None, times[297]), (times[9], times[291]), (times[120], times[150]),
+        ("2023-11-15T00:00:00Z", "2023-11-26T00:00:00Z"), ("2023-11-25T00:00:00Z", None),
+    ]  # fmt: skip
+
+    for after, before in bounds:
+        shown = await stage.preview(tag="half:1", created_after=after, created_before=before)
+
+        low, high = after or "", before or "3"
+        expected = {each for each in list(made)[::3] if low <= made[each] < high}
+        assert shown["count"] == len(expected), (after, before)
+        assert set(shown["sample"]) <= expected, (after, before)
+        assert len(shown["sample"]) == min(10, len(expected)), (after, before)
+
+
+def ids_looked_for(stage: Stage) -> int:
+    """In the sets of tags, by the log of slow commands, which shows 31 words of each."""
+    found = 0
+    for entry in stage.web.heart.redis.slowlog_get(10_000):
+        words = entry["command"].decode().split(" ")
+        if words[0] == "ZMSCORE" and ":tag:" in words[1]:
+            more = re.search(r"\((\d+) more arguments\)", " ".join(words[-4:]))
+            found += len(words) - 2 if more is None else 29 + int(more[1])
+    return found
+
+
+async def test_most_of_a_cause_is_told_by_the_rest(stage: Stage) -> None:
+    (job_id,) = await stage.fail("a")
+    fingerprint = (await stage.web.job(job_id))["error"]["fingerprint"]
+    await stage.web.client.delete(f"/v1/jobs/{job_id}")
+    store, looked_for = stage.web.heart.redis, list[int]()
+    store.zadd("rq:recado:failures", {fingerprint: 1})
+    store.config_set("slowlog-max-len", 10_000)
+    made = list(spread(stage, fingerprint, 1_700_000_000 * 10**6).values())
+    for jobs in (300, 299):
+        facts = {"jobs": jobs, "upto": 300, "half:1": 100}
+        store.hset(f"rq:recado:failure:{fingerprint}:tags", mapping=facts)
+        store.config_set("slowlog-log-slower-than", 0)
+        store.slowlog_reset()
+        shown = await stage.preview(tag="half:1", created_before=made[290])
+        store.config_set("slowlog-log-slower-than", -1)
+        assert shown["count"] == 97
+        looked_for.append(ids_looked_for(stage))
+
+    assert 0 < looked_for[0] < 120
+    # Where it is not known how many have the tag.
+    assert looked_for[1] > 280
+
+
+async def test_no_call_begins_a_cause_that_is_too_large_for_what_is_left(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await stage.fail("a", "b", "c")
+    fingerprints = [(await stage.web.job(each))["error"]["fingerprint"] for each in ids]
+    await stage.run(await stage.start("discard", **ALL))
+    for day, fingerprint in enumerate(fingerprints):
+        spread(stage, fingerprint, (1_700_000_000 + 86400 * 100 * day) * 10**6)
+        stage.web.heart.redis.zadd("rq:recado:failures", {fingerprint: day})
+    shown, calls = list[dict[str, Any]](), list[int]()
+    # One takes 360 of them.
+    for most in (500, 5000):
+        monkeypatch.setattr(selecting, "_LOOKS", most)
+        stage.web.heart.redis.config_resetstat()
+        shown.append(await stage.preview(tag="half:1"))
+        calls.append(stage.web.heart.redis.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+    assert [each["count"] for each in shown] == [300, 300]
+    assert calls[0] - calls[1] == 2
 
 
 async def test_rare_tag_is_shown_wherever_it_is(stage: Stage) -> None:

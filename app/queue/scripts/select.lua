@@ -9,19 +9,27 @@ local filter = asked
 local MOST_SAMPLES, PIECE, FIRST = 10, 1000, 6
 -- So many of the newest show mostly enough of those that fit.
 local NEWEST = 100
--- An intersection by the server itself takes about 1 us a job of the smallest set, where memory
+-- An intersection by the server itself takes about 2 us a job of the smallest set, where memory
 -- is full of them: up to so many at once, and as dear as so many looks.
-local AT_ONCE, LOOKS_A_JOB = 4000, 0.6
+local AT_ONCE, LOOKS_A_JOB = 4000, 1.2
 -- A record that says when its job was made takes as long as so many looks.
 local LOOKS_A_RECORD = 2
 -- And one whose place in time is known.
-local LOOKS_IN_TIME = 0.6
+local LOOKS_IN_TIME = 1.2
 local is_timed = asked.created_after or asked.created_before
 local is_only_tag, without_tag = true, {}
 for name, value in pairs(asked) do
   if name ~= 'tag' then is_only_tag, without_tag[name] = false, value end
 end
+local is_tag_in_time = is_timed and not (asked.queue or asked.error or asked.batch)
 local count, place, sample = 0, FIRST, {}
+
+-- Whether a cause would take more than is left of this call: then the next begins with it.
+local is_put_off = false
+local function put_off(looks)
+  is_put_off = place > FIRST and looks > left
+  return is_put_off
+end
 
 local function show(ids)
   for _, id in ipairs(ids) do
@@ -55,15 +63,21 @@ local function count_common(sets)
     show(found)
     return true
   end
-  local found = call('ZINTERCARD', #sets, unpack(sets))
-  count = count + found
-  if found > 0 and #sample < MOST_SAMPLES then show(call('ZINTER', #sets, unpack(sets))) end
+  if #sample < MOST_SAMPLES then
+    local found = call('ZINTER', #sets, unpack(sets))
+    count = count + #found
+    show(found)
+  else
+    count = count + call('ZINTERCARD', #sets, unpack(sets))
+  end
   return true
 end
 
 local function count_by_sets(jobs)
   local sets, smallest = sets_of(jobs)
   if not sets then return false end
+  local looks = 1 + smallest * LOOKS_A_JOB * (filter.queue and 3 or 1)
+  if put_off(looks) then return false end
   if filter.queue then
     for _, name in ipairs(names_of(filter.queue)) do
       sets[#sets + 1] = P .. ':failed:' .. name
@@ -73,7 +87,7 @@ local function count_by_sets(jobs)
   elseif not count_common(sets) then
     return false
   end
-  left = left - 1 - smallest * LOOKS_A_JOB * (filter.queue and 3 or 1)
+  left = left - looks
   return true
 end
 
@@ -118,32 +132,66 @@ local function ids_between(list, from, to, most)
   return entries
 end
 
+local function search(ids, wanted, looks)
+  local found = {}
+  for at = 1, #ids, PIECE do
+    for _, id in ipairs(fitting({ unpack(ids, at, math.min(at + PIECE - 1, #ids)) }, wanted)) do
+      found[#found + 1] = id
+    end
+  end
+  left = left - #ids * looks
+  return found
+end
+
+-- Those whose records have to say when they were made; nil where these are too many.
+local function near_bounds(list, from, to, first, last)
+  if first >= last then return ids_between(list, '[' .. from, '[' .. to, PIECE) end
+  local near = ids_between(list, '[' .. from, '[' .. first, PIECE)
+  local more = near and ids_between(list, '[' .. last, '[' .. to, PIECE - #near)
+  for _, id in ipairs(more or {}) do near[#near + 1] = id end
+  return more and near
+end
+
+-- Of most jobs of the cause it is told by the others: how many have the tag at all is known.
+local function count_by_others(list, with_tag, near)
+  local from, to, first, last = made_bounds(filter)
+  local tagged = { tag = filter.tag }
+  local newest = #sample < MOST_SAMPLES and call('ZREVRANGEBYLEX', list, '(' .. last,
+    '(' .. first, 'LIMIT', 0, NEWEST) or {}
+  for i, entry in ipairs(newest) do newest[i] = id_of(entry) end
+  local found, others = search(newest, tagged, 1), 0
+  if #found < MOST_SAMPLES - #sample then return false end
+  for _, ids in ipairs({ near, ids_between(list, '-', '(' .. from, AT_ONCE),
+    ids_between(list, '(' .. to, '+', AT_ONCE) }) do
+    others = others + #search(ids, tagged, LOOKS_IN_TIME)
+  end
+  count = count + with_tag - others
+  show(found)
+  return true
+end
+
 -- Only those that were made at the right time are looked for in the sets of what else is asked.
-local function count_in_time(jobs, fp)
+local function count_in_time(jobs, fp, with_tag)
   local list, size = INDEX .. 'fingerprint:' .. fp, call('ZCARD', jobs)
   if size > AT_ONCE or call('ZCARD', list) ~= size then return false end
   local from, to, first, last = made_bounds(filter)
-  local beside_time = { queue = filter.queue, error = filter.error, tag = filter.tag }
-  local parts = {}
-  if first < last then
-    parts[1] = ids_between(list, '(' .. first, '(' .. last, AT_ONCE)
-    parts[2] = ids_between(list, '[' .. from, '[' .. first, PIECE)
-    parts[3] = parts[2] and ids_between(list, '[' .. last, '[' .. to, PIECE - #parts[2])
-  else
-    parts[1], parts[2] = {}, {}
-    parts[3] = ids_between(list, '[' .. from, '[' .. to, PIECE)
-  end
-  if not parts[3] then return false end
-  for part, ids in ipairs(parts) do
-    for at = 1, #ids, PIECE do
-      local some = { unpack(ids, at, math.min(at + PIECE - 1, #ids)) }
-      local found = fitting(some, part == 1 and beside_time or filter)
-      left = left - #some * (part == 1 and LOOKS_IN_TIME or LOOKS_A_RECORD)
-      count = count + #found
-      show(found)
-    end
-  end
+  local near, within = near_bounds(list, from, to, first, last), 0
+  if not near then return false end
+  if first < last then within = call('ZLEXCOUNT', list, '(' .. first, '(' .. last) end
+  local is_by_others = with_tag and is_tag_in_time and 2 * within > size
+  local looks = (is_by_others and size - within or within) * LOOKS_IN_TIME
+  if put_off(1 + looks + #near * LOOKS_A_RECORD) then return false end
   left = left - 1
+  if not (is_by_others and count_by_others(list, with_tag, near)) and within > 0 then
+    local ids = ids_between(list, '(' .. first, '(' .. last, AT_ONCE)
+    local found = search(ids, { queue = filter.queue, error = filter.error, tag = filter.tag },
+      LOOKS_IN_TIME)
+    count = count + #found
+    show(found)
+  end
+  local found = search(near, filter, LOOKS_A_RECORD)
+  count = count + #found
+  show(found)
   return true
 end
 
@@ -184,7 +232,8 @@ local function count_at_once(fp)
   local has_sets = filter.queue or filter.error or filter.tag
   if not has_sets then return count_by_list(jobs, fp) end
   if with_tag and is_only_tag then return count_by_tally(jobs, with_tag) or count_by_sets(jobs) end
-  return is_timed and count_in_time(jobs, fp) or count_by_sets(jobs)
+  if is_timed and count_in_time(jobs, fp, with_tag) then return true end
+  return not is_put_off and count_by_sets(jobs)
 end
 
 -- True when there are no more.
@@ -204,6 +253,7 @@ while ARGV[place] and left > 0 do
   local counted, shown = count, #sample
   local ok, is_done = after == '0', false
   if ok then ok, is_done = pcall(count_at_once, ARGV[place]) end
+  if ok and is_put_off then break end
   if not (ok and is_done) then
     -- Of what was counted before a key was found to be something else nothing remains.
     count = counted
