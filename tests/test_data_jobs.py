@@ -309,13 +309,28 @@ class TestConvert:
         assert table(done.first, suffix) == table(PEOPLE.encode(), "csv")
 
     def test_formulas_are_made_text_and_numbers_stay(self) -> None:
-        cells = ["=cmd()", "+cmd", "-x", "@x", "\tx", "\rx", "'=x", "-5", "+49 1", "plain", ""]
+        cells = [
+            "=cmd()",
+            "+cmd",
+            "-x",
+            "@x",
+            "\tx",
+            "\rx",
+            "\nx",
+            "\0x",
+            "'=x",
+            "-5",
+            "+49 1",
+            "plain",
+            "",
+        ]
 
         done = run("convert", rows=[{"=a": cell, "n": -1.5} for cell in cells], output_format="csv")
 
         assert done.cells[0] == ["'=a", "n"]
         assert [row[0] for row in done.cells[1:]] == [
-            "'=cmd()", "'+cmd", "'-x", "'@x", "'\tx", "'\rx", "''=x", "-5", "'+49 1", "plain", "",
+            "'=cmd()", "'+cmd", "'-x", "'@x", "'\tx", "'\rx", "'\nx", "'\0x", "''=x", "-5", "'+49 1",
+            "plain", "",
         ]  # fmt: skip
         assert {row[1] for row in done.cells[1:]} == {"-1.5"}
 
