@@ -329,8 +329,8 @@ class TestConvert:
 
         assert done.cells[0] == ["'=a", "n"]
         assert [row[0] for row in done.cells[1:]] == [
-            "'=cmd()", "'+cmd", "'-x", "'@x", "'\tx", "'\rx", "'\nx", "'\0x", "''=x", "-5", "'+49 1",
-            "plain", "",
+            "'=cmd()", "'+cmd", "'-x", "'@x", "'\tx", "'\rx", "'\nx", "'\0x", "''=x", "-5",
+            "'+49 1", "plain", "",
         ]  # fmt: skip
         assert {row[1] for row in done.cells[1:]} == {"-1.5"}
 
