@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,3 +167,20 @@ def test_every_module_says_what_it_is_for() -> None:
     ]
 
     assert silent == []
+
+
+def test_our_own_files_are_read_as_utf_8_whatever_the_locale() -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    program = (
+        "import app.main, app.worker, app.http.sign_in;"
+        "from app.queue import scripts; scripts.load();"
+        "from app.queue.dashboard import pages; pages.template_loader(); pages.assets();"
+        "from jobs.catalog import load; load();"
+        "from jobs.email.templating import templates; templates()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=False, env={**os.environ, **locale}
+    )
+
+    assert done.returncode == 0

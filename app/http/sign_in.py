@@ -25,7 +25,7 @@ from app.logs import event
 
 log = logging.getLogger("recado.sign_in")
 
-_PAGE = (Path(__file__).parent / "pages" / "sign_in.html").read_text()
+_PAGE = (Path(__file__).parent / "pages" / "sign_in.html").read_text(encoding="utf-8")
 _STYLE = _PAGE.partition("<style>")[2].partition("</style>")[0]
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY = (

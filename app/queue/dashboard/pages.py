@@ -46,7 +46,8 @@ class UnexpectedPageError(RuntimeError):
 def template_loader() -> ChoiceLoader:
     """Our templates first, then theirs, rewritten."""
     theirs = {
-        f"rq_dashboard/{path.name}": _rewrite(path.read_text())[0] for path in THEIRS.glob("*.html")
+        f"rq_dashboard/{path.name}": _rewrite(path.read_text(encoding="utf-8"))[0]
+        for path in THEIRS.glob("*.html")
     }
     return ChoiceLoader([FileSystemLoader(HERE / "templates"), DictLoader(theirs)])
 
@@ -55,13 +56,13 @@ def assets() -> dict[str, str]:
     """Each served file of ours by name; `page.js` goes before the script of a page."""
     compiled: dict[str, str] = {}
     for page in PAGES:
-        compiled |= _rewrite((THEIRS / f"{page}.html").read_text())[1]
+        compiled |= _rewrite((THEIRS / f"{page}.html").read_text(encoding="utf-8"))[1]
     functions = ",\n".join(f"{json.dumps(name)}: {code}" for name, code in compiled.items())
-    prelude = (HERE / "assets" / "prelude.js").read_text()
+    prelude = (HERE / "assets" / "prelude.js").read_text(encoding="utf-8")
     scripts = {f"{page}.js": _script(page) for page in PAGES}
     return scripts | {
         "page.js": f"var TEMPLATES = {{\n{functions}\n}};\n{prelude}\n{_script('dashboard')}",
-        "recado.css": (HERE / "assets" / "recado.css").read_text(),
+        "recado.css": (HERE / "assets" / "recado.css").read_text(encoding="utf-8"),
     }
 
 
@@ -99,7 +100,7 @@ def _rewrite(source: str) -> tuple[str, dict[str, str]]:
 
 
 def _script(name: str) -> str:
-    source = (THEIRS / "scripts" / f"{name}.js").read_text()
+    source = (THEIRS / "scripts" / f"{name}.js").read_text(encoding="utf-8")
     source = _HOLE.sub(lambda hole: f"PAGE[{json.dumps(hole[1])}]", source)
     if "{{" in source or "{%" in source:
         raise UnexpectedPageError(f"{name}.js of rq-dashboard has Jinja that is not a plain value")

@@ -56,7 +56,7 @@ def _assemble(name: str, *parts: str) -> Script:
 
 @lru_cache
 def _text(part: str) -> str:
-    return (_FOLDER / f"{part}.lua").read_text()
+    return (_FOLDER / f"{part}.lua").read_text(encoding="utf-8")
 
 
 # What several transitions share, each part building on those before it.
