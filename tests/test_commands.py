@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import subprocess
 import sys
+import warnings
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from app.commands.session import Session, run
 from app.commands.tables import seconds_text, short_time
 from app.queue.connection import connect_blocking
+from app.queue.errors import QueueUnavailableError
 from app.queue.fitness import judge
 from tests.conftest import ValkeyServer
 from tests.harness import ROOT
@@ -154,6 +159,24 @@ def test_answer_that_nobody_expects_is_one_sentence(terminal: Terminal, redis_ur
         assert (terminal.status, terminal.output) == (3, ""), command
         assert terminal.errors.startswith("Redis gave an answer that nobody expects: "), command
         assert "WRONGTYPE" in terminal.errors and terminal.errors.count("\n") == 1
+
+
+def test_what_is_asked_beside_an_answer_that_fails_leaves_no_connection(
+    terminal: Terminal,
+) -> None:
+    async def fail() -> None:
+        raise QueueUnavailableError("away")
+
+    async def use(session: Session) -> None:
+        await asyncio.gather(session.client.ping(), fail())
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            run(use)
+        gc.collect()
+
+    assert [str(each.message) for each in told] == []
 
 
 def test_name_that_is_no_text_is_no_traceback(terminal: Terminal, redis_url: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from app import logs
 from app.commands.terminal import INTERRUPTED_STATUS, UNAVAILABLE_STATUS, fail
-from app.queue.connection import UNEXPECTED, Reachability, connect
+from app.queue.connection import UNEXPECTED, Reachability, connect, end_tasks
 from app.queue.errors import QueueUnavailableError
 from app.settings import Settings, load, refuse
 
@@ -113,8 +113,12 @@ class Session:
         return self.kept(Submitter(self.client, self.reachability, seconds, *self.budgets))
 
     async def aclose(self) -> None:
-        for part in [*reversed(self._parts), self.client]:
+        for part in reversed(self._parts):
             await part.aclose()
+        # Beside an answer that failed others may still be awaited, on connections of the client.
+        current = asyncio.current_task()
+        await end_tasks([task for task in asyncio.all_tasks() if task is not current])
+        await self.client.aclose()
 
 
 def run(use: Callable[[Session], Awaitable[None]]) -> None:
