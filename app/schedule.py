@@ -6,11 +6,10 @@ import itertools
 import math
 import re
 import zoneinfo
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cronsim import CronSim, CronSimError
 
@@ -34,8 +33,7 @@ NEVER = "names a day that never comes"
 _LOOKS_BACK = [timedelta(hours=1), timedelta(days=1), timedelta(days=40), timedelta(days=400)]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """`job` is `{type, params, options}` as a submission. One of `cron` and `interval_ms` is set.
 
     An interval counts from its anchor, which Redis keeps beside it: it does not drift.
@@ -92,8 +90,7 @@ class Schedule:
         return since_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What is to become of a tick that is due: run as that of `run_ms`, or not at all."""
 
     next_ms: int
@@ -137,16 +134,14 @@ def check_time_zone(name: str) -> None:
         raise ValueError("is no time zone of the IANA database, like Europe/Berlin")
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     """The last tick that made no job, and why: `missed`, or `overlap` with the job before."""
 
     at: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleView:
+class ScheduleView(NamedTuple):
     """A schedule as it stands. `fault`: why its tick waits, in words."""
 
     schedule: Schedule
@@ -155,13 +150,12 @@ class ScheduleView:
     created_at: datetime
     updated_at: datetime
     next_runs: list[datetime]
-    last_runs: list[str] = field(default_factory=list)
+    last_runs: Sequence[str] = ()
     last_skip: Skip | None = None
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulePage:
+class SchedulePage(NamedTuple):
     """Schedules in order of name. `next_cursor` None: there are no more."""
 
     data: list[ScheduleView]

@@ -8,7 +8,6 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -36,8 +35,7 @@ class Backoff(NamedTuple):
     jitter: float = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class JobType:
+class JobType(NamedTuple):
     """One kind of work: its function, the model of its params and its defaults.
 
     `find_params` may import the model: who only wants to know of the type need not wait for it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -445,7 +445,7 @@ class TestTrouble:
 
         catalog = Catalog()
         catalog.add(load().get("log.write"))
-        catalog.add(replace(load([JOB_MODULES]).get("test.note"), find_params=lambda: Broken))
+        catalog.add(load([JOB_MODULES]).get("test.note")._replace(find_params=lambda: Broken))
         async with stage_on(redis_url, catalog=catalog) as stage:
             await stage.create(name="a")
             await stage.create(name="b", job={"type": "log.write", "params": {"message": "x"}})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from app.commands.drawing import Line, Table
@@ -25,7 +24,7 @@ def workers(options: argparse.Namespace) -> None:
     async def use(session: Session) -> None:
         found = await session.overview.workers()
         if options.json:
-            write_json({"data": [asdict(each) for each in found]})
+            write_json({"data": [each._asdict() for each in found]})
         elif found:
             say(worker_table(found))
         else:
@@ -89,7 +88,7 @@ async def _facts(session: Session) -> dict[str, Any]:
         "status": "unavailable" if reasons else "ok",
         "reasons": reasons,
         "queues": [each.shown() for each in queues],
-        "workers": [asdict(each) for each in workers],
+        "workers": [each._asdict() for each in workers],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -24,5 +23,5 @@ class Workers:
 
 
 def _show(worker: WorkerFigures) -> dict[str, Any]:
-    shown = asdict(worker)
+    shown = worker._asdict()
     return shown | {"running": list(worker.running), "queues": list(worker.queues)}

@@ -6,7 +6,7 @@ Plain values, which both sides of the house may know. Durations in seconds, time
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,8 +21,7 @@ EVENTS = (
 ENDINGS = ("finished", "failed", "canceled", "stopped")
 
 
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
+class QueueFigures(NamedTuple):
     """A queue, all of its priorities together.
 
     `oldest_age`: how long the job has waited that has waited longest; None where none waits.
@@ -47,13 +46,12 @@ class QueueFigures:
 
     def shown(self) -> dict[str, Any]:
         """As it is told, over HTTP and by commands."""
-        shown = asdict(self)
+        shown = self._asdict()
         shown["bytes"] = shown.pop("size_bytes")
         return shown
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFigures:
+class WorkerFigures(NamedTuple):
     """A worker that is registered, ours or a stock one.
 
     `is_alive`: it has been heard of lately enough. `slots` None: it does not say, and runs one

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any, cast
 
@@ -147,7 +146,7 @@ def read_schedule(name: str, stored: bytes) -> Schedule:
 
 
 def _stored(schedule: Schedule) -> dict[str, Any]:
-    return {name: value for name, value in asdict(schedule).items() if name != "name"}
+    return {name: value for name, value in schedule._asdict().items() if name != "name"}
 
 
 def _view(name: str, facts: dict[bytes, bytes], runs: Sequence[bytes], now_ms: int) -> ScheduleView:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import redis.asyncio as async_redis
@@ -60,7 +59,7 @@ class Workers:
                 pipeline.srandmember(keys.held(each.name), MOST_RUNNING)
             answers = await self._ask(pipeline.execute())
         return [
-            replace(each, running_count=count, running=sorted(map(_job_id, members)))
+            each._replace(running_count=count, running=sorted(map(_job_id, members)))
             for each, count, members in zip(found, answers[::2], answers[1::2], strict=True)
         ]
 
