@@ -171,3 +171,22 @@ def test_encrypted_parquet_is_called_so() -> None:
     done = run("query", b"PAR1" + bytes(100) + b"PARE", filename="a.parquet", sql="FROM input")
 
     assert (done.code, str(done.error)) == ("bad_source", "the Parquet file is encrypted")
+
+
+@pytest.mark.parametrize("operation", ["query", "validate"])
+@pytest.mark.parametrize(
+    "data",
+    ["a,b\n1,2,3\n4\n", "a,b\n1,2\n1,2,3\n", "\na,b\n1,2\n" + "1,2,3\n4\n" * 15_000,
+     'a,"b\nc"\n1,"2\n2"\n3\n4,5,6\n'],
+    ids=["first", "second", "late", "line breaks"],
+)  # fmt: skip
+def test_padded_rows_have_the_cells_of_the_header(operation: str, data: str) -> None:
+    if operation == "query":
+        done = run("query", data, ragged="pad", sql="SELECT * FROM input")
+        assert done.error is None
+        assert len(done.result["columns"]) == 2
+        assert all(len(row) == 2 for row in done.cells)
+    else:
+        two: dict[str, Any] = {"maxProperties": 2}
+        done = run("validate", data, ragged="pad", schema=two)
+        assert done.result["invalid"] == 0

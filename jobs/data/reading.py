@@ -7,9 +7,11 @@ same table, and a look costs no more than the reading.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import duckdb
@@ -92,6 +94,9 @@ def csv_options(
     if not found["quote"] and b'"' not in source.sample:
         # None so far: that says nothing about the rest.
         found |= {"quote": '"', "escape": '"'}
+    if params.ragged == "pad" and found["header"]:
+        # Else rows that are longer than the header make columns, or not, by where they stand.
+        found["columns"] = dict(islice(found["columns"].items(), _header_cells(source, found)))
     texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
     found["columns"] |= texts
     options: Options = {"auto_detect": False} | found | told
@@ -136,7 +141,8 @@ def _told(source: Source, params: SourceParams) -> Options:
     if params.date_format is not None:
         told["dateformat"] = params.date_format
     if params.ragged == "pad":
-        told |= {"null_padding": True, "strict_mode": False}
+        # Several threads do not pad where cells have line breaks (DuckDB 2.0).
+        told |= {"null_padding": True, "strict_mode": False, "parallel": False}
     if source.compression != "none":
         told["compression"] = source.compression
     return told
@@ -238,6 +244,22 @@ def most_frequent(source: Source) -> str | None:
 def _first_line(source: Source) -> str:
     found = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
     return found[0] if found else ""
+
+
+def _header_cells(source: Source, found: Options) -> int | None:
+    """How many the header has; None where it cannot be read."""
+    text = io.StringIO(source.sample.decode(source.encoding, "ignore"), newline="")
+    csv.field_size_limit(SAMPLE_BYTES)
+    rows = csv.reader(
+        text,
+        delimiter=found["delim"],
+        quotechar=found["quote"] or None,
+        quoting=csv.QUOTE_MINIMAL if found["quote"] else csv.QUOTE_NONE,
+    )
+    try:
+        return next((len(row) for row in islice(rows, found.get("skip", 0), None) if row), None)
+    except csv.Error:
+        return None
 
 
 def _blank_lines(source: Source) -> int:
