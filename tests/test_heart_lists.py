@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.heart_scene import Scene, scene_on
 from tests.stock import Stock, stock_on
 
 OTHERS = MOST_LOOKED_AT + 100
+# By how much a job's id is made after Redis has it (a clock that is ahead), or before.
+_CLOCKS_US = {"ahead": 3_000_000, "late": -40_000_000, "usual": -1_000, "waited": -9_000_000}
 
 
 @pytest.fixture
@@ -90,6 +93,40 @@ async def test_running_jobs_are_paged_newest_first_with_stock_ones_among_them(
     before = await _page(scene, 20, status="started", created_before=middle)
     after = await _page(scene, 20, status="started", created_after=middle)
     assert (_ids(before), _ids(after)) == (made[3::-1], made[:3:-1])
+
+
+async def test_when_a_job_was_made_is_what_it_says_and_not_its_id(scene: Scene) -> None:
+    """Ids are made before Redis has their jobs, by another clock."""
+    now_us = scene.now_ms() * 1000
+    ids = {name: f"{now_us + us:013x}" + "0" * 22 for name, us in _CLOCKS_US.items()}
+    for job_id in ids.values():
+        await scene.submit(id=job_id)
+    made = {name: (await scene.view(job_id)).created_at for name, job_id in ids.items()}
+
+    for wanted in ({}, {"type": "test.note"}, {"queue": "default"}, {"submitted_by": "shop"}):
+        for at in made.values():
+            after = await _page(scene, 20, created_after=at, **wanted)
+            before = await _page(scene, 20, created_before=at, **wanted)
+            assert set(_ids(after)) == {ids[each] for each in made if made[each] >= at}
+            assert set(_ids(before)) == {ids[each] for each in made if made[each] < at}
+
+
+@pytest.mark.parametrize("year", [2112, 2200, 9999])
+async def test_time_that_is_far_ahead_is_behind_every_job(scene: Scene, year: int) -> None:
+    job_id = await scene.submit()
+    at = datetime(year, 12, 31, tzinfo=UTC)
+
+    assert _ids(await _page(scene, 20, created_before=at)) == [job_id]
+    assert _ids(await _page(scene, 20, created_after=at)) == []
+
+
+@pytest.mark.parametrize("year", [1, 1960])
+async def test_time_long_past_is_before_every_job(scene: Scene, year: int) -> None:
+    job_id = await scene.submit()
+    at = datetime(year, 1, 1, tzinfo=UTC)
+
+    assert _ids(await _page(scene, 20, created_after=at)) == [job_id]
+    assert _ids(await _page(scene, 20, created_before=at)) == []
 
 
 @pytest.mark.parametrize("status", ["failed", "finished", "scheduled"])

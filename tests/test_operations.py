@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx2
@@ -117,6 +118,31 @@ class TestSelections:
         assert (alike["count"], alike["sample"]) == (2, [ids[1], ids[0]])
         assert (everything["count"], sorted(everything["sample"])) == (3, sorted(ids))
         assert alike["selection"] != everything["selection"]
+
+    @pytest.mark.parametrize("hours", [-12, -3, 0, 9, 14])
+    async def test_times_are_taken_in_the_zone_that_they_name(
+        self, stage: Stage, hours: int
+    ) -> None:
+        (before,) = await stage.fail("a")
+        (after,) = await stage.fail("a")
+        made = datetime.fromisoformat((await stage.web.job(after))["created_at"])
+        there = made.astimezone(timezone(timedelta(hours=hours))).isoformat()
+
+        assert (await stage.preview(created_before=there))["sample"] == [before]
+        assert (await stage.preview(created_after=there))["sample"] == [after]
+
+    @pytest.mark.parametrize("zone", ["Z", "+14:00", "-12:00"])
+    async def test_times_that_no_job_has_are_bounds_too(self, stage: Stage, zone: str) -> None:
+        ids = await stage.fail("a", "b")
+
+        for long_past, far_ahead in (
+            (f"0001-01-01T00:00:00{zone}", f"9999-12-31T23:59:59{zone}"),
+            (f"1969-12-31T00:00:00{zone}", f"2113-01-01T00:00:00{zone}"),
+        ):
+            within = await stage.preview(created_after=long_past, created_before=far_ahead)
+            assert sorted(within["sample"]) == sorted(ids)
+            assert (await stage.preview(created_before=long_past))["count"] == 0
+            assert (await stage.preview(created_after=far_ahead))["count"] == 0
 
     async def test_filters_are_those_of_the_list(self, stage: Stage) -> None:
         (tagged,) = await stage.fail("a", tags={"shop": "1"})

@@ -20,10 +20,16 @@ from app.queue.reading import tags_of, view_of
 from app.queue.records.names import split_queue_name
 from app.queue.records.views import BatchView, JobFilter, JobView, Page
 from app.queue.registries import MOST_SORTED, Registries
+from app.queue.times import rq_time
 
 MOST_LOOKED_AT = 1000
 CHUNK = 200
 MOST_FAILURES = 10
+# An id is made before its job is, by a clock of its own: so much earlier than `created_at` for who
+# waited for Redis, or in a large batch, and so much later where that clock is ahead of Redis'.
+EARLIER_SECONDS = 60
+LATER_SECONDS = 5
+_LATEST_US = 2**52 - 1
 ENDED = {"finished", "failed", "canceled", "stopped"}
 # An entry of a list: our id, or when a stock producer made its job, and that job's id.
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}|[0-9a-f]{13}:[A-Za-z0-9_-]{1,200}")
@@ -37,7 +43,7 @@ _FIELDS = (
 # Made once: a page may read a thousand records.
 _NAMES = tuple(name.encode() for name in _FIELDS)
 # What `_is_another` goes by: to read all of them takes more than twice as long.
-_GLANCE = (b"status", b"origin", b"x_type", b"x_stock", b"x_tags")
+_GLANCE = (b"status", b"origin", b"x_type", b"x_stock", b"x_tags", b"created_at")
 
 
 class Lists:
@@ -237,13 +243,13 @@ def _drivers(wanted: JobFilter) -> list[tuple[str, str]]:
 
 
 def _bounds(wanted: JobFilter, cursor: str | None) -> tuple[str | None, str | None]:
-    """What the entries are below, and what they are not below."""
+    """What the entries are below, and what they are not below; the records tell of those near."""
     first, last = cursor, None
     if wanted.created_before is not None:
-        bound = _bound(wanted.created_before)
+        bound = _bound(wanted.created_before, LATER_SECONDS)
         first = bound if cursor is None or bound < cursor else cursor
     if wanted.created_after is not None:
-        last = _bound(wanted.created_after)
+        last = _bound(wanted.created_after, -EARLIER_SECONDS)
     return first, last
 
 
@@ -283,6 +289,10 @@ def _is_another(record: dict[bytes, bytes], wanted: JobFilter) -> bool:
     other_queue = wanted.queue is not None and split_queue_name(origin)[0] != wanted.queue
     if other_status or other_type or other_queue:
         return True
+    if wanted.created_after is not None or wanted.created_before is not None:
+        created_at = rq_time(record.get(b"created_at"))
+        if created_at is not None and not _is_made_between(created_at, wanted):
+            return True
     return wanted.tag is not None and tags_of(record).get(wanted.tag[0]) != wanted.tag[1]
 
 
@@ -301,11 +311,16 @@ def _fits(view: JobView, wanted: JobFilter) -> bool:
         return False
     if wanted.tag is not None and view.tags.get(wanted.tag[0]) != wanted.tag[1]:
         return False
-    if wanted.created_after is not None and view.created_at < wanted.created_after:
+    return _is_made_between(view.created_at, wanted)
+
+
+def _is_made_between(at: datetime, wanted: JobFilter) -> bool:
+    if wanted.created_after is not None and at < wanted.created_after:
         return False
-    return wanted.created_before is None or view.created_at < wanted.created_before
+    return wanted.created_before is None or at < wanted.created_before
 
 
-def _bound(at: datetime) -> str:
-    """Where ids of that time begin; see new_job_id."""
-    return f"{max(0, round(at.timestamp() * 1_000_000)):013x}"
+def _bound(at: datetime, more_seconds: int) -> str:
+    """Where ids of that time, and so many seconds, begin; see new_job_id."""
+    microseconds = round((at.timestamp() + more_seconds) * 1_000_000)
+    return f"{min(max(0, microseconds), _LATEST_US):013x}"

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio as async_redis
@@ -27,6 +27,8 @@ _RECORDS = 200
 _SAMPLES = 10
 # As budget.lua keeps batches, less what a web process's clock may differ.
 _BATCH_SECONDS = 31 * 86400 - 3600
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _OUR_ID = re.compile(r"[0-9a-f]{35}", re.ASCII)
 
 
@@ -197,5 +199,8 @@ def _asked(wanted: FailureFilter) -> dict[str, str]:
 
 
 def _stamp(at: datetime | None) -> str | None:
-    """As RQ writes times: in order as text, too."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """As RQ writes times: in UTC, and in order as text, too."""
+    if at is None:
+        return None
+    # Beyond these it is the same for every job, and no year of four digits in every zone.
+    return min(max(at, _EARLIEST), _LATEST).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
