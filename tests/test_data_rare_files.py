@@ -190,3 +190,14 @@ def test_padded_rows_have_the_cells_of_the_header(operation: str, data: str) -> 
         two: dict[str, Any] = {"maxProperties": 2}
         done = run("validate", data, ragged="pad", schema=two)
         assert done.result["invalid"] == 0
+
+
+@pytest.mark.parametrize("end", ["json", "ndjson"])
+def test_a_field_of_the_last_object_is_not_left_out(end: str) -> None:
+    objects = ['{"a":1,"in":{"x":1}}'] * 25_000 + ['{"a":1,"in":{"x":1,"y":2},"late":3}']
+    data = f"[{','.join(objects)}]" if end == "json" else "\n".join(objects)
+
+    done = run("convert", data, filename=f"table.{end}", output_format="ndjson")
+
+    last = json.loads(done.first.splitlines()[-1])
+    assert last == {"a": 1, "in": {"x": 1, "y": 2}, "late": 3}

@@ -262,7 +262,7 @@ class _Attempts:
             file = splitting.as_parquet(engine, file, self.params)
         if file.kind in {"json", "ndjson"}:
             with engine.watched():
-                options = objects.options(engine.connection, file, manner)
+                options = objects.options(engine.connection, file)
             if len(options["columns"]) <= wide.MOST_COLUMNS:
                 return file, objects.table(file, options)
             engine.narrow()
