@@ -181,6 +181,19 @@ async def test_server_without_a_connection_for_us_says_so(own: Scene, valkey: Va
         await hasty.aclose()
 
 
+async def test_act_after_the_server_closed_idle_connections_is_done(own: Scene) -> None:
+    control = Control(own.client, own.reachability)
+    await control.pause("default", "ops")
+
+    own.redis.client_kill_filter(_type="normal", skipme=True)
+    for _ in range(3):
+        await own.views.readiness([])  # the end of the other connection is heard meanwhile
+    await control.resume("default", "ops")
+
+    assert await control.paused_queues() == []
+    await control.aclose()
+
+
 async def test_upload_is_refused_by_a_full_server_in_words(own: Scene) -> None:
     own.redis.config_set("maxmemory", 1)
 

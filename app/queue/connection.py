@@ -199,6 +199,9 @@ class Lane:
         """
         packed = hiredis.pack_command(arguments)
         async with self._turn:
+            if self._wire is not None and self._wire.has_ended:
+                # While it was idle: servers close what is silent for some minutes.
+                self._drop()
             was_open = self._wire is not None
             try:
                 if self._wire is None:

@@ -64,6 +64,11 @@ class Wire(asyncio.Protocol):
         """Whether a command may be sent."""
         return self._lost is None and self._waiting is None and self._done is None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known that there can be no reply: nothing has to be sent to learn that."""
+        return self._lost is not None
+
     def begin(self, packed: bytes, seconds: float, done: Replied) -> None:
         """Send one packed command; `done` hears its reply, or an error reply, or why there is none.
 
