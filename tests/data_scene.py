@@ -53,7 +53,7 @@ class Done:
 
 def run(
     operation: str,
-    data: bytes | str | None = None,
+    data: bytes | str | Path | None = None,
     /,
     *,
     filename: str | None = None,
@@ -62,14 +62,17 @@ def run(
     timeout_seconds: float = 600.0,
     **params: Any,
 ) -> Done:
-    """One `data.*` job over a file with these contents, or over `rows` among the params."""
+    """One `data.*` job over a file, or one with these contents, or over `rows` among the params."""
     job_type = catalog.load().get(f"data.{operation}")
     done = Done()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         upload, outputs = folder / "upload", folder / "run"
-        if data is not None:
+        if isinstance(data, Path):
+            upload.symlink_to(data)
+        elif data is not None:
             upload.write_bytes(data.encode() if isinstance(data, str) else data)
+        if data is not None:
             params["upload_id"] = UPLOAD
         context = JobContext(
             job_type=job_type.name,

@@ -27,6 +27,8 @@ BINS = 20
 QUANTILES = 101
 # In one SELECT: each has some ten aggregates.
 COLUMNS_AT_ONCE = 50
+# When memory is short: of the beginning that is held.
+NARROW_CELLS = 4_000_000
 # Each has a hash table.
 COUNTED_AT_ONCE = 10
 MAX_TEXT = 200
@@ -77,7 +79,8 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     def profile(engine: Engine) -> tuple[int, bool, list[Column]]:
         found = reading.columns_of(engine.connection, f"FROM {engine.input}")
         columns = [Column(name, kind) for name, kind in found]
-        for group in wide.groups_of(columns):
+        held, looked_at = _at_once(engine)
+        for group in wide.groups_of(columns, held):
             names = ", ".join(sql.name(column.name) for column in group)
             engine.rows(
                 f"CREATE OR REPLACE TEMP TABLE beginning AS SELECT {names} FROM {engine.input}"
@@ -86,7 +89,7 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
             row_count = engine.rows("SELECT count(*) FROM beginning")[0][0]
             is_exact = row_count <= SMALL_ROWS
             source = "beginning" if is_exact else engine.input
-            for some in _parts(group, COLUMNS_AT_ONCE):
+            for some in _parts(group, looked_at):
                 row_count = _summarize(engine, source, some, exact=is_exact)
         _warn(columns, row_count)
         return row_count, is_exact, columns
@@ -100,6 +103,16 @@ def run(params: ProfileParams, context: JobContext) -> dict[str, Any]:
     ]
     result = values.that_fit({"row_count": row_count, "columns": shown}, "columns")
     return result if is_exact else result | {"estimated": ESTIMATED}
+
+
+def _at_once(engine: Engine) -> tuple[int, int]:
+    """Of how many columns the beginning is held, and how many of them are looked at."""
+    if not engine.is_narrow:
+        return wide.COLUMNS_AT_ONCE, COLUMNS_AT_ONCE
+    some = f"(SELECT 1 FROM {engine.input} LIMIT {SMALL_ROWS + 1})"
+    held = NARROW_CELLS // max(engine.rows(f"SELECT count(*) FROM {some}")[0][0], 1)
+    # What is told apart of a column takes several times its room.
+    return min(held, wide.COLUMNS_AT_ONCE), min(held // 2, COLUMNS_AT_ONCE)
 
 
 def _parts(columns: Sequence[T], size: int) -> Iterator[Sequence[T]]:

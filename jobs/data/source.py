@@ -83,6 +83,13 @@ class Source:
         is_utf_8 = self.encoding == "utf-8" or (is_marked and self.kind in {"csv", "tsv"})
         return is_utf_8 and not self.is_uneven
 
+    @property
+    def row_bytes(self) -> int:
+        """About how long a row is, by the beginning; 0: nobody knows."""
+        if self.kind in {"parquet", "json"}:
+            return 0
+        return len(self.sample) // max(self.sample.count(b"\n"), 1)
+
     def open(self) -> BinaryIO:
         """Its bytes, unpacked."""
         return packed.unpacked(self.path, self.compression)

@@ -1,4 +1,4 @@
-"""A CSV or JSON file of thousands of columns as a Parquet file, a few hundred of them at a time."""
+"""A file of more columns than there is memory for as a Parquet file, some columns at a time."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ MOST_COLUMNS = 100_000
 HEADER_ROWS = 100
 # Between two looks at the clock.
 ROWS_AT_ONCE = 100
+# Of pages that are held at once, unpacked; each may be as long as its writer liked.
+PAGES_BYTES = 48 * 1024 * 1024
 
 
 class Layout(NamedTuple):
@@ -197,6 +199,66 @@ def objects_as_parquet(engine: Engine, source: Source, options: reading.Options)
     return _merged(engine, source, files)
 
 
+def regrouped(engine: Engine, source: Source) -> Source:
+    """The same rows of a Parquet file in groups that need less memory. A few columns at a time:
+    of each that it reads DuckDB holds a page, which can be all that a group has of it."""
+    call = sql.call("read_parquet", str(source.path), {})
+    columns = reading.columns_of(engine.connection, f"FROM {call}")
+    longest, row_bytes = _extents(engine, source.path, len(columns))
+    engine.row_bytes = max(engine.row_bytes, row_bytes)
+    options = writing.options("parquet", len(columns), engine.row_bytes)
+    files: list[Path] = []
+    for group in _within(columns, longest):
+        files.append(_part(engine, len(files), "parquet"))
+        select = f"SELECT {sql.names(group)} FROM {call}"
+        engine.rows(f"COPY ({select}) TO {sql.text(str(files[-1]))} ({options})")
+        bounded(sum(file.stat().st_size for file in files))
+    return _merged(engine, source, files)
+
+
+def _extents(engine: Engine, path: Path, count: int) -> tuple[list[int], int]:
+    """The most that each column has of a group of rows, and what a row has: bytes, unpacked, as
+    the footer has them."""
+    meta = sql.call("parquet_metadata", str(path), {})
+    groups = "SELECT sum(total_uncompressed_size) AS size, any_value(row_group_num_rows) AS n FROM"
+    size_bytes, rows = engine.rows(
+        f"SELECT sum(size), sum(n) FROM ({groups} {meta} GROUP BY row_group_id)"
+    )[0]
+    leaves = engine.rows(
+        f"SELECT max(total_uncompressed_size) FROM {meta} GROUP BY column_id ORDER BY column_id"
+    )
+    schema = sql.call("parquet_schema", str(path), {})
+    children = [row[0] or 0 for row in engine.rows(f"SELECT num_children FROM {schema}")]
+    elements, stored = iter(children[1:]), (row[0] or 0 for row in leaves)
+    longest = [_with_all_below(elements, stored) for _ in range(count)]
+    return longest, int(size_bytes or 0) // max(int(rows or 0), 1)
+
+
+def _with_all_below(elements: Iterator[int], stored: Iterator[int]) -> int:
+    """Of the next column, whose element comes before those below it: how many elements each has.
+    What has none is stored."""
+    size_bytes, awaited = 0, 1
+    for own in elements:
+        awaited += own - 1
+        size_bytes += 0 if own else next(stored, 0)
+        if not awaited:
+            break
+    return size_bytes
+
+
+def _within(columns: writing.Columns, longest: Sequence[int]) -> Iterator[writing.Columns]:
+    """Some of the columns at a time, of which a group of rows has up to PAGES_BYTES; or one."""
+    some: list[tuple[str, str]] = []
+    size_bytes = 0
+    for column, own_bytes in zip(columns, longest, strict=True):
+        if some and size_bytes + own_bytes > PAGES_BYTES:
+            yield some
+            some, size_bytes = [], 0
+        some.append(column)
+        size_bytes += own_bytes
+    yield some
+
+
 def _write(engine: Engine, call: str, target: Path, columns: Collection[str]) -> None:
     """Some of the columns, in groups of rows as all of them need it."""
     options = writing.options("parquet", len(columns))
@@ -205,7 +267,13 @@ def _write(engine: Engine, call: str, target: Path, columns: Collection[str]) ->
 
 def _merged(engine: Engine, source: Source, files: Sequence[Path]) -> Source:
     target = engine.parts / "input.parquet"
-    columnar.merge(files, target)
+    try:
+        columnar.merge(files, target)
+    except columnar.UnlikeError as error:
+        # DuckDB ends a group sooner, too, when its memory is full.
+        raise PermanentError(
+            "its columns need more memory than a job has", code="memory"
+        ) from error
     return replace(source, path=target, kind="parquet", compression="none", encoding="utf-8")
 
 

@@ -63,7 +63,8 @@ def write(
     if len(columns) > MOST_COLUMNS:
         return write_parts(engine, select, columns, target, output_format, shows=False).row_count
     safe = writing.safe(select(columns), columns, output_format)
-    return engine.write(safe, target, writing.options(output_format, len(columns)))
+    options = writing.options(output_format, len(columns), engine.row_bytes)
+    return engine.write(safe, target, options)
 
 
 def write_parts(

@@ -27,6 +27,9 @@ _FLOATS = {"FLOAT", "DOUBLE"}
 # Cells in a group of rows, of which a thread holds one: 2 MB to a few tens.
 _GROUP_CELLS = 2_000_000
 _GROUP_ROWS = 122_880  # DuckDB's own
+_LEAST_GROUP_ROWS = 2048
+# Of the text of a group, which a thread holds before it is packed.
+_GROUP_BYTES = 32 * 1024 * 1024
 
 
 class Format(NamedTuple):
@@ -51,11 +54,13 @@ def new_artifact(context: JobContext, stem: str, output_format: OutputFormat) ->
     return context.new_artifact(f"{stem}.{found.suffix}", found.content_type)
 
 
-def options(output_format: OutputFormat, columns: int) -> str:
-    """What COPY needs to know. Straight into the file: nobody sees it before the job has ended."""
+def options(output_format: OutputFormat, columns: int, row_bytes: int = 0) -> str:
+    """What COPY needs to know; `row_bytes` of a row, about, or 0. Straight into the file:
+    nobody sees it before the job has ended."""
     written = f"{_FORMATS[output_format].options}, USE_TMP_FILE false"
     if output_format == "parquet":
-        rows = max(2048, min(_GROUP_ROWS, _GROUP_CELLS // max(columns, 1) // 2048 * 2048))
+        rows = min(_GROUP_ROWS, _GROUP_CELLS // max(columns, 1), _GROUP_BYTES // max(row_bytes, 1))
+        rows = max(rows // _LEAST_GROUP_ROWS, 1) * _LEAST_GROUP_ROWS
         written += f", ROW_GROUP_SIZE {rows}"
     return written
 
