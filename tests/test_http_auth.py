@@ -177,8 +177,15 @@ class TestBrowsers:
                     ),
                 },
             )
+            method = await client.options(
+                "/v1/jobs", headers=origin | {"Access-Control-Request-Method": "PATCH"}
+            )
             refused = await client.post("/v1/jobs", json=LOG, headers=origin)
 
+        assert method.status_code == 400
+        assert method.headers["content-type"] == "application/problem+json"
+        assert method.json()["request_id"] == method.headers["x-request-id"]
+        assert method.json()["detail"].endswith("does not allow: method.")
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == origin["Origin"]
         assert preflight.headers["x-request-id"]

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan
 
@@ -21,6 +23,7 @@ from app.http.console import Console
 from app.http.data import Data
 from app.http.events import PING_SECONDS, Events
 from app.http.failures import Failures
+from app.http.faults import InvalidHeaderError
 from app.http.health import Health
 from app.http.intake import Intake
 from app.http.job_list import JobList
@@ -191,6 +194,18 @@ def _console(settings: Settings, parts: Parts, endpoints: Endpoints) -> ASGIApp:
     return ConsoleOnDemand(settings, Secret(settings, parts.views), shown.app)
 
 
+class Cors(CORSMiddleware):
+    """Tells a preflight that it refuses as all problems are told."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code >= 400:
+            # "Disallowed CORS origin, method": Starlette's words.
+            what = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+            raise InvalidHeaderError("Origin", f"asks for what CORS_ORIGINS does not allow: {what}")
+        return response
+
+
 def _middleware(settings: Settings) -> list[Middleware]:
     stack = [Middleware(Edge)]
     if settings.cors_origins:
@@ -198,7 +213,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         # answers by itself has its request id from without.
         stack.append(
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=settings.cors_origins,
                 allow_methods=("GET", "POST", "PUT", "DELETE"),
                 allow_headers=_ALLOWED_HEADERS,
