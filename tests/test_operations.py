@@ -119,6 +119,19 @@ class TestSelections:
         assert (everything["count"], sorted(everything["sample"])) == (3, sorted(ids))
         assert alike["selection"] != everything["selection"]
 
+    async def test_a_full_redis_takes_them_to_make_room(self, stage: Stage) -> None:
+        ids = await stage.fail("a", "b")
+        redis = stage.web.heart.redis
+        redis.config_set("maxmemory", 1)
+        try:
+            selection = (await stage.preview(**ALL))["selection"]
+            operation = await stage.start("discard", selection=selection)
+            await stage.run(operation)
+        finally:
+            redis.config_set("maxmemory", 0)
+
+        assert stage.statuses(ids) == [None, None]
+
     @pytest.mark.parametrize("hours", [-12, -3, 0, 9, 14])
     async def test_times_are_taken_in_the_zone_that_they_name(
         self, stage: Stage, hours: int

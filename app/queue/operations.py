@@ -25,6 +25,8 @@ from app.queue.times import from_us
 
 # How long what a preview has shown can be acted on.
 SELECTION_SECONDS = 3600
+# Taken by a full Redis, too: to discard what has failed makes room.
+_KEEP = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])"
 _ENDED = {"finished", "stopped"}
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}", re.ASCII)
 
@@ -45,7 +47,8 @@ class Operations:
         frozen = await self._selecting.freeze(wanted)
         selection_id = new_job_id()
         key = keys.selection(selection_id)
-        await self._ask(self._client.set(key, to_json(frozen), ex=SELECTION_SECONDS))
+        kept = self._client.eval(_KEEP, 1, key, to_json(frozen), str(SELECTION_SECONDS))
+        await self._ask(kept)
         return Selection(selection_id, frozen["count"], frozen["sample"])
 
     async def count(self, wanted: FailureFilter) -> int:
