@@ -201,3 +201,17 @@ def test_a_field_of_the_last_object_is_not_left_out(end: str) -> None:
 
     last = json.loads(done.first.splitlines()[-1])
     assert last == {"a": 1, "in": {"x": 1, "y": 2}, "late": 3}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "lines",
+    [["sep=;", "a;b", "1;x,y"], ["\ufeffSEP=,", "a,b", '1,"x,y"'], ['"sep=|"', "a|b", "1|x,y"]],
+)
+def test_a_line_that_says_the_delimiter_is_no_header(lines: list[str], end: str) -> None:
+    data = end.join(lines) + end
+
+    assert run("query", data, sql="FROM input").rows == [{"a": 1, "b": "x,y"}]
+    done = run("validate", data, schema={"properties": {"a": {"const": "2"}}})
+    assert done.result["row_count"] == 1
+    assert done.result["errors"][0]["line"] == 3

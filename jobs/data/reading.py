@@ -34,6 +34,8 @@ _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean":
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
 _QUOTED = re.compile(r'"[^"]*"')
+# What Excel writes above a table, and reads there, to say what stands between the cells.
+_SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
 Options = dict[str, Any]
 
 
@@ -132,6 +134,8 @@ def _told(source: Source, params: SourceParams) -> Options:
         told["delim"] = params.delimiter
     elif source.kind == "tsv":
         told["delim"] = "\t"
+    if (above := _SAYS_DELIMITER.match(_text(source))) is not None:
+        told = {"delim": above[1], "skip": 1} | told
     if params.quote is not None:
         told |= {"quote": params.quote, "escape": params.quote}
     if params.header is not None:
@@ -180,7 +184,8 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
 def _is_table_above(source: Source, found: Options) -> bool:
     """Whether as many lines of cells are to be skipped as are left."""
     lines, skip = source.sample.splitlines(), found.get("skip", 0)
-    above = [line for line in lines[:skip] if found["delim"].encode() in line]
+    first = int(_SAYS_DELIMITER.match(_text(source)) is not None)
+    above = [line for line in lines[first:skip] if found["delim"].encode() in line]
     left = [line for line in lines[skip:] if line.strip()]
     return bool(above) and len(above) >= len(left)
 
@@ -188,7 +193,7 @@ def _is_table_above(source: Source, found: Options) -> bool:
 def _has_quoted(source: Source, delimiter: str) -> bool:
     """Whether a whole cell stands in quotes."""
     end = re.escape(delimiter)
-    text = source.sample.decode(source.encoding, "ignore")
+    text = _text(source)
     return re.search(rf'(?:^|{end})"(?:[^"\n]|"")*"(?={end}|\r?$)', text, re.MULTILINE) is not None
 
 
@@ -242,13 +247,18 @@ def most_frequent(source: Source) -> str | None:
 
 
 def _first_line(source: Source) -> str:
-    found = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff\r\n ").splitlines()
+    text = _SAYS_DELIMITER.sub("", _text(source), count=1)
+    found = text.lstrip("\ufeff\r\n ").splitlines()
     return found[0] if found else ""
+
+
+def _text(source: Source) -> str:
+    return source.sample.decode(source.encoding, "ignore")
 
 
 def _header_cells(source: Source, found: Options) -> int | None:
     """How many the header has; None where it cannot be read."""
-    text = io.StringIO(source.sample.decode(source.encoding, "ignore"), newline="")
+    text = io.StringIO(_text(source), newline="")
     csv.field_size_limit(SAMPLE_BYTES)
     rows = csv.reader(
         text,
@@ -264,7 +274,9 @@ def _header_cells(source: Source, found: Options) -> int | None:
 
 def _blank_lines(source: Source) -> int:
     """Those above the first one that has something in it."""
-    text = source.sample.decode(source.encoding, "ignore").lstrip("\ufeff")
+    if _SAYS_DELIMITER.match(_text(source)) is not None:
+        return 1
+    text = _text(source).lstrip("\ufeff")
     above = text[: len(text) - len(text.lstrip("\r\n "))]
     return len(f"{above}.".splitlines()) - 1
 
