@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, objects, reading, source, splitting, sql, wide
+from jobs.data import arrays, faults, objects, reading, source, splitting, sql, wide
 from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import QueryParams, SourceParams
@@ -213,7 +213,7 @@ def with_input(
         manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS)
         while True:
             try:
-                return attempts.run(work, source.readable(found, folder, deadline), manner)
+                return attempts.run(work, arrays.readable(found, folder, deadline), manner)
             except UnreadableError as error:
                 if error.encoding and found.encoding == "utf-8" and params.encoding is None:
                     found = source.guess_single_byte(found)

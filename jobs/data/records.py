@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import faults, lines, objects, reading
+from jobs.data import arrays, faults, lines, objects, reading
 from jobs.data.deadline import Deadline
 from jobs.data.engine import Engine, scratch
 from jobs.data.faults import UnreadableError
 from jobs.data.packed import named_faults
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
-from jobs.data.source import Source, find, guess_single_byte, readable
+from jobs.data.source import Source, find, guess_single_byte
 from jobs.data.splitting import layout_of
 from jobs.data.wide import MOST_COLUMNS
 from jobs.errors import PermanentError
@@ -63,7 +63,7 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
             _our_faults(),
             named_faults(source.compression),
         ):
-            file = readable(source, folder, deadline)
+            file = arrays.readable(source, folder, deadline)
             if source.kind in {"csv", "tsv"}:
                 if reading.likely_columns(file) > MOST_COLUMNS:
                     options = layout_of(file, params).options
