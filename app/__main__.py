@@ -3,7 +3,6 @@
 import gc
 import os
 import sys
-from importlib.util import find_spec
 
 
 def leave(status: int) -> None:
@@ -29,7 +28,7 @@ if __name__ == "__main__":
     try:
         main()
     except ModuleNotFoundError as error:
-        if find_spec("redis") is not None:
+        if (error.name or "").partition(".")[0] in {"app", "jobs"}:
             raise
         # The Python of the system, where bin/dev has made an environment.
         sys.exit(

@@ -78,6 +78,14 @@ def test_a_parquet_file_of_long_pages_is_profiled(long_pages: Path, tmp_path: Pa
     assert bounded("profile", long_pages, tmp_path / "report.html") == [None, ROWS, []]
 
 
+def test_a_parquet_file_of_long_pages_is_validated(long_pages: Path, tmp_path: Path) -> None:
+    required = {"properties": {"c0": {"type": "string"}}, "required": ["c0", "c78"]}
+
+    found = bounded("validate", long_pages, tmp_path / "rejects.csv", schema=required)
+
+    assert found == [None, ROWS, []]
+
+
 def test_long_rows_are_converted(tmp_path: Path) -> None:
     """A group of as many rows as DuckDB makes one of would have 400 MB."""
     source, target = tmp_path / "long.csv", tmp_path / "answer.parquet"

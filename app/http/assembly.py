@@ -201,8 +201,9 @@ class Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code >= 400:
             # "Disallowed CORS origin, method": Starlette's words.
-            what = bytes(response.body).decode().removeprefix("Disallowed CORS ")
-            raise InvalidHeaderError("Origin", f"asks for what CORS_ORIGINS does not allow: {what}")
+            first = bytes(response.body).decode().removeprefix("Disallowed CORS ").split(", ")[0]
+            name = "Origin" if first == "origin" else f"Access-Control-Request-{first.title()}"
+            raise InvalidHeaderError(name, "asks for what a page may not do here; see CORS_ORIGINS")
         return response
 
 

@@ -20,7 +20,7 @@ from jobs.data.packed import named_faults
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source, find, guess_single_byte
-from jobs.data.splitting import layout_of
+from jobs.data.splitting import has_long_pages, layout_of, regrouped
 from jobs.data.wide import MOST_COLUMNS
 from jobs.errors import PermanentError
 
@@ -77,6 +77,9 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
             elif source.kind == "json":
                 yield Records(_of_json(engine.connection, objects.texts(file)))
             else:
+                if has_long_pages(engine, file):
+                    engine.narrow()
+                    file = regrouped(engine, file)
                 call = reading.table(engine.connection, file, params, Manner())
                 yield Records(_of_table(engine.connection, call))
 

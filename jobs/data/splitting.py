@@ -199,6 +199,15 @@ def objects_as_parquet(engine: Engine, source: Source, options: reading.Options)
     return _merged(engine, source, files)
 
 
+def has_long_pages(engine: Engine, source: Source) -> bool:
+    """Whether all columns of a Parquet file at once may need more memory than there is."""
+    columns = reading.columns_of(
+        engine.connection, f"FROM {sql.call('read_parquet', str(source.path), {})}"
+    )
+    longest, _ = _extents(engine, source.path, len(columns))
+    return sum(longest) > PAGES_BYTES
+
+
 def regrouped(engine: Engine, source: Source) -> Source:
     """The same rows of a Parquet file in groups that need less memory. A few columns at a time:
     of each that it reads DuckDB holds a page, which can be all that a group has of it."""
