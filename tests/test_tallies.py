@@ -301,6 +301,57 @@ async def test_what_older_releases_did_is_not_counted_wrong(stage: Stage) -> Non
     assert tallies(stage) == counted(stage)
 
 
+async def test_tally_of_a_cause_that_an_older_release_ended_is_forgotten(stage: Stage) -> None:
+    await stage.fail("a", "b", tags={"shop": "1"})
+    store, (ended, other) = stage.web.heart.redis, tally_keys(stage)
+    week = 7 * 86400
+    made = [store.ttl(key) for key in (ended, other)]
+    ids = store.zrange(ended.replace(":tags", ":jobs"), 0, -1)
+    for key in (ended, other):
+        store.expire(key, 60)
+    kept = store.hgetall(ended)
+    await stage.web.client.delete(f"/v1/jobs/{ids[0]}")
+    store.hset(ended, mapping=kept)
+    store.expire(ended, 60)
+
+    await stage.web.heart.recover()
+
+    assert [week - 60 < each <= week for each in made] == [True, True]
+    # Nobody keeps what has no jobs; what is counted is kept.
+    assert store.ttl(ended) <= 60
+    assert week - 60 < store.ttl(other) <= week
+
+
+async def test_cause_that_an_older_release_ended_is_counted_from_its_next_job(
+    stage: Stage,
+) -> None:
+    (job_id,) = await stage.fail("a", tags={"shop": "1"})
+    store, (key,) = stage.web.heart.redis, tally_keys(stage)
+    kept = store.hgetall(key)
+    await stage.web.client.delete(f"/v1/jobs/{job_id}")
+    store.hset(key, mapping=kept)
+
+    await stage.fail("a", tags={"shop": "2"})
+
+    assert tallies(stage) == counted(stage)
+
+
+async def test_job_that_is_in_its_cause_already_is_counted_anew(stage: Stage) -> None:
+    """A transition that broke off half-way had put it there, and counted it."""
+    job_id, _ = await stage.fail("a", "a", tags={"shop": "1"})
+    store, (key,) = stage.web.heart.redis, tally_keys(stage)
+    jobs_key = key.replace(":tags", ":jobs")
+    kept, jobs = store.hgetall(key), dict(store.zrange(jobs_key, 0, -1, withscores=True))
+    await stage.post(f"jobs/{job_id}/retry")
+    store.zadd(jobs_key, jobs)
+    store.hset(key, mapping=kept)
+
+    await stage.end(1, message="a")
+    await stage.web.heart.recover()
+
+    assert tallies(stage) == counted(stage)
+
+
 async def test_tags_of_their_own_are_counted_in_bounds(stage: Stage) -> None:
     await stage.fail(*"aa", tags={"shop": "1", "order": "1"})
     store, (key,) = stage.web.heart.redis, tally_keys(stage)

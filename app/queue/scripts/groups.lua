@@ -10,11 +10,16 @@ local function failure_key(fp, part) return OURS .. 'failure:' .. fp .. (part or
 -- them. Of names that are no tags there are: `jobs`, how many are counted; `upto`, the number up to
 -- which they are; `full`, there are more tags, which are not counted. Releases that know nothing of
 -- it enter jobs behind that number, or take some out and `jobs` is too high: upkeep counts anew.
+-- They end causes without it, too: it goes by itself unless it is written, or upkeep comes by.
 -- In a block of its own, as a script may have 200 names.
-local tally_in, tally_out, tallied, drop_tally
+local tally_in, tally_out, tallied, drop_tally, keep_tally
 do
   -- Where each job has a tag of its own, those of the first jobs are counted only.
   local MOST_NAMES = 1000
+  -- Upkeep comes by a million failed jobs in less.
+  local KEPT_SECONDS = 7 * 86400
+
+  function keep_tally(fp) call('EXPIRE', failure_key(fp, ':tags'), KEPT_SECONDS) end
 
   function drop_tally(fp) call('DEL', failure_key(fp, ':tags')) end
 
@@ -63,6 +68,7 @@ do
       fields[#fields + 1] = theirs[name]
     end
     call('HSET', key, unpack(fields))
+    keep_tally(fp)
     return true
   end
 

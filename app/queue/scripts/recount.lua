@@ -16,6 +16,7 @@ do
       drop_tally(fp)
       return 0
     end
+    if counted > 0 then keep_tally(fp) end
     local ids = call('ZRANGEBYSCORE', jobs, '(' .. last, '+inf', 'LIMIT', 0, PIECE)
     if #ids == 0 then return 0 end
     return tally_in(fp, ids, tonumber(call('ZSCORE', jobs, ids[#ids])), last) and #ids or 0
