@@ -215,3 +215,26 @@ def test_a_line_that_says_the_delimiter_is_no_header(lines: list[str], end: str)
     done = run("validate", data, schema={"properties": {"a": {"const": "2"}}})
     assert done.result["row_count"] == 1
     assert done.result["errors"][0]["line"] == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ("My report\n\na,b,c\n1,2,3\n4,5\n", ["a", "b", "c"]),
+        ("# comment\na,b,c\n" + "1,2,3\n" * 20, ["a", "b", "c"]),
+        ("x,y\n" + '"1",5,6\n' * 20, ["x", "y", "column2"]),
+    ],
+    ids=["title", "comment", "R"],
+)
+def test_what_stands_above_the_table_takes_no_column_of_padded_rows(
+    data: str, names: list[str]
+) -> None:
+    done = run("convert", data, ragged="pad", output_format="ndjson")
+
+    rows = [json.loads(line) for line in done.first.splitlines()]
+    assert list(rows[0]) == names
+    assert all(rows[0].values())
+    required: dict[str, Any] = {"required": names}
+    agreed = run("validate", data, ragged="pad", schema=required).result
+    assert agreed["row_count"] == len(rows)
+    assert agreed["invalid"] == sum(None in row.values() for row in rows)

@@ -6,13 +6,14 @@ same table, and a look costs no more than the reading.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -97,8 +98,16 @@ def csv_options(
         # None so far: that says nothing about the rest.
         found |= {"quote": '"', "escape": '"'}
     if params.ragged == "pad" and found["header"]:
-        # Else rows that are longer than the header make columns, or not, by where they stand.
-        found["columns"] = dict(islice(found["columns"].items(), _header_cells(source, found)))
+        rows = _cell_counts(source, found)
+        if _are_longer(rows) and rows[0].cells == 1:
+            # Padded, a title or a remark looks like a header whose row is short.
+            below = told | {"skip": next(row.line for row in rows if row.cells > 1)}
+            again = _sniff(connection, source, _without(below, "header") | sampled)
+            if again["header"]:
+                told, found, rows = below, again, _cell_counts(source, again | below)
+        if rows and not _are_longer(rows):
+            # Else rows that are longer than the header make columns, or not, by where they stand.
+            found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))
     texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
     found["columns"] |= texts
     options: Options = {"auto_detect": False} | found | told
@@ -256,20 +265,39 @@ def _text(source: Source) -> str:
     return source.sample.decode(source.encoding, "ignore")
 
 
-def _header_cells(source: Source, found: Options) -> int | None:
-    """How many the header has; None where it cannot be read."""
-    text = io.StringIO(_text(source), newline="")
+class _Row(NamedTuple):
+    """How many lines are above a row, and how many cells it has."""
+
+    line: int
+    cells: int
+
+
+def _cell_counts(source: Source, found: Options) -> list[_Row]:
+    """Of the header and the first rows, but for blank ones, up to one that cannot be read."""
     csv.field_size_limit(SAMPLE_BYTES)
     rows = csv.reader(
-        text,
+        io.StringIO(_text(source), newline=""),
         delimiter=found["delim"],
         quotechar=found["quote"] or None,
         quoting=csv.QUOTE_MINIMAL if found["quote"] else csv.QUOTE_NONE,
     )
-    try:
-        return next((len(row) for row in islice(rows, found.get("skip", 0), None) if row), None)
-    except csv.Error:
-        return None
+    counts, line = [], 0
+    with contextlib.suppress(csv.Error):
+        for number, row in enumerate(islice(rows, SAMPLE_ROWS)):
+            if row and number >= found.get("skip", 0):
+                counts.append(_Row(line, len(row)))
+            line = rows.line_num
+    return counts
+
+
+def _are_longer(rows: Sequence[_Row]) -> bool:
+    """Whether most rows have more cells than the first: it does not name them all."""
+    longer = sum(row.cells > rows[0].cells for row in rows)
+    return bool(rows) and 2 * longer > len(rows) - 1
+
+
+def _without(options: Options, name: str) -> Options:
+    return {key: value for key, value in options.items() if key != name}
 
 
 def _blank_lines(source: Source) -> int:
