@@ -19,6 +19,7 @@ TAGS: tuple[dict[str, str], ...] = ({"shop": "1"}, {"shop": "1", "part": "a:b"},
 SOUGHT = ("shop:1", "shop:2", "shop:3", "part:a:b")
 # Looks at members of a set one by one.
 LOOKS = {"cmdstat_zintercard", "cmdstat_zinter"}
+RECOUNT_AT = "rq:recado:recount_at"
 
 
 @pytest.fixture
@@ -60,6 +61,14 @@ def counted(stage: Stage) -> dict[str, dict[str, int]]:
         tags = Counter(f"{name}:{value}" for note in notes for name, value in note.items())
         found[key.split(":")[3]] = {"jobs": len(ids), **tags}
     return found
+
+
+def go_on_now(stage: Stage) -> None:
+    """It is time for the next call of upkeep to count what is left."""
+    store = stage.web.heart.redis
+    note = store.get(RECOUNT_AT)
+    if note is not None:
+        store.set(RECOUNT_AT, "0:" + note.partition(":")[2], keepttl=True)
 
 
 async def previewed(stage: Stage) -> dict[str, int]:
@@ -410,9 +419,9 @@ async def test_spoilt_note_does_not_keep_upkeep_busy(stage: Stage) -> None:
     assert (await previewed(stage))["shop:1"] == 3
 
 
-async def test_one_call_of_upkeep_counts_some_and_says_that_there_are_more(stage: Stage) -> None:
+async def test_upkeep_counts_some_at_a_time_and_hurries_nothing(stage: Stage) -> None:
     await fail_some(stage, 3)
-    store = stage.web.heart.redis
+    store, heart = stage.web.heart.redis, stage.web.heart
     for key in tally_keys(stage):
         jobs: Any = {f"{number:013x}{'0' * 22}": number for number in range(100, 400)}
         tags = {each: json.dumps({"order": each, "shop": "1"}) for each in jobs}
@@ -421,14 +430,40 @@ async def test_one_call_of_upkeep_counts_some_and_says_that_there_are_more(stage
         store.delete(key)
     counts = counted(stage)
 
-    calls = []
-    for _ in range(5):
-        _, more = await stage.web.heart.recover()
-        calls.append((sum(each["jobs"] for each in tallies(stage).values()), more))
+    def count() -> int:
+        return sum(each["jobs"] for each in tallies(stage).values())
 
-    assert calls[0] == (200, True)
-    assert calls[-1] == (606, False)
+    calls, done = [], 0
+    while done < 606:
+        assert len(calls) < 5
+        _, more = await heart.recover()
+        done = count()
+        # Others ask at once, and it is not time yet.
+        others = [await heart.caretaker.recover(), await heart.recover()]
+        calls.append((done, count(), more, *(each for _, each in others)))
+        go_on_now(stage)
+
+    _, more = await heart.recover()
+    assert calls[0] == (200, 200, False, False, False)
+    assert [each[2:] for each in calls] == [(False, False, False)] * len(calls)
+    assert [each[1] - each[0] for each in calls[:-1]] == [0] * (len(calls) - 1)
+    assert store.exists("rq:recado:upkeep_at") == 1
+    assert store.exists(RECOUNT_AT) == 0
+    assert not more
     assert tallies(stage) == counts
+
+
+@pytest.mark.parametrize("spoilt", ["no time", "9999999999999:no cause", "0:0123456789abcdef"])
+async def test_spoilt_note_of_what_is_to_be_counted_is_forgotten(stage: Stage, spoilt: str) -> None:
+    await fail_some(stage, 3)
+    store = stage.web.heart.redis
+    store.delete(*tally_keys(stage))
+    store.set(RECOUNT_AT, spoilt)
+
+    await stage.web.heart.recover()
+
+    assert tallies(stage) == counted(stage)
+    assert store.exists(RECOUNT_AT) == 0
 
 
 async def test_what_most_have_is_counted_where_there_are_too_many_tags(stage: Stage) -> None:
@@ -445,6 +480,7 @@ async def test_what_most_have_is_counted_where_there_are_too_many_tags(stage: St
 
     for _ in range(2):
         await stage.web.heart.recover()
+        go_on_now(stage)
 
     found = next(iter(tallies(stage).values()))
     assert found.pop("full") == 1

@@ -66,9 +66,13 @@ local function is_due(at, interval)
   return wait <= 0 or wait > interval
 end
 
-local at, step, walk_note = unpack(call('MGET', due_key, step_key, WALK_AT))
+local at, step, walk_note, count_note =
+  unpack(call('MGET', due_key, step_key, WALK_AT, RECOUNT_AT))
 local is_upkeep_due = step or is_due((tonumber(at or '') or -upkeep_ms) + upkeep_ms, upkeep_ms)
 if is_upkeep_due then keep_house(step) end
+if (count_note or next(met)) and is_due(string.match(count_note or '', '^%d+'), upkeep_ms) then
+  pcall(recount, count_note, upkeep_ms)
+end
 if is_upkeep_due or is_due(string.match(walk_note or '', '^%d+'), upkeep_ms) then
   spent = math.min(spent, MOST_COMMANDS - WALK_COMMANDS)
   walk(walk_note, upkeep_ms)

@@ -279,8 +279,7 @@ do
 
   function all_duties()
     local list = {}
-    for _, duty in ipairs({ tidy.workers, regroup, recount,
-      tidy.slots, tidy.retained, tidy.lists, tidy.bytes,
+    for _, duty in ipairs({ tidy.workers, regroup, tidy.slots, tidy.retained, tidy.lists, tidy.bytes,
       tidy.minutes }) do
       list[#list + 1] = { duty }
     end
