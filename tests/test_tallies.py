@@ -433,7 +433,7 @@ async def test_upkeep_counts_some_at_a_time_and_hurries_nothing(stage: Stage) ->
     def count() -> int:
         return sum(each["jobs"] for each in tallies(stage).values())
 
-    calls, done = [], 0
+    calls, done = list[tuple[Any, ...]](), 0
     while done < 606:
         assert len(calls) < 5
         _, more = await heart.recover()
