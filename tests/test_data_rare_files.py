@@ -238,3 +238,44 @@ def test_what_stands_above_the_table_takes_no_column_of_padded_rows(
     agreed = run("validate", data, ragged="pad", schema=required).result
     assert agreed["row_count"] == len(rows)
     assert agreed["invalid"] == sum(None in row.values() for row in rows)
+
+
+@pytest.mark.parametrize("cell", ["infinity", "-Infinity", " epoch"])
+@pytest.mark.parametrize(
+    "days",
+    [["2020-01-01", "2020-01-03"], ["25/12/2020", "26/12/2020"], ["25/12/2020 09:30:00"] * 2],
+    ids=["ISO", "days", "times"],
+)
+def test_a_word_among_days_is_no_other_day(days: list[str], cell: str) -> None:
+    data = "\n".join(["d,e", f"{days[0]},x", f"{cell},epoch", f"{days[1]},y", ""])
+
+    rows = run("query", data, sql="FROM input").rows
+
+    assert [row["d"].strip() for row in rows] == [days[0], cell.strip(), days[1]]
+
+
+def test_a_word_among_days_of_a_column_told_to_be_days_is_refused() -> None:
+    data = "d\n25/12/2020\ninfinity\n"
+
+    done = run("query", data, types={"d": "date"}, date_format="%d/%m/%Y", sql="FROM input")
+
+    assert done.code == "bad_source"
+    assert "column d: infinity" in str(done.error)
+
+
+def test_a_word_among_days_of_a_wide_file_is_no_other_day() -> None:
+    names = [f"c{number}" for number in range(1_200)]
+    rows = [["2020-01-01"] * 1_200, ["infinity"] * 1_200]
+    data = "\n".join(map(",".join, [names, *rows]))
+
+    done = run("query", data, sql="SELECT c0, c1199 FROM input")
+
+    assert [row["c1199"] for row in done.rows] == ["2020-01-01", "infinity"]
+
+
+def test_a_time_behind_a_late_day_is_kept() -> None:
+    data = "d\n" + "2020-01-01\n" * 25_000 + "2020-01-02 10:30:00\n"
+
+    done = run("query", data, sql="SELECT max(d)::VARCHAR AS last FROM input")
+
+    assert done.rows[0]["last"].startswith("2020-01-02 10:30:00")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from jobs.data import sql
+from jobs.data import days, sql
 from jobs.data.params import SourceParams
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
@@ -60,6 +60,8 @@ def table(
     if source.kind == "parquet":
         return sql.call("read_parquet", path, {})
     options = csv_options(connection, source, params, manner)
+    told = told_types(options["columns"], params)
+    options["columns"] |= days.as_text(connection, source, options, told)
     return sql.call("read_csv", path, options)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import duckdb
 
-from jobs.data import cells, columnar, faults, lines, reading, sql, writing
+from jobs.data import cells, columnar, days, faults, lines, reading, sql, writing
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -171,6 +171,7 @@ def _typed(
             options = reading.csv_options(engine.connection, part, own, manner)
             kinds = options["columns"].values()
             options["columns"] = dict(zip(names, kinds, strict=True)) | types
+            options["columns"] |= days.as_text(engine.connection, part, options, types)
             _write(engine, sql.call("read_csv", str(part.path), options), target, layout.names)
             break
         except duckdb.Error as error:
