@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.queue import lists
 from app.queue.lists import MOST_LOOKED_AT
 from app.queue.records.views import JobFilter, Page
 from tests.heart_scene import Scene, scene_on
@@ -109,6 +110,70 @@ async def test_when_a_job_was_made_is_what_it_says_and_not_its_id(scene: Scene) 
             before = await _page(scene, 20, created_before=at, **wanted)
             assert set(_ids(after)) == {ids[each] for each in made if made[each] >= at}
             assert set(_ids(before)) == {ids[each] for each in made if made[each] < at}
+
+
+def many_made(scene: Scene, count: int, at_us: int, id_us: int) -> list[str]:
+    """So many jobs of that time, and their ids of another; newest first."""
+    made = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    ids = [f"{id_us:013x}{number:022x}" for number in reversed(range(count))]
+    facts = {"status": "queued", "origin": "default", "x_type": "test.note", "created_at": made}
+    with scene.redis.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hset(f"rq:job:{job_id}", mapping=facts)
+        for name in ("all", "type:test.note"):
+            pipeline.zadd(f"rq:recado:i:{name}", dict.fromkeys(ids, 0))
+        pipeline.execute()
+    return ids
+
+
+@pytest.mark.parametrize("wanted", [{}, {"type": "test.note"}, {"queue": "default"}])
+async def test_jobs_made_just_after_a_time_keep_none_before_it_from_the_first_page(
+    scene: Scene, wanted: dict[str, Any]
+) -> None:
+    now_us = scene.now_ms() * 1000
+    at = datetime.fromtimestamp(now_us / 1e6, UTC)
+    many_made(scene, OTHERS, now_us + 2_000_000, now_us + 1_990_000)
+    # Their ids are older than the time, and they are not.
+    many_made(scene, OTHERS, now_us + 1_000, now_us - 5_000_000)
+    older = many_made(scene, 30, now_us - 9_000_000, now_us - 9_000_100)
+
+    page = await _page(scene, 20, created_before=at, **wanted)
+    rest = await _page(scene, 20, page.next_cursor, created_before=at, **wanted)
+
+    assert _ids(page) + _ids(rest) == older
+    assert rest.next_cursor is None
+
+
+async def test_jobs_made_just_before_a_time_are_passed_at_the_end_of_a_list(scene: Scene) -> None:
+    now_us = scene.now_ms() * 1000
+    at = datetime.fromtimestamp(now_us / 1e6, UTC)
+    newer = many_made(scene, 5, now_us + 1_000, now_us)
+    many_made(scene, OTHERS, now_us - 1_000, now_us - 2_000)
+    waited = many_made(scene, 2, now_us + 1_000, now_us - 50_000_000)
+
+    page = await _page(scene, 20, created_after=at)
+
+    assert (_ids(page), page.next_cursor) == (newer + waited, None)
+
+
+async def test_page_passes_so_many_jobs_that_only_their_time_leaves_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "MOST_PASSED", 50)
+    monkeypatch.setattr(lists, "PASSED_CHUNK", 30)
+    now_us = scene.now_ms() * 1000
+    at = datetime.fromtimestamp(now_us / 1e6, UTC)
+    many_made(scene, 90, now_us + 1_000, now_us)
+    older = many_made(scene, 45, now_us - 1_000, now_us - 2_000)
+
+    sizes, found, cursor, looked = [], list[str](), None, 0
+    while looked == 0 or cursor is not None:
+        page = await _page(scene, 20, cursor, created_before=at)
+        found, cursor, looked = found + _ids(page), page.next_cursor, looked + 1
+        sizes.append(len(page.jobs))
+
+    assert found == older
+    assert sizes == [0, 20, 20, 5]
 
 
 @pytest.mark.parametrize("year", [2112, 2200, 9999])

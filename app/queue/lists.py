@@ -12,6 +12,7 @@ import redis.asyncio as async_redis
 
 from app.queue import keys, scripts
 from app.queue.asking import ask
+from app.queue.bounds import bounds, is_made_between, is_near
 from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
@@ -24,12 +25,10 @@ from app.queue.times import rq_time
 
 MOST_LOOKED_AT = 1000
 CHUNK = 200
+# What only its time leaves out is told by that one field: it does not count among those.
+MOST_PASSED = 20_000
+PASSED_CHUNK = 1000
 MOST_FAILURES = 10
-# An id is made before its job is, by a clock of its own: so much earlier than `created_at` for who
-# waited for Redis, or in a large batch, and so much later where that clock is ahead of Redis'.
-EARLIER_SECONDS = 60
-LATER_SECONDS = 5
-_LATEST_US = 2**52 - 1
 ENDED = {"finished", "failed", "canceled", "stopped"}
 # An entry of a list: our id, or when a stock producer made its job, and that job's id.
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}|[0-9a-f]{13}:[A-Za-z0-9_-]{1,200}")
@@ -44,6 +43,9 @@ _FIELDS = (
 _NAMES = tuple(name.encode() for name in _FIELDS)
 # What `_is_another` goes by: to read all of them takes more than twice as long.
 _GLANCE = (b"status", b"origin", b"x_type", b"x_stock", b"x_tags", b"created_at")
+
+# The kind of an index, of what it is, and its entries where they are all known, newest first.
+Driver = tuple[str, str, list[str] | None]
 
 
 class Lists:
@@ -62,19 +64,20 @@ class Lists:
         """
         if cursor is not None and _CURSOR.fullmatch(cursor) is None:
             raise BadCursorError
-        kind, value, listed = await self._driver(wanted)
-        position, looked = cursor, 0
+        driver = await self._driver(wanted)
+        kind, value, listed = driver
+        position, looked, passed = cursor, 0, 0
         found: list[JobView] = []
-        while len(found) < limit and looked < MOST_LOOKED_AT:
-            # Mostly the index has just what is wanted: no more is read than is shown.
-            count = limit if looked == 0 else CHUNK
-            if listed is not None:
-                entries = _piece(listed, wanted, position, count)
-            else:
-                entries = await self._entries(kind, value, wanted, position, count)
+        while len(found) < limit and looked < MOST_LOOKED_AT and passed < MOST_PASSED:
+            count = _count(limit, looked, passed)
+            entries = await self._entries(driver, wanted, position, count)
             if not entries:
                 return await self._page(found, None)
-            stale = []
+            in_time = await self._in_time(entries, wanted)
+            passed += len(entries) - len(in_time)
+            most = CHUNK if looked else limit
+            last = entries[-1] if len(in_time) <= most else in_time[most - 1]
+            entries, stale = in_time[:most], []
             ids = [_id_of(each) for each in entries]
             records = await (self._some(ids, wanted) if looked else self._records(ids))
             for entry, record in zip(entries, records, strict=True):
@@ -89,6 +92,8 @@ class Lists:
                         found.append(view)
                 if len(found) == limit or looked == MOST_LOOKED_AT:
                     break
+            else:
+                position = last
             if stale and listed is None:
                 await self._repair(kind, value, stale)
         return await self._page(found, position)
@@ -133,7 +138,7 @@ class Lists:
     async def aclose(self) -> None:
         await self._repair_lane.close()
 
-    async def _driver(self, wanted: JobFilter) -> tuple[str, str, list[str] | None]:
+    async def _driver(self, wanted: JobFilter) -> Driver:
         """The index with the fewest other jobs in it; or, of a batch and of RQ's registries, all
         that they have, newest first."""
         if wanted.batch_id is not None:
@@ -154,12 +159,15 @@ class Lists:
         return *drivers[indexes.index(min(indexes))], None
 
     async def _entries(
-        self, kind: str, value: str, wanted: JobFilter, cursor: str | None, count: int
+        self, driver: Driver, wanted: JobFilter, cursor: str | None, count: int
     ) -> list[str]:
-        key = _index(kind, value)
-        first, last = _bounds(wanted, cursor)
+        kind, value, listed = driver
+        if listed is not None:
+            return _piece(listed, wanted, cursor, count)
+        first, last = bounds(wanted, cursor)
         top = "+" if first is None else f"({first}"
         bottom = "-" if last is None else f"[{last}"
+        key = _index(kind, value)
         asking = self._client.zrevrangebylex(key, top, bottom, start=0, num=count)
         return [each.decode() for each in await ask(asking, self._reachability)]
 
@@ -175,6 +183,22 @@ class Lists:
         if rest:
             found |= zip(rest, await self._records(rest), strict=True)
         return [found[each] for each in ids]
+
+    async def _in_time(self, entries: list[str], wanted: JobFilter) -> list[str]:
+        """Those but what only its time leaves out: of ids near a bound one field is read."""
+        near = [each for each in entries if is_near(each, wanted)]
+        if not near:
+            return entries
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for entry in near:
+                pipeline.hget(keys.job(_id_of(entry)), "created_at")
+            times = map(rq_time, await ask(pipeline.execute(), self._reachability))
+        others = {
+            entry
+            for entry, at in zip(near, times, strict=True)
+            if at is not None and not is_made_between(at, wanted)
+        }
+        return [each for each in entries if each not in others]
 
     async def _records(
         self, ids: list[str], names: Sequence[bytes] = _NAMES
@@ -242,25 +266,22 @@ def _drivers(wanted: JobFilter) -> list[tuple[str, str]]:
     return [(kind, value) for kind, value in given if value is not None]
 
 
-def _bounds(wanted: JobFilter, cursor: str | None) -> tuple[str | None, str | None]:
-    """What the entries are below, and what they are not below; the records tell of those near."""
-    first, last = cursor, None
-    if wanted.created_before is not None:
-        bound = _bound(wanted.created_before, LATER_SECONDS)
-        first = bound if cursor is None or bound < cursor else cursor
-    if wanted.created_after is not None:
-        last = _bound(wanted.created_after, -EARLIER_SECONDS)
-    return first, last
-
-
 def _piece(listed: list[str], wanted: JobFilter, cursor: str | None, count: int) -> list[str]:
-    first, last = _bounds(wanted, cursor)
+    first, last = bounds(wanted, cursor)
     found = (
         each
         for each in listed
         if (first is None or each < first) and (last is None or each >= last)
     )
     return list(islice(found, count))
+
+
+def _count(limit: int, looked: int, passed: int) -> int:
+    """How many entries to ask for next."""
+    # Mostly the index has just what is wanted: no more is read than is shown.
+    if looked == 0:
+        return PASSED_CHUNK if passed else limit
+    return CHUNK
 
 
 def _id_of(entry: str) -> str:
@@ -291,7 +312,7 @@ def _is_another(record: dict[bytes, bytes], wanted: JobFilter) -> bool:
         return True
     if wanted.created_after is not None or wanted.created_before is not None:
         created_at = rq_time(record.get(b"created_at"))
-        if created_at is not None and not _is_made_between(created_at, wanted):
+        if created_at is not None and not is_made_between(created_at, wanted):
             return True
     return wanted.tag is not None and tags_of(record).get(wanted.tag[0]) != wanted.tag[1]
 
@@ -311,16 +332,4 @@ def _fits(view: JobView, wanted: JobFilter) -> bool:
         return False
     if wanted.tag is not None and view.tags.get(wanted.tag[0]) != wanted.tag[1]:
         return False
-    return _is_made_between(view.created_at, wanted)
-
-
-def _is_made_between(at: datetime, wanted: JobFilter) -> bool:
-    if wanted.created_after is not None and at < wanted.created_after:
-        return False
-    return wanted.created_before is None or at < wanted.created_before
-
-
-def _bound(at: datetime, more_seconds: int) -> str:
-    """Where ids of that time, and so many seconds, begin; see new_job_id."""
-    microseconds = round((at.timestamp() + more_seconds) * 1_000_000)
-    return f"{min(max(0, microseconds), _LATEST_US):013x}"
+    return is_made_between(view.created_at, wanted)
