@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from app.commands import jobs
 from app.commands.session import Session, run
 from app.commands.tables import seconds_text, short_time
+from app.queue import lists
 from app.queue.connection import connect_blocking
 from app.queue.errors import QueueUnavailableError
 from app.queue.fitness import judge
@@ -95,6 +98,33 @@ def test_pages_go_on_with_their_cursor(terminal: Terminal, redis_url: str) -> No
 
     assert len(first["data"]) == 2
     assert {each["id"] for each in first["data"] + rest["data"]} == set(ids)
+
+
+def test_list_goes_on_behind_pages_that_have_none(
+    terminal: Terminal, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def some(scene: Scene) -> str:
+        job_id = await scene.submit(queue="data")
+        await scene.submit_many(5)
+        return job_id
+
+    sought = given(redis_url, some)
+    wanted = ["jobs", "list", "--queue", "data"]
+    monkeypatch.setattr(lists, "MOST_LOOKED_AT", 1)
+
+    found = terminal.json(*wanted)
+    text = terminal.type(*wanted)
+    monkeypatch.setattr(jobs, "MOST_EMPTY", 2)
+    so_far = terminal.type(*wanted)
+    cursor = re.search(r"--cursor (\S+)", so_far)
+    assert cursor is not None
+    rest = terminal.json(*wanted, "--cursor", cursor[1], "--limit", "1")
+
+    assert [each["id"] for each in found["data"]] == [sought]
+    assert sought in text
+    assert "No such job so far.\nThere are more: --cursor" in so_far
+    assert (rest["data"], rest["next_cursor"] is None) == ([], False)
+    assert terminal.type("jobs", "list", "--status", "canceled") == "No such job.\n"
 
 
 @pytest.mark.parametrize(
