@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from app.queue.fingerprints import pattern_of
+from jobs.data.faults import describe_source
 from tests.data_scene import run
 
 NOISE = random.Random(7).randbytes(5_000)
@@ -279,3 +280,59 @@ def test_a_time_behind_a_late_day_is_kept() -> None:
     done = run("query", data, sql="SELECT max(d)::VARCHAR AS last FROM input")
 
     assert done.rows[0]["last"].startswith("2020-01-02 10:30:00")
+
+
+@pytest.mark.parametrize("first", [3, 25_000])
+def test_names_in_a_field_that_differ_in_case_only_keep_their_values(first: int) -> None:
+    objects = ['{"a":{"x":1},"n":{"m":[1]},"s":"t"}'] * first + ['{"a":{"X":2},"n":{"m":[]}}']
+
+    done = run("convert", "\n".join(objects), filename="a.ndjson", output_format="ndjson")
+
+    assert done.error is None
+    assert json.loads(done.first.splitlines()[0]) == json.loads(objects[0])
+    assert json.loads(done.first.splitlines()[-1])["a"] == {"X": 2}
+    sums = run(
+        "query", "\n".join(objects), filename="a.ndjson", sql="SELECT sum(n.m[1]) FROM input"
+    )
+    assert list(sums.rows[0].values()) == [first]
+
+
+def test_names_that_differ_in_case_only_keep_their_values_on_both_levels() -> None:
+    data = '{"id":1,"a":{"x":1}}\n{"ID":2,"a":{"X":2}}\n'
+
+    rows = run("query", data, filename="a.ndjson", sql="FROM input").rows
+
+    assert [[value for value in row.values() if value is not None] for row in rows] == [
+        [1, {"x": 1}],
+        [{"X": 2}, 2],
+    ]
+
+
+def test_thousands_of_fields_that_differ_in_case_only_keep_their_values() -> None:
+    names = [f"Name{number}" for number in range(1_100)]
+    objects = [dict.fromkeys(names, 1), {"name5": 2, "NAME1099": 3}, {"name5": 4}]
+    data = "\n".join(map(json.dumps, objects))
+
+    rows = run("query", data, filename="a.ndjson", sql="SELECT name5_1, NAME1099_1 FROM input").rows
+    done = run("dedupe", data, filename="a.ndjson", keys=["name5_1"])
+
+    assert [list(row.values()) for row in rows] == [[None, None], [2, 3], [4, None]]
+    assert done.result["row_count"] == 3
+
+
+def test_advice_for_users_of_duckdb_is_not_told() -> None:
+    words = 'Not implemented Error: Duplicate name "X", try ignore_errors=true\n\nLINE 1: FROM x'
+
+    assert describe_source(words) == 'Duplicate name "X"'
+    words = "Invalid Input Error: JSON transform error, in line 3: no key\nTry increasing it"
+    assert describe_source(words) == "JSON transform error, in line 3: no key"
+
+
+@pytest.mark.parametrize("operation", ["query", "validate"])
+def test_a_program_is_not_called_text_of_utf_16(operation: str) -> None:
+    params: dict[str, Any] = {"sql": "FROM input"} if operation == "query" else {"schema": {}}
+    program = b"\x7fELF\2\1\1" + bytes(9) + b",\0\n\0" + b"\0\xd8\0\0" * 100
+
+    done = run(operation, program, filename="table.csv", **params)
+
+    assert (done.code, str(done.error)) == ("bad_source", "the file is no text, and no Parquet")

@@ -30,6 +30,8 @@ _JSON_PLACE = re.compile(r"(?<=\d )in (line|record/value) (\d+)")
 _COLUMN = re.compile(r'converting column "((?:[^"\\]|\\.)*)"')
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _QUOTED_PATH = re.compile(r"[\"']?(?<![\w.])/[^\s\"',;)]+[\"']?")
+# How its users would have it read on.
+_ADVICE = re.compile(r"\n+Try [^\n]*|[,.;]? +[Tt]ry [^\n]*ignore_errors[^\n]*")
 _FULL_DISK = re.compile(r"No space left on device|File too large|Disk quota exceeded")
 _DISK = re.compile(r"max_temp_directory_size|temp(orary)? (directory|file|storage)|offload")
 
@@ -112,6 +114,7 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
 def describe_source(message: str) -> str:
     """Line and column first, where they are known; nothing of how it was read."""
     message = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", message)
+    message = _ADVICE.sub("", message.partition("\n\nLINE ")[0])
     if "Unexpected end of GZIP" in message:
         return "the gzip file is cut off"
     too_long = _TOO_LONG.search(message)
@@ -146,7 +149,6 @@ def describe_source(message: str) -> str:
         return "the Parquet file is encrypted"
     if "TProtocolException" in message or "don't know what type" in message:
         return "the footer of the Parquet file is damaged"
-    message = message.partition("\n\nLINE ")[0].partition("\nTry setting")[0]
     # It counts lines and objects of broken JSON from 2 (DuckDB 2.0).
     message = _JSON_PLACE.sub(lambda found: f"in {found[1]} {int(found[2]) - 1}", message)
     return tidy(message).replace(" in file the file,", "").replace("file the file", "the file")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import duckdb
 
@@ -26,7 +28,12 @@ def options(connection: duckdb.DuckDBPyConnection, source: Source) -> Options:
     # Else objects of more than 200 fields are one column, a MAP.
     found = _options(source) | {"map_inference_threshold": -1, "sample_size": -1}
     call = sql.call("read_json", str(source.path), found)
-    columns = columns_of(connection, f"FROM {call}")
+    try:
+        columns = columns_of(connection, f"FROM {call}")
+    except duckdb.NotImplementedException as error:
+        if "Duplicate name" not in str(error):
+            raise
+        return _of_nested_alike(connection, source, found)
     if not columns:
         raise PermanentError("the objects have no field", code="empty_source")
     if columns == [("json", "JSON")]:
@@ -37,13 +44,12 @@ def options(connection: duckdb.DuckDBPyConnection, source: Source) -> Options:
 def table(source: Source, options: Options) -> str:
     """The call that reads the objects. Fields that are alike but for their case it finds by itself
     only: the second is given another name, by which, told, it would look for it in vain (2.0)."""
-    columns: dict[str, str] = options["columns"]
-    if _are_alike(columns):
+    if are_alike(options["columns"]):
         options = {key: value for key, value in options.items() if key != "columns"}
     return sql.call("read_json", str(source.path), options)
 
 
-def _are_alike(columns: Iterable[str]) -> bool:
+def are_alike(columns: Iterable[str]) -> bool:
     """Whether some name may be one that was given: that of another, and a number."""
     known = {name.lower() for name in columns}
     return any(
@@ -51,6 +57,40 @@ def _are_alike(columns: Iterable[str]) -> bool:
         for base, mark, number in (name.rpartition("_") for name in columns)
         if mark
     )
+
+
+def _of_nested_alike(
+    connection: duckdb.DuckDBPyConnection, source: Source, found: Options
+) -> Options:
+    """The options where names within a field differ in case only, as those of no STRUCT may
+    (DuckDB 2.0): that field is JSON, all others are what all objects have."""
+    shallow = found | {"maximum_depth": 1}
+    path = str(source.path)
+    columns = dict(columns_of(connection, f"FROM {sql.call('read_json', path, shallow)}"))
+    if are_alike(columns):
+        return shallow | {"columns": columns}
+    call = sql.call("read_json", path, found | {"columns": columns})
+    kinds = ", ".join(f"json_group_structure({sql.name(name)})::VARCHAR" for name in columns)
+    row = connection.execute(f"SELECT {kinds} FROM {call}").fetchone()
+    assert row is not None
+    return found | {
+        "columns": {
+            name: _type_of(json.loads(kind)) for name, kind in zip(columns, row, strict=True)
+        }
+    }
+
+
+def _type_of(structure: Any) -> str:
+    """DuckDB's type of a structure as `json_group_structure` tells it."""
+    if isinstance(structure, list):
+        inner = _type_of(structure[0])
+        return "JSON" if inner == "JSON" else f"{inner}[]"
+    if isinstance(structure, str):
+        return {"UBIGINT": "BIGINT", "NULL": "JSON"}.get(structure, structure)
+    kinds = {name: _type_of(inner) for name, inner in structure.items()}
+    if not kinds or len({name.lower() for name in kinds}) < len(kinds):
+        return "JSON"
+    return f"STRUCT({', '.join(f'{sql.name(name)} {kind}' for name, kind in kinds.items())})"
 
 
 def _check_objects(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

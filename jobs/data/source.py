@@ -57,6 +57,7 @@ _BOMS = [(codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"),
 # Not so Ctrl-Z, the end of old ones.
 _CONTROLS = bytes({*range(9), *range(14, 26), *range(28, 32)})
 _LEAST_TEXT = 0.97
+_NO_TEXT = "the file is no text, and no Parquet"
 _NAMES = {"utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-16": "UTF-16", "utf-32": "UTF-32",
           "cp1252": "Windows-1252"}  # fmt: skip
 
@@ -205,14 +206,24 @@ def _encoding(told: str | None, sample: bytes) -> str:
     # Without a mark: the letters of most scripts that files begin with have a zero byte; what has
     # just been broken makes no sense so.
     if b"\0" in head and _BETWEEN.search(head.decode(wide, "ignore")) is not None:
+        _check_guess(sample, wide)
         return wide
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample)
         return "utf-8"
     except UnicodeDecodeError:
         if len(head.translate(None, _CONTROLS)) < len(head) * _LEAST_TEXT:
-            raise PermanentError("the file is no text, and no Parquet", code="bad_source") from None
+            raise PermanentError(_NO_TEXT, code="bad_source") from None
         return guess_single_byte(Source(Path(), "csv", "none", "", sample)).encoding
+
+
+def _check_guess(sample: bytes, encoding: str) -> None:
+    """Programs have zero bytes, too. Raises PermanentError for a sample that has not the encoding
+    it looks like."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        raise PermanentError(_NO_TEXT, code="bad_source") from None
 
 
 def _unpack(source: Source, target: Path, deadline: Deadline) -> None:

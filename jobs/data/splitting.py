@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import duckdb
 
-from jobs.data import cells, columnar, days, faults, lines, reading, sql, writing
+from jobs.data import cells, columnar, days, faults, lines, objects, reading, sql, writing
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -191,10 +191,15 @@ def objects_as_parquet(engine: Engine, source: Source, options: reading.Options)
     """The same rows of a JSON file whose objects have thousands of fields. Raises what reading
     does."""
     columns: dict[str, str] = options["columns"]
+    # By names that it has given itself it finds nothing.
+    whole = objects.table(source, options)
     files = []
     for number, names in enumerate(groups_of(list(columns))):
-        group = {name: columns[name] for name in names}
-        call = sql.call("read_json", str(source.path), options | {"columns": group})
+        if objects.are_alike(columns):
+            call = f"(SELECT {sql.names([(name, '') for name in names])} FROM {whole})"
+        else:
+            group = {name: columns[name] for name in names}
+            call = sql.call("read_json", str(source.path), options | {"columns": group})
         files.append(_part(engine, number, "parquet"))
         _write(engine, call, files[-1], columns)
     return _merged(engine, source, files)
