@@ -24,12 +24,14 @@ def bounds(wanted: JobFilter, cursor: str | None) -> tuple[str | None, str | Non
     return first, last
 
 
-def is_near(entry: str, wanted: JobFilter) -> bool:
-    """Whether an id is too close to a bound to tell on which side of it its job was made."""
-    return any(
-        at is not None and _bound(at, -EARLIER_SECONDS) <= entry < _bound(at, LATER_SECONDS)
+def near(entries: list[str], wanted: JobFilter) -> list[str]:
+    """Ids too close to a bound to tell on which side of it their jobs were made."""
+    spans = [
+        (_bound(at, -EARLIER_SECONDS), _bound(at, LATER_SECONDS))
         for at in (wanted.created_after, wanted.created_before)
-    )
+        if at is not None
+    ]
+    return [each for each in entries if any(low <= each < high for low, high in spans)]
 
 
 def is_made_between(at: datetime, wanted: JobFilter) -> bool:

@@ -12,7 +12,7 @@ import redis.asyncio as async_redis
 
 from app.queue import keys, scripts
 from app.queue.asking import ask
-from app.queue.bounds import bounds, is_made_between, is_near
+from app.queue.bounds import bounds, is_made_between, near
 from app.queue.calling import run_script
 from app.queue.connection import Lane, Reachability
 from app.queue.errors import BadCursorError
@@ -186,16 +186,16 @@ class Lists:
 
     async def _in_time(self, entries: list[str], wanted: JobFilter) -> list[str]:
         """Those but what only its time leaves out: of ids near a bound one field is read."""
-        near = [each for each in entries if is_near(each, wanted)]
-        if not near:
+        unsure = near(entries, wanted)
+        if not unsure:
             return entries
         async with self._client.pipeline(transaction=False) as pipeline:
-            for entry in near:
+            for entry in unsure:
                 pipeline.hget(keys.job(_id_of(entry)), "created_at")
             times = map(rq_time, await ask(pipeline.execute(), self._reachability))
         others = {
             entry
-            for entry, at in zip(near, times, strict=True)
+            for entry, at in zip(unsure, times, strict=True)
             if at is not None and not is_made_between(at, wanted)
         }
         return [each for each in entries if each not in others]
