@@ -27,7 +27,7 @@ MOST_LOOKED_AT = 1000
 CHUNK = 200
 # What only its time leaves out is told by that one field: it does not count among those.
 MOST_PASSED = 20_000
-PASSED_CHUNK = 1000
+PASSED_CHUNK = 500
 MOST_FAILURES = 10
 ENDED = {"finished", "failed", "canceled", "stopped"}
 # An entry of a list: our id, or when a stock producer made its job, and that job's id.
@@ -54,7 +54,7 @@ class Lists:
     def __init__(self, client: async_redis.Redis, reachability: Reachability) -> None:
         self._client = client
         self._reachability = reachability
-        self._repair_lane = Lane(client, reachability)
+        self._lane = Lane(client, reachability)
         self._registries = Registries(client, reachability)
 
     async def jobs(self, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
@@ -136,7 +136,7 @@ class Lists:
         ]
 
     async def aclose(self) -> None:
-        await self._repair_lane.close()
+        await self._lane.close()
 
     async def _driver(self, wanted: JobFilter) -> Driver:
         """The index with the fewest other jobs in it; or, of a batch and of RQ's registries, all
@@ -189,10 +189,9 @@ class Lists:
         unsure = near(entries, wanted)
         if not unsure:
             return entries
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for entry in unsure:
-                pipeline.hget(keys.job(_id_of(entry)), "created_at")
-            times = map(rq_time, await ask(pipeline.execute(), self._reachability))
+        # A pipeline of as many takes five times as long here; 500 keep Redis for 1.5 ms.
+        asking = run_script(self._lane, scripts.MADE, *map(_id_of, unsure))
+        times = map(rq_time, await ask(asking, self._reachability))
         others = {
             entry
             for entry, at in zip(unsure, times, strict=True)
@@ -245,7 +244,7 @@ class Lists:
         return states
 
     async def _repair(self, kind: str, value: str, stale: list[str]) -> None:
-        asking = run_script(self._repair_lane, scripts.REPAIR, kind, value, *stale)
+        asking = run_script(self._lane, scripts.REPAIR, kind, value, *stale)
         await ask(asking, self._reachability)
 
 
