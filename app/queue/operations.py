@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 import redis.asyncio as async_redis
+from redis.exceptions import OutOfMemoryError
 
 from app.queue import keys, scripts
 from app.queue.asking import ask
@@ -25,7 +26,7 @@ from app.queue.times import from_us
 
 # How long what a preview has shown can be acted on.
 SELECTION_SECONDS = 3600
-# Taken by a full Redis, too: to discard what has failed makes room.
+# Taken by a full Redis: to discard what has failed makes room.
 _KEEP = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])"
 _ENDED = {"finished", "stopped"}
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{20,40}", re.ASCII)
@@ -47,8 +48,7 @@ class Operations:
         frozen = await self._selecting.freeze(wanted)
         selection_id = new_job_id()
         key = keys.selection(selection_id)
-        kept = self._client.eval(_KEEP, 1, key, to_json(frozen), str(SELECTION_SECONDS))
-        await self._ask(kept)
+        await self._ask(self._keep(key, to_json(frozen)))
         return Selection(selection_id, frozen["count"], frozen["sample"])
 
     async def count(self, wanted: FailureFilter) -> int:
@@ -114,6 +114,12 @@ class Operations:
             raise OperationEndedError(view.state)
         await self._run(act, operation_id, by)
         return await self.view(operation_id)
+
+    async def _keep(self, key: str, text: str) -> None:
+        try:
+            await self._client.set(key, text, ex=SELECTION_SECONDS)
+        except OutOfMemoryError:
+            await cast("Any", self._client.eval(_KEEP, 1, key, text, str(SELECTION_SECONDS)))
 
     async def aclose(self) -> None:
         await self._lane.close()

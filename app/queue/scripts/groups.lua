@@ -16,8 +16,8 @@ local tally_in, tally_out, tallied, drop_tally, keep_tally
 do
   -- Where each job has a tag of its own, those of the first jobs are counted only.
   local MOST_NAMES = 1000
-  -- Upkeep comes by a million failed jobs in less.
-  local KEPT_SECONDS = 7 * 86400
+  -- Longer than anybody keeps failed jobs with no worker, whose upkeep comes by.
+  local KEPT_SECONDS = 400 * 86400
 
   function keep_tally(fp) call('EXPIRE', failure_key(fp, ':tags'), KEPT_SECONDS) end
 
