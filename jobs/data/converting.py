@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.context import JobContext
 from jobs.data import reading, sql, wide, writing
-from jobs.data.engine import STREAMING_MEMORY_SHARE, Engine, with_input
+from jobs.data.engine import Engine, with_input
 from jobs.data.params import ConvertParams
 
 
@@ -22,5 +22,5 @@ def run(params: ConvertParams, context: JobContext) -> dict[str, Any]:
 
         return wide.write(engine, select, columns, target, params.output_format)
 
-    row_count = with_input(params, context, convert, target, memory_share=STREAMING_MEMORY_SHARE)
+    row_count = with_input(params, context, convert, target, streams=True)
     return {"row_count": row_count}

@@ -198,19 +198,19 @@ class Engine:
 
 def with_input(
     params: SourceParams, context: JobContext, work: Callable[[Engine], T], *outputs: Path,
-    memory_share: float = MEMORY_SHARE,
+    streams: bool = False,
 ) -> T:  # fmt: skip
     """Call `work` with an engine that has the rows as the view `input`, and is locked but for
     the outputs. Again, should the file prove to be other than its beginning said; and with less
-    of everything, should memory have been short.
+    of everything, should memory have been short. `streams`: all rows are only passed on.
 
     Raises PermanentError and RetryLater; nothing of DuckDB's.
     """
     deadline = Deadline.of(context)
     with scratch(context) as folder:
-        attempts = _Attempts(params, context, outputs, folder, deadline, memory_share)
+        attempts = _Attempts(params, context, outputs, folder, deadline)
         found = source.find(params, context, folder)
-        manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS)
+        manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS, streams=streams)
         while True:
             try:
                 return attempts.run(work, arrays.readable(found, folder, deadline), manner)
@@ -248,11 +248,11 @@ class _Attempts:
     outputs: Sequence[Path]
     folder: Path
     deadline: Deadline
-    memory_share: float
 
     def run(self, work: Callable[[Engine], T], file: Source, manner: Manner) -> T:
         columns = reading.likely_columns(file)
-        threads, share = (1, MEMORY_SHARE) if manner.narrow else (MAX_THREADS, self.memory_share)
+        threads = 1 if manner.narrow else MAX_THREADS
+        share = STREAMING_MEMORY_SHARE if manner.streams and not manner.narrow else MEMORY_SHARE
         is_opened = False
         engine = Engine(
             self.context, self.folder, self.deadline, threads=threads, memory_share=share
