@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.commands import jobs
 from app.commands.session import Session, run
 from app.commands.tables import seconds_text, short_time
 from app.queue import lists
@@ -100,7 +99,7 @@ def test_pages_go_on_with_their_cursor(terminal: Terminal, redis_url: str) -> No
     assert {each["id"] for each in first["data"] + rest["data"]} == set(ids)
 
 
-def test_list_goes_on_behind_pages_that_have_none(
+def test_list_goes_on_behind_jobs_that_are_not_meant(
     terminal: Terminal, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def some(scene: Scene) -> str:
@@ -110,11 +109,13 @@ def test_list_goes_on_behind_pages_that_have_none(
 
     sought = given(redis_url, some)
     wanted = ["jobs", "list", "--queue", "data"]
+    monkeypatch.setattr(lists, "PASSED_CHUNK", 1)
+    # It is found, and not by what comes first being read whole.
     monkeypatch.setattr(lists, "MOST_LOOKED_AT", 1)
 
     found = terminal.json(*wanted)
     text = terminal.type(*wanted)
-    monkeypatch.setattr(jobs, "MOST_EMPTY", 2)
+    monkeypatch.setattr(lists, "MOST_PASSED", 2)
     so_far = terminal.type(*wanted)
     cursor = re.search(r"--cursor (\S+)", so_far)
     assert cursor is not None

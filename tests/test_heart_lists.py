@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.queue import lists
+from app.queue.control import Control
 from app.queue.lists import MOST_LOOKED_AT
-from app.queue.records.views import JobFilter, Page
+from app.queue.records.views import JobFilter, JobView, Page
 from tests.heart_scene import Scene, scene_on
 from tests.stock import Stock, stock_on
 
@@ -174,6 +176,92 @@ async def test_page_passes_so_many_jobs_that_only_their_time_leaves_out(
 
     assert found == older
     assert sizes == [0, 20, 20, 5]
+
+
+async def _some_of_each(scene: Scene, stock: Stock) -> list[str]:
+    """Jobs that differ in all that a filter knows; newest first."""
+    made = [
+        await scene.submit(queue="data", priority="high", tags={"shop": "a/b"}),
+        await scene.submit(delay_seconds=3600.0, submitted_by="other", tags={"shop": "Café"}),
+        stock.enqueue("test.note", {}).id,
+        await scene.submit("test.wait", queue="data"),
+    ]
+    actor = await scene.worker("slow")
+    control = Control(scene.client, scene.reachability)
+    for code, tags in (("refused", {"shop": "a/b"}), ("timeout", {}), ("a b", {"shop": "Café"})):
+        made.append(await scene.submit(queue="slow", tags=tags))
+        await actor.fail(await actor.take(), code, code=code)
+        # What it has failed with before says nothing of a job that waits again.
+        if code == "timeout":
+            await control.retry(made[-1], "shop")
+            await actor.finish(await actor.take())
+    made.append(await scene.submit(queue="slow", depends_on=[made[0]]))
+    made.append(await scene.submit(queue="slow"))
+    await control.cancel(made[-1], "shop")
+    await control.aclose()
+    # A stock producer's job stands in no list before that.
+    await scene.recover()
+    return made[::-1]
+
+
+async def test_every_filter_finds_what_fits_it_and_nothing_else(
+    scene: Scene, stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few fields of most records are read: by them no job is passed that is meant."""
+    monkeypatch.setattr(lists, "PASSED_CHUNK", 4)
+    ids = await _some_of_each(scene, stock)
+    views = [await scene.view(each) for each in ids]
+    failed = [each.error for each in views if each.error is not None]
+    choices: dict[str, list[Any]] = {
+        "status": [None, *sorted({each.status for each in views}), "started"],
+        "type": [None, "test.note", "test.wait"],
+        "queue": [None, "data", "slow", "data.high", "none"],
+        "error": [None, "refused", "a b", 'x"y'],
+        "fingerprint": [None, failed[0].fingerprint, "0" * 16],
+        "tag": [None, ("shop", "a/b"), ("shop", "Café"), ("other", "a/b")],
+        "submitted_by": [None, "shop", "other"],
+    }
+
+    for chosen in itertools.product(*choices.values()):
+        wanted = dict(zip(choices, chosen, strict=True))
+        if sum(each is not None for each in chosen) > 3:
+            continue
+        page = await _page(scene, 20, **wanted)
+        meant = [view.id for view in views if _is_meant(view, wanted)]
+        assert (_ids(page), page.next_cursor) == (meant, None), wanted
+
+
+def _is_meant(view: JobView, wanted: dict[str, Any]) -> bool:
+    """By the whole record."""
+    have = {
+        "error": view.error.code if view.error is not None else None,
+        "fingerprint": view.error.fingerprint if view.error is not None else None,
+        "tag": next(iter(view.tags.items()), None),
+    }
+    return all(
+        want is None or want == have.get(name, getattr(view, name, None))
+        for name, want in wanted.items()
+    )
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_stale_entry_of_a_list_goes_whatever_else_is_asked_for(
+    scene: Scene, is_gone: bool
+) -> None:
+    actor = await scene.worker()
+    job_id = await scene.submit()
+    await actor.fail(await actor.take())
+    if is_gone:
+        scene.redis.delete(f"rq:job:{job_id}")
+    else:
+        scene.redis.hset(f"rq:job:{job_id}", "status", "finished")
+
+    # That list is the shorter one.
+    await scene.submit_many(2, submitted_by="other")
+
+    assert _ids(await _page(scene, 20, status="failed", submitted_by="other")) == []
+
+    assert scene.redis.zscore("rq:recado:i:status:failed", job_id) is None
 
 
 @pytest.mark.parametrize("year", [2112, 2200, 9999])

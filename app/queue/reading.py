@@ -65,7 +65,7 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
         submitted_by=_text(record, "x_by"),
         expires_at=_milliseconds(record, "x_expires"),
         batch_id=_text(record, "x_batch"),
-        tags=tags_of(record),
+        tags=_tags(_json(record, "x_tags")),
         progress=_progress(_json(record, "x_progress")),
         allow_failure=_text(record, "allow_dependency_failures") == "1",
         concurrency=_concurrency(record),
@@ -79,9 +79,9 @@ def view_of(job_id: str, record: Hash, latest_result: Hash | None) -> JobView:
     )
 
 
-def tags_of(record: Hash) -> dict[str, str]:
-    """A small part of the whole, for who looks at many."""
-    return _tags(_json(record, "x_tags"))
+def raw_statuses(status: Status) -> list[str]:
+    """What records say of a job that is shown as that, if they say anything."""
+    return [status, *(raw for raw, shown in _STATUS.items() if shown == status)]
 
 
 def type_of(data: bytes) -> str:
