@@ -115,7 +115,7 @@ def test_list_goes_on_behind_jobs_that_are_not_meant(
 
     found = terminal.json(*wanted)
     text = terminal.type(*wanted)
-    monkeypatch.setattr(lists, "MOST_PASSED", 2)
+    monkeypatch.setattr(lists, "MOST_GLANCED", 2)
     so_far = terminal.type(*wanted)
     cursor = re.search(r"--cursor (\S+)", so_far)
     assert cursor is not None

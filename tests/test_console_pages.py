@@ -71,7 +71,7 @@ async def test_page_of_a_selection_says_whether_anything_follows(
 ) -> None:
     """A page passes so many jobs: none on it may mean none at all, or some behind it."""
     # The registries of a queue that has few are read whole.
-    monkeypatch.setattr(lists, "MOST_PASSED", 2)
+    monkeypatch.setattr(lists, "MOST_GLANCED", 2)
     monkeypatch.setattr(lists, "PASSED_CHUNK", 2)
     monkeypatch.setattr(lists, "MOST_SORTED", -1)
     actor = await web.heart.worker("default", "email")

@@ -31,6 +31,8 @@ def near(entries: list[str], wanted: JobFilter) -> list[str]:
         for at in (wanted.created_after, wanted.created_before)
         if at is not None
     ]
+    if not spans:
+        return []
     return [each for each in entries if any(low <= each < high for low, high in spans)]
 
 

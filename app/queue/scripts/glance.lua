@@ -23,23 +23,40 @@ local function has_tag(text)
   return not ok or type(found) ~= 'table' or found[filter.tag[1]] == filter.tag[2]
 end
 
+-- Each field that is read takes a microsecond.
+local fields = { 'status' }
+local function needs(is_needed, ...)
+  if is_needed then for _, name in ipairs({ ... }) do fields[#fields + 1] = name end end
+end
+needs(filter.type, 'x_type', 'x_stock')
+needs(origins, 'origin')
+needs(filter.by, 'x_by')
+needs(filter.error or filter.fingerprint, 'x_error')
+needs(filter.tag, 'x_tags')
+
 local function may_be(job)
-  local status, origin, job_type, stock, tags, error, by = unpack(job, 1, 7)
+  local status = job[1]
   if not status or (filter.entered and status ~= filter.entered) then return true end
   if statuses and not statuses[status] then return false end
-  job_type = job_type or stock
-  if filter.type and job_type and job_type ~= filter.type then return false end
-  if origins and not origins[origin or 'default'] then return false end
-  if filter.by and by ~= filter.by then return false end
-  if differs(error, 'code', filter.error) then return false end
-  if differs(error, 'fingerprint', filter.fingerprint) then return false end
-  return not filter.tag or has_tag(tags)
+  local at = 1
+  local function next_field() at = at + 1 return job[at] end
+  if filter.type then
+    local job_type, stock = next_field(), next_field()
+    if (job_type or stock or filter.type) ~= filter.type then return false end
+  end
+  if origins and not origins[next_field() or 'default'] then return false end
+  if filter.by and next_field() ~= filter.by then return false end
+  if filter.error or filter.fingerprint then
+    local error = next_field()
+    if differs(error, 'code', filter.error) then return false end
+    if differs(error, 'fingerprint', filter.fingerprint) then return false end
+  end
+  return not filter.tag or has_tag(next_field())
 end
 
 local found = {}
 for i = 3, #ARGV do
-  local job = redis.pcall('HMGET', job_key(ARGV[i]), 'status', 'origin', 'x_type',
-    'x_stock', 'x_tags', 'x_error', 'x_by')
+  local job = redis.pcall('HMGET', job_key(ARGV[i]), unpack(fields))
   if job.err or may_be(job) then found[#found + 1] = i - 3 end
 end
 return found
