@@ -26,7 +26,7 @@ MOST_LOOKED_AT = 1000
 CHUNK = 200
 # What few fields leave out does not count among those: of its time alone, 3 us each; of others, 7.
 MOST_PASSED = 20_000
-MOST_GLANCED = 5_000
+MOST_GLANCED = 4_000
 PASSED_CHUNK = 500
 MOST_FAILURES = 10
 ENDED = {"finished", "failed", "canceled", "stopped"}
@@ -72,7 +72,8 @@ class Lists:
             and glanced < MOST_GLANCED
         ):  # fmt: skip
             # Mostly an index has just what is wanted: no more is read than is shown.
-            count = PASSED_CHUNK if glance or looked or passed else limit
+            first = limit if glance is None else 2 * limit
+            count = PASSED_CHUNK if looked or passed or glanced else first
             entries = await self._entries(driver, wanted, position, count)
             if not entries:
                 return await self._page(found, None)
