@@ -35,6 +35,8 @@ SHOWN_CHARACTERS = 300
 BUFFER_BYTES = 12 * 1024 * 1024
 # The same when memory is short: room for two of the longest lines.
 NARROW_BUFFER_BYTES = 4 * 1024 * 1024
+# DuckDB's own, which it forgets where a buffer is told (2.0).
+MAX_LINE_BYTES = 2_000_000
 _DELIMITERS = (",", ";", "\t", "|")
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
@@ -85,6 +87,7 @@ def csv_options(
 ) -> Options:
     """All options of `read_csv` for this file, `columns` among them."""
     told = _told(source, params)
+    told["max_line_size"] = MAX_LINE_BYTES
     if manner.narrow:
         told["buffer_size"] = NARROW_BUFFER_BYTES
     elif not manner.streams:
