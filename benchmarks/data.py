@@ -78,7 +78,9 @@ def main() -> None:
             runs: list[Run] = []
             for rows in options.rows:
                 source = Path(name) / f"{rows}.csv"
-                duckdb.connect().execute(_ROWS.format(rows=rows, path=source))
+                duckdb.connect(config={"temp_directory": name}).execute(
+                    _ROWS.format(rows=rows, path=source)
+                )
                 sizes[rows] = source.stat().st_size
                 runs += _measured(ours, python, source, rows, options.rounds)
                 source.unlink()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import arrays, faults, objects, reading, source, splitting, sql, wide
+from jobs.data import arrays, faults, lines, objects, packed, reading, source, splitting, sql, wide
 from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import QueryParams, SourceParams
@@ -215,28 +215,43 @@ def with_input(
             try:
                 return attempts.run(work, arrays.readable(found, folder, deadline), manner)
             except UnreadableError as error:
-                if error.encoding and found.encoding == "utf-8" and params.encoding is None:
-                    found = source.guess_single_byte(found)
-                elif error.ends and not found.is_uneven and b"\r\n" in found.sample:
-                    found = replace(found, is_uneven=True)
-                elif error.types and error.column in (params.types or {}):
-                    raise error.error from None
-                elif error.types and not manner.whole:
-                    manner = replace(manner, whole=True)
-                elif error.types and error.column not in {None, *manner.texts}:
-                    # Days in two forms, say, pass for days.
-                    manner = replace(manner, texts=manner.texts | {str(error.column)})
-                elif error.types:
-                    # Its types fit each row by now: it is the SQL that wants others.
-                    raise PermanentError(str(error), code="sql_error") from None
-                else:
-                    raise error.error from None
+                found, manner = _otherwise(error, found, manner, params)
             except PermanentError as error:
                 if error.code != "memory" or manner.narrow:
                     raise
                 manner = replace(manner, narrow=True)
             for output in outputs:
                 output.unlink(missing_ok=True)
+
+
+def _otherwise(
+    error: UnreadableError, found: Source, manner: Manner, params: SourceParams
+) -> tuple[Source, Manner]:
+    """Another way to read the file. Raises the error of the job where there is none left."""
+    if error.encoding and found.encoding == "utf-8" and params.encoding is None:
+        return source.guess_single_byte(found), manner
+    if error.rows and not manner.serial and _has_lines_in_quotes(found, params):
+        # Its pieces may have been cut within a cell: all that it is blamed for may be of that.
+        return found, replace(manner, serial=True)
+    if error.ends and not found.is_uneven and b"\r\n" in found.sample:
+        return replace(found, is_uneven=True), manner
+    if not error.types or error.column in (params.types or {}):
+        raise error.error from None
+    if not manner.whole:
+        return found, replace(manner, whole=True)
+    if error.column not in {None, *manner.texts}:
+        # Days in two forms, say, pass for days.
+        return found, replace(manner, texts=manner.texts | {str(error.column)})
+    # Its types fit each row by now: it is the SQL that wants others.
+    raise PermanentError(str(error), code="sql_error") from None
+
+
+def _has_lines_in_quotes(file: Source, params: SourceParams) -> bool:
+    quote = '"' if params.quote is None else params.quote
+    if file.kind not in {"csv", "tsv"} or not quote:
+        return False
+    with packed.named_faults(file.compression), file.open() as unpacked:
+        return lines.are_in_quotes(unpacked, quote.encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ _TOO_LONG = re.compile(r"Maximum line size of (\d+) bytes exceeded")
 _UNCLOSED = "Value with unterminated quote found"
 _NO_OBJECT = re.compile(r"in (line|record/value) (\d+): Expected OBJECT, but got")
 _STATE = "CSV Parser state machine reached an invalid state"
+# It looks for the first row of each piece, and then finds that the pieces do not fit together.
+_APART = "The Parallel CSV Reader currently does not support"
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _NO_PARQUET = re.compile(
     r"magic bytes|too small to be a Parquet|Footer length error|Prefetch registered for bytes"
@@ -40,8 +42,8 @@ class UnreadableError(Exception):
     """The file cannot be read so; it may be in another way.
 
     `encoding`: it is not in UTF-8. `types`: what comes later does not fit the types of what came
-    first; `column` is where, if that is known. `ends`: its lines may end in several ways.
-    `error` is what the job fails with.
+    first; `column` is where, if that is known. `ends`: its lines may end in several ways. `rows`:
+    one of CSV could not be read. `error` is what the job fails with.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class UnreadableError(Exception):
         types: bool = False,
         column: str | None = None,
         ends: bool = False,
+        rows: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -59,6 +62,7 @@ class UnreadableError(Exception):
         self.types = types
         self.column = column
         self.ends = ends
+        self.rows = rows
 
 
 class LimitError(Exception):
@@ -94,10 +98,11 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
         )
     if message.startswith("Conversion Error: Could not convert"):
         return PermanentError(tidy(message), code="sql_error")
-    if _STATE in message:
+    if _STATE in message or _APART in message:
         return UnreadableError(
             PermanentError("its quotes or line ends are not those of CSV", code="bad_source"),
             ends=True,
+            rows=True,
         )
     if _OF_SOURCE.search(message) is not None:
         column = _COLUMN.search(message)
@@ -107,6 +112,7 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
             types=_MISFIT.search(message) is not None and "duplicate key" not in message,
             column=column[1] if column is not None else None,
             ends=_UNCLOSED in message,
+            rows="CSV Error" in message,
         )
     return PermanentError(tidy(message), code="sql_error")
 

@@ -3,13 +3,63 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from jobs.data.source import Source
 from jobs.errors import PermanentError
 
 # As large as an object of JSON may be to DuckDB (2.0): a line is held as a whole.
 MAX_CHARACTERS = 16 * 1024 * 1024
+
+# DuckDB's own limit, which it keeps by leaving out the rest of some files (2.0).
+MAX_BYTES = 2_000_000
+_LOOK_BYTES = 64 * 1024
+_PIECE_BYTES = 1024 * 1024
+
+
+def check_lengths(source: Source) -> None:
+    """Of a file that is not packed. Raises PermanentError for a line that is too long.
+
+    Such a one fills a block of half its length, wherever it stands, so a few bytes of each block
+    say that there is none.
+    """
+    if source.compression != "none":
+        return
+    with source.path.open("rb") as file:
+        blocks = range(0, file.seek(0, os.SEEK_END) - MAX_BYTES // 2 + 1, MAX_BYTES // 2)
+        if all(_has_end(file, start) for start in blocks):
+            return
+        file.seek(0)
+        number = 1
+        while line := file.readline(MAX_BYTES + 1):
+            if len(line) > MAX_BYTES:
+                raise PermanentError(
+                    f"line {number}: it has more than {MAX_BYTES} bytes", code="bad_source"
+                )
+            number += 1
+
+
+def _has_end(file: BinaryIO, start: int) -> bool:
+    """Whether a line ends in this block."""
+    end = start + MAX_BYTES // 2
+    for at in range(start, end, _LOOK_BYTES):
+        piece = os.pread(file.fileno(), min(_LOOK_BYTES, end - at), at)
+        if b"\n" in piece or b"\r" in piece:
+            return True
+    return False
+
+
+def are_in_quotes(file: BinaryIO, quote: bytes) -> bool:
+    """Whether some lines end within quotes, all of which are closed."""
+    is_open, found = False, False
+    while piece := file.read(_PIECE_BYTES):
+        parts = piece.split(quote)
+        inside = parts[0 if is_open else 1 :: 2]
+        found = found or any(b"\n" in each or b"\r" in each for each in inside)
+        is_open ^= len(parts) % 2 == 0
+    return found and not is_open
 
 
 def numbered(text: TextIO) -> Iterator[tuple[int, str]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from jobs.data import days, sql
+from jobs.data import days, lines, sql
 from jobs.data.params import SourceParams
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
@@ -30,13 +30,13 @@ SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 300
 # Of a file, in place of 32 MB, of which four fill the memory of a child: DuckDB then gives pages
 # back and asks for them anew. A query of 20 million rows took a tenth longer, a profile a
-# sixteenth; with 8 and 16 MiB both took longer than with 12. Rows that are only passed on are
-# faster in large pieces.
+# sixteenth; with 8 and 16 MiB both took longer than with 12.
 BUFFER_BYTES = 12 * 1024 * 1024
-# The same when memory is short: room for two of the longest lines.
+# Rows that are only passed on are faster in large pieces: DuckDB's own, and told nevertheless. If
+# not, it leaves out the rest of some files behind a line of 2 MB, and says nothing (2.0).
+STREAMING_BUFFER_BYTES = 32_000_000
+# When memory is short: room for two of the longest lines.
 NARROW_BUFFER_BYTES = 4 * 1024 * 1024
-# DuckDB's own, which it forgets where a buffer is told (2.0).
-MAX_LINE_BYTES = 2_000_000
 _DELIMITERS = (",", ";", "\t", "|")
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
@@ -51,11 +51,13 @@ Options = dict[str, Any]
 class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
     `narrow`: one thread and small buffers, which need less memory than several; `streams`: all
-    rows are only passed on; `texts`: columns of a CSV file that are of no other type."""
+    rows are only passed on; `serial`: by one reader from the first row to the last; `texts`:
+    columns of a CSV file that are of no other type."""
 
     whole: bool = False
     narrow: bool = False
     streams: bool = False
+    serial: bool = False
     texts: frozenset[str] = frozenset()
 
 
@@ -85,13 +87,14 @@ def likely_columns(source: Source) -> int:
 def csv_options(
     connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
 ) -> Options:
-    """All options of `read_csv` for this file, `columns` among them."""
+    """All options of `read_csv` for this file, `columns` among them. Raises PermanentError for one
+    that has a line that is too long."""
+    lines.check_lengths(source)
     told = _told(source, params)
-    told["max_line_size"] = MAX_LINE_BYTES
-    if manner.narrow:
-        told["buffer_size"] = NARROW_BUFFER_BYTES
-    elif not manner.streams:
-        told["buffer_size"] = BUFFER_BYTES
+    usual = STREAMING_BUFFER_BYTES if manner.streams else BUFFER_BYTES
+    told["buffer_size"] = NARROW_BUFFER_BYTES if manner.narrow else usual
+    if manner.serial:
+        told["parallel"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
     found = _sniff(connection, source, told | sampled)
     if len(found["columns"]) == 1 and "delim" not in told:

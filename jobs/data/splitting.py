@@ -166,7 +166,7 @@ def _typed(
     own = params.model_copy(update=told)
     types = {name: layout.types[name] for name in names if name in layout.types}
     for is_whole in (False, True):
-        manner = Manner(whole=is_whole, narrow=True)
+        manner = Manner(whole=is_whole, narrow=True, serial=True)
         try:
             options = reading.csv_options(engine.connection, part, own, manner)
             kinds = options["columns"].values()

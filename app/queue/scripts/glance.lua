@@ -36,10 +36,11 @@ needs(filter.tag, 'x_tags')
 
 local function may_be(job)
   local status = job[1]
-  if not status or (filter.entered and status ~= filter.entered) then return true end
+  if not status or status == '' or (filter.entered and status ~= filter.entered) then return true end
   if statuses and not statuses[status] then return false end
   local at = 1
-  local function next_field() at = at + 1 return job[at] end
+  -- What is empty is as if it were not there.
+  local function next_field() at = at + 1 return job[at] ~= '' and job[at] end
   if filter.type then
     local job_type, stock = next_field(), next_field()
     if (job_type or stock or filter.type) ~= filter.type then return false end
