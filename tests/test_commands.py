@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from app.commands import jobs
 from app.commands.session import Session, run
 from app.commands.tables import seconds_text, short_time
 from app.queue import lists
@@ -99,7 +100,7 @@ def test_pages_go_on_with_their_cursor(terminal: Terminal, redis_url: str) -> No
     assert {each["id"] for each in first["data"] + rest["data"]} == set(ids)
 
 
-def test_list_goes_on_behind_jobs_that_are_not_meant(
+def test_list_goes_on_behind_pages_that_have_none(
     terminal: Terminal, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def some(scene: Scene) -> str:
@@ -108,18 +109,17 @@ def test_list_goes_on_behind_jobs_that_are_not_meant(
         return job_id
 
     sought = given(redis_url, some)
-    wanted = ["jobs", "list", "--queue", "data", "--limit", "1"]
-    monkeypatch.setattr(lists, "PASSED_CHUNK", 1)
-    # It is found, and not by what comes first being read whole.
+    wanted = ["jobs", "list", "--queue", "data"]
     monkeypatch.setattr(lists, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(jobs, "MOST_EMPTY", 6)
 
     found = terminal.json(*wanted)
     text = terminal.type(*wanted)
-    monkeypatch.setattr(lists, "MOST_GLANCED", 2)
+    monkeypatch.setattr(jobs, "MOST_EMPTY", 2)
     so_far = terminal.type(*wanted)
     cursor = re.search(r"--cursor (\S+)", so_far)
     assert cursor is not None
-    rest = terminal.json(*wanted, "--cursor", cursor[1])
+    rest = terminal.json(*wanted, "--cursor", cursor[1], "--limit", "1")
 
     assert [each["id"] for each in found["data"]] == [sought]
     assert sought in text

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from app.http import console_failures
 from app.queue import lists
 from tests.http_doubles import bearer, key
 from tests.test_console import HTML, KEYS, SAME, failed_job, signed_in
@@ -70,10 +69,9 @@ async def test_failed_jobs_are_selected_by_what_they_have_in_common(web: WebScen
 async def test_page_of_a_selection_says_whether_anything_follows(
     web: WebScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page passes so many jobs: none on it may mean none at all, or some behind it."""
+    """A page looks at so many jobs: none on it may mean none at all, or some behind it."""
     # The registries of a queue that has few are read whole.
-    monkeypatch.setattr(console_failures, "JOBS", 1)
-    monkeypatch.setattr(lists, "MOST_GLANCED", 2)
+    monkeypatch.setattr(lists, "MOST_LOOKED_AT", 2)
     monkeypatch.setattr(lists, "MOST_SORTED", -1)
     actor = await web.heart.worker("default", "email")
     for queue in ("email", "default", "default", "default"):

@@ -18,13 +18,15 @@ from app.queue.errors import (
     TooManyUploadsError,
     UnknownParentError,
 )
-from app.queue.records.views import Event, JobFilter, JobView
+from app.queue.records.views import Event, JobFilter, JobView, Page
 
 if TYPE_CHECKING:
     from app.commands.submission import Desk
     from app.queue.records.drafts import Edit
 
 MOST_BYTES = 1024 * 1024
+# What a filter seeks may be rare: so many pages without any are passed.
+MOST_EMPTY = 4
 
 
 def list_jobs(options: argparse.Namespace) -> None:
@@ -42,7 +44,7 @@ def list_jobs(options: argparse.Namespace) -> None:
     )
 
     async def use(session: Session) -> None:
-        page = await page_of(session.views.jobs(wanted, options.limit, options.cursor))
+        page = await page_of(_first_page(session, wanted, options.limit, options.cursor))
         if options.json:
             data = [show_job(view, []) for view in page.jobs]
             write_json({"data": data, "next_cursor": page.next_cursor})
@@ -51,6 +53,19 @@ def list_jobs(options: argparse.Namespace) -> None:
             say_page(job_table(page.jobs) if page.jobs else none, page.next_cursor)
 
     run(use)
+
+
+async def _first_page(session: Session, wanted: JobFilter, limit: int, cursor: str | None) -> Page:
+    """The first one that has any; an empty one with a cursor when so many had none.
+
+    Raises BadCursorError.
+    """
+    for _ in range(MOST_EMPTY):
+        page = await session.views.jobs(wanted, limit, cursor)
+        cursor = page.next_cursor
+        if page.jobs or cursor is None:
+            break
+    return page
 
 
 def show(options: argparse.Namespace) -> None:
