@@ -28,9 +28,9 @@ SAMPLE_ROWS = 2_000
 # Of those that a file has, where another was asked for.
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 300
-# Of a file, in place of 32 MB, of which four fill the memory of a child: DuckDB then gives pages
-# back and asks for them anew. A query of 20 million rows took a tenth longer, a profile a
-# sixteenth; with 8 and 16 MiB both took longer than with 12.
+# Of a file, in place of 32 MB: under the limit of a child's memory DuckDB gives pages of those back
+# and asks for them anew. A query and a profile of 20 million rows took 5 to 7 % longer; 8 to 16 MiB
+# differ by no more than one measurement from the next.
 BUFFER_BYTES = 12 * 1024 * 1024
 # Rows that are only passed on are faster in large pieces: DuckDB's own, and told nevertheless. If
 # not, it leaves out the rest of some files behind a line of 2 MB, and says nothing (2.0).
