@@ -196,7 +196,8 @@ class Lists:
         """Those that may be meant, or no longer belong where they stand."""
         if glance is None or not entries:
             return entries
-        # 500 keep Redis for 2 ms; to have their records sent and look here takes four times as long.
+        # 500 keep Redis for 2 ms. A page that had their records sent, and looked here, took four
+        # times as long.
         asking = run_script(self._lane, scripts.GLANCE, glance, *map(_id_of, entries))
         return [entries[place] for place in await ask(asking, self._reachability)]
 
