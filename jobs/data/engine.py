@@ -22,7 +22,19 @@ from typing import Any, TypeVar
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import arrays, faults, lines, objects, packed, reading, source, splitting, sql, wide
+from jobs.data import (
+    arrays,
+    faults,
+    objects,
+    packed,
+    quotes,
+    reading,
+    sniffing,
+    source,
+    splitting,
+    sql,
+    wide,
+)
 from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import QueryParams, SourceParams
@@ -210,7 +222,7 @@ def with_input(
     with scratch(context) as folder:
         attempts = _Attempts(params, context, outputs, folder, deadline)
         found = source.find(params, context, folder)
-        manner = Manner(narrow=reading.likely_columns(found) > WIDE_COLUMNS, streams=streams)
+        manner = Manner(narrow=sniffing.likely_columns(found) > WIDE_COLUMNS, streams=streams)
         while True:
             try:
                 return attempts.run(work, arrays.readable(found, folder, deadline), manner)
@@ -251,7 +263,7 @@ def _has_lines_in_quotes(file: Source, params: SourceParams) -> bool:
     if file.kind not in {"csv", "tsv"} or not quote:
         return False
     with packed.named_faults(file.compression), file.open() as unpacked:
-        return lines.are_in_quotes(unpacked, quote.encode())
+        return quotes.have_lines(unpacked, quote.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +277,7 @@ class _Attempts:
     deadline: Deadline
 
     def run(self, work: Callable[[Engine], T], file: Source, manner: Manner) -> T:
-        columns = reading.likely_columns(file)
+        columns = sniffing.likely_columns(file)
         threads = 1 if manner.narrow else MAX_THREADS
         share = STREAMING_MEMORY_SHARE if manner.streams and not manner.narrow else MEMORY_SHARE
         is_opened = False
@@ -299,7 +311,7 @@ class _Attempts:
         engine.row_bytes = max(file.row_bytes, NARROW_ROW_BYTES if manner.narrow else 0)
         if file.kind == "parquet" and manner.narrow:
             file = splitting.regrouped(engine, file)
-        elif reading.likely_columns(file) > wide.MOST_COLUMNS:
+        elif sniffing.likely_columns(file) > wide.MOST_COLUMNS:
             file = splitting.as_parquet(engine, file, self.params)
         if file.kind in {"json", "ndjson"}:
             with engine.watched():

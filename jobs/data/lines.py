@@ -16,7 +16,6 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 # DuckDB's own limit, which it keeps by leaving out the rest of some files (2.0).
 MAX_BYTES = 2_000_000
 _LOOK_BYTES = 64 * 1024
-_PIECE_BYTES = 1024 * 1024
 
 
 def check_lengths(source: Source) -> None:
@@ -51,17 +50,6 @@ def _has_end(file: BinaryIO, start: int) -> bool:
     return False
 
 
-def are_in_quotes(file: BinaryIO, quote: bytes) -> bool:
-    """Whether some lines end within quotes, all of which are closed."""
-    is_open, found = False, False
-    while piece := file.read(_PIECE_BYTES):
-        parts = piece.split(quote)
-        inside = parts[0 if is_open else 1 :: 2]
-        found = found or any(b"\n" in each or b"\r" in each for each in inside)
-        is_open ^= len(parts) % 2 == 0
-    return found and not is_open
-
-
 def numbered(text: TextIO) -> Iterator[tuple[int, str]]:
     """Raises PermanentError for a line that is too long."""
     number = 1
@@ -78,11 +66,26 @@ def rows(text: TextIO, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]
     """Each with the line that it begins in; empty for a blank line. Raises PermanentError naming
     the line of a row that cannot be read."""
     csv.field_size_limit(MAX_CHARACTERS)
-    reader = csv.reader((line for _, line in numbered(text)), **dialect)
+    escape, is_over = dialect.get("escapechar"), False
+
+    def lines_and_one_more() -> Iterator[str]:
+        nonlocal is_over
+        line = ""
+        for _, line in numbered(text):
+            yield line
+        is_over = escape is None or not line.rstrip("\r\n").endswith(escape)
+        if is_over:
+            # A row of its own, unless it is within quotes.
+            yield "\n"
+
+    reader = csv.reader(lines_and_one_more(), **dialect)
     begins = 1
     try:
         for row in reader:
-            yield begins, row
+            if not is_over:
+                yield begins, row
+            elif begins < reader.line_num:
+                raise PermanentError(f"line {begins}: a quote is not closed", code="bad_source")
             begins = reader.line_num + 1
     except csv.Error as error:
         why = f"a cell has more than {MAX_CHARACTERS} characters"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from jobs.data import days, lines, sql
+from jobs.data import days, lines, quotes, sniffing, sql
 from jobs.data.params import SourceParams
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
@@ -37,13 +37,9 @@ BUFFER_BYTES = 12 * 1024 * 1024
 STREAMING_BUFFER_BYTES = 32_000_000
 # When memory is short: room for two of the longest lines.
 NARROW_BUFFER_BYTES = 4 * 1024 * 1024
-_DELIMITERS = (",", ";", "\t", "|")
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
-_QUOTED = re.compile(r'"[^"]*"')
-# What Excel writes above a table, and reads there, to say what stands between the cells.
-_SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
 Options = dict[str, Any]
 
 
@@ -75,20 +71,11 @@ def table(
     return sql.call("read_csv", path, options)
 
 
-def likely_columns(source: Source) -> int:
-    """How many a CSV file has by its first line, before anything is made for each of them; 0 for
-    other files."""
-    if source.kind not in {"csv", "tsv"}:
-        return 0
-    line = _QUOTED.sub("", _first_line(source))
-    return max(map(line.count, _DELIMITERS)) + 1
-
-
 def csv_options(
     connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
 ) -> Options:
     """All options of `read_csv` for this file, `columns` among them. Raises PermanentError for one
-    that has a line that is too long."""
+    that has a line that is too long, or a quote that is not closed where nobody would notice."""
     lines.check_lengths(source)
     told = _told(source, params)
     usual = STREAMING_BUFFER_BYTES if manner.streams else BUFFER_BYTES
@@ -96,29 +83,13 @@ def csv_options(
     if manner.serial:
         told["parallel"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
-    found = _sniff(connection, source, told | sampled)
-    if len(found["columns"]) == 1 and "delim" not in told:
-        # Lines of different lengths look to it like lines of one cell.
-        delimiter = most_frequent(source)
-        if delimiter is not None:
-            told["delim"] = delimiter
-            found = _sniff(connection, source, told | sampled)
-    if _is_table_above(source, found):
-        # No title, but rows of other lengths than the last ones: reading names the first.
-        found = _by_first_line(source, told | sampled)
-    if not found["quote"] and "quote" not in told and _has_quoted(source, found["delim"]):
-        # Some quote is broken: reading names it.
-        told |= {"delim": found["delim"], "quote": '"', "escape": '"'}
-        found = _sniff(connection, source, told | sampled)
-    if not found["quote"] and b'"' not in source.sample:
-        # None so far: that says nothing about the rest.
-        found |= {"quote": '"', "escape": '"'}
+    found = sniffing.dialect(connection, source, told | sampled)
     if params.ragged == "pad" and found["header"]:
         rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
             below = told | {"skip": next(row.line for row in rows if row.cells > 1)}
-            again = _sniff(connection, source, _without(below, "header") | sampled)
+            again = sniffing.dialect(connection, source, _without(below, "header") | sampled)
             if again["header"]:
                 told, found, rows = below, again, _cell_counts(source, again | below)
         if rows and not _are_longer(rows):
@@ -130,6 +101,8 @@ def csv_options(
     if params.decimal is None and options["delim"] != ",":
         options |= _comma_decimals(connection, source, options)
     options["columns"] |= told_types(options["columns"], params)
+    if options.get("parallel") is False:
+        quotes.check(source, options)
     return options
 
 
@@ -159,7 +132,7 @@ def _told(source: Source, params: SourceParams) -> Options:
         told["delim"] = params.delimiter
     elif source.kind == "tsv":
         told["delim"] = "\t"
-    if (above := _SAYS_DELIMITER.match(_text(source))) is not None:
+    if (above := sniffing.says_delimiter(source)) is not None:
         told = {"delim": above[1], "skip": 1} | told
     if params.quote is not None:
         told |= {"quote": params.quote, "escape": params.quote}
@@ -177,110 +150,6 @@ def _told(source: Source, params: SourceParams) -> Options:
     return told
 
 
-def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
-    call = sql.call("sniff_csv", str(source.path), options)
-    try:
-        row = connection.execute(
-            "SELECT Delimiter, Quote, Escape, Comment, SkipRows, HasHeader, Columns, DateFormat,"
-            f" TimestampFormat FROM {call}"
-        ).fetchone()
-    except duckdb.InvalidInputException as error:
-        if "sniffing" not in str(error):
-            raise
-        return _by_first_line(source, options)
-    assert row is not None
-    delimiter, quote, escape, comment, skip, header, columns, dates, times = row
-    found: Options = {
-        "delim": _character(delimiter),
-        "quote": _character(quote),
-        "escape": _character(escape),
-        "comment": _character(comment),
-        "skip": skip,
-        "header": header,
-        "columns": unlike([(each["name"], each["type"]) for each in columns]),
-    }
-    if dates is not None:
-        found["dateformat"] = dates
-    if times is not None:
-        found["timestampformat"] = times
-    return found
-
-
-def _is_table_above(source: Source, found: Options) -> bool:
-    """Whether as many lines of cells are to be skipped as are left."""
-    lines, skip = source.sample.splitlines(), found.get("skip", 0)
-    first = int(_SAYS_DELIMITER.match(_text(source)) is not None)
-    above = [line for line in lines[first:skip] if found["delim"].encode() in line]
-    left = [line for line in lines[skip:] if line.strip()]
-    return bool(above) and len(above) >= len(left)
-
-
-def _has_quoted(source: Source, delimiter: str) -> bool:
-    """Whether a whole cell stands in quotes."""
-    end = re.escape(delimiter)
-    text = _text(source)
-    return re.search(rf'(?:^|{end})"(?:[^"\n]|"")*"(?={end}|\r?$)', text, re.MULTILINE) is not None
-
-
-def _by_first_line(source: Source, told: Options) -> Options:
-    """What cannot be made out: as its first line has it, so that reading names the bad one.
-    Raises PermanentError where that line is too long."""
-    if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
-        raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
-    delimiter = told.get("delim") or most_frequent(source) or ","
-    line = _first_line(source)
-    csv.field_size_limit(SAMPLE_BYTES)
-    names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
-    has_header = told.get("header", True)
-    names = [
-        name if name and has_header else f"column{number}" for number, name in enumerate(names)
-    ]
-    return {
-        "delim": delimiter,
-        "quote": '"',
-        "escape": '"',
-        # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
-        "skip": _blank_lines(source),
-        "header": has_header,
-        "columns": unlike([(name, "VARCHAR") for name in names]),
-    }
-
-
-def _character(text: str) -> str:
-    return "" if text == "(empty)" else text.replace("\\t", "\t")
-
-
-def unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
-    """By name; names that are alike but for their case get a number."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for name, kind in columns:
-        unlike, number = name, 0
-        while unlike.lower() in taken:
-            number += 1
-            unlike = f"{name}_{number}"
-        taken.add(unlike.lower())
-        found[unlike] = kind
-    return found
-
-
-def most_frequent(source: Source) -> str | None:
-    """The delimiter that the first line has most of, outside quotes."""
-    line = _QUOTED.sub("", _first_line(source))
-    best = max(_DELIMITERS, key=line.count)
-    return best if best in line else None
-
-
-def _first_line(source: Source) -> str:
-    text = _SAYS_DELIMITER.sub("", _text(source), count=1)
-    found = text.lstrip("\ufeff\r\n ").splitlines()
-    return found[0] if found else ""
-
-
-def _text(source: Source) -> str:
-    return source.sample.decode(source.encoding, "ignore")
-
-
 class _Row(NamedTuple):
     """How many lines are above a row, and how many cells it has."""
 
@@ -292,7 +161,7 @@ def _cell_counts(source: Source, found: Options) -> list[_Row]:
     """Of the header and the first rows, but for blank ones, up to one that cannot be read."""
     csv.field_size_limit(SAMPLE_BYTES)
     rows = csv.reader(
-        io.StringIO(_text(source), newline=""),
+        io.StringIO(sniffing.text_of(source), newline=""),
         delimiter=found["delim"],
         quotechar=found["quote"] or None,
         quoting=csv.QUOTE_MINIMAL if found["quote"] else csv.QUOTE_NONE,
@@ -314,15 +183,6 @@ def _are_longer(rows: Sequence[_Row]) -> bool:
 
 def _without(options: Options, name: str) -> Options:
     return {key: value for key, value in options.items() if key != name}
-
-
-def _blank_lines(source: Source) -> int:
-    """Those above the first one that has something in it."""
-    if _SAYS_DELIMITER.match(_text(source)) is not None:
-        return 1
-    text = _text(source).lstrip("\ufeff")
-    above = text[: len(text) - len(text.lstrip("\r\n "))]
-    return len(f"{above}.".splitlines()) - 1
 
 
 def _comma_decimals(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import arrays, faults, lines, objects, reading
+from jobs.data import arrays, faults, lines, objects, reading, sniffing
 from jobs.data.deadline import Deadline
 from jobs.data.engine import Engine, scratch
 from jobs.data.faults import UnreadableError
@@ -65,7 +65,7 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
         ):
             file = arrays.readable(source, folder, deadline)
             if source.kind in {"csv", "tsv"}:
-                if reading.likely_columns(file) > MOST_COLUMNS:
+                if sniffing.likely_columns(file) > MOST_COLUMNS:
                     options = layout_of(file, params).options
                 else:
                     options = reading.csv_options(engine.connection, file, params, Manner())

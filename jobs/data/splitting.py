@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import duckdb
 
-from jobs.data import cells, columnar, days, faults, lines, objects, reading, sql, writing
+from jobs.data import cells, columnar, days, faults, lines, objects, reading, sniffing, sql, writing
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -77,7 +77,7 @@ def layout_of(source: Source, params: SourceParams) -> Layout:
     """By its first rows and what the params tell. Raises PermanentError for too many columns."""
     dialect = {
         "delimiter": params.delimiter or ("\t" if source.kind == "tsv" else None)
-        or reading.most_frequent(source) or ",",
+        or sniffing.most_frequent(source) or ",",
         "quotechar": params.quote or '"',
     }  # fmt: skip
     with source.text() as text:
@@ -96,7 +96,7 @@ def layout_of(source: Source, params: SourceParams) -> Layout:
         name if name and has_header else f"column{number:0{digits}}"
         for number, name in enumerate(first)
     ]
-    unlike = reading.unlike([(name.lstrip("\ufeff"), "VARCHAR") for name in names])
+    unlike = sniffing.unlike([(name.lstrip("\ufeff"), "VARCHAR") for name in names])
     return Layout(dialect, has_header, list(unlike), reading.told_types(unlike, params))
 
 

@@ -1,0 +1,187 @@
+"""What a CSV file is like: by DuckDB, which sniffs it, and by its first MiB, where that errs."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import Any
+
+import duckdb
+
+from jobs.data import quotes, sql
+from jobs.data.source import SAMPLE_BYTES, Source
+from jobs.errors import PermanentError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_QUOTED = re.compile(r'"[^"]*"')
+# What Excel writes above a table, and reads there, to say what stands between the cells.
+_SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
+Options = dict[str, Any]
+
+
+def likely_columns(source: Source) -> int:
+    """How many a CSV file has by its first line, before anything is made for each of them; 0 for
+    other files."""
+    if source.kind not in {"csv", "tsv"}:
+        return 0
+    line = _QUOTED.sub("", _first_line(source))
+    return max(map(line.count, _DELIMITERS)) + 1
+
+
+def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
+    """Options of `read_csv` for this file, `columns` among them, beside those that are told."""
+    found = _sniff(connection, source, told)
+    if len(found["columns"]) == 1 and "delim" not in told:
+        # Lines of different lengths look to it like lines of one cell.
+        delimiter = most_frequent(source)
+        if delimiter is not None:
+            told = told | {"delim": delimiter}
+            found = _sniff(connection, source, told)
+    if _is_table_above(source, found):
+        # No title, but rows of other lengths than the last ones: reading names the first.
+        found = _by_first_line(source, told)
+    if "quote" in told:
+        return found
+    if not found["quote"] and _has_quoted(source, found["delim"]):
+        # Some quote is broken: reading names it.
+        told = told | {"delim": found["delim"], "quote": '"', "escape": '"'}
+        return _sniff(connection, source, told) | {"quote": '"', "escape": '"'}
+    if not found["quote"] and not _has_quote_in_front(source, found["delim"]):
+        # Inches, or none so far: that says nothing about the rest.
+        found |= {"quote": '"', "escape": '"'}
+    if not told.get("strict_mode", True) and _are_no_quotes(source, found | told):
+        # It takes them for that where lines are of any length, and drops what follows them.
+        found |= {"quote": "", "escape": ""}
+    return found
+
+
+def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
+    call = sql.call("sniff_csv", str(source.path), options)
+    try:
+        row = connection.execute(
+            "SELECT Delimiter, Quote, Escape, Comment, SkipRows, HasHeader, Columns, DateFormat,"
+            f" TimestampFormat FROM {call}"
+        ).fetchone()
+    except duckdb.InvalidInputException as error:
+        if "sniffing" not in str(error):
+            raise
+        return _by_first_line(source, options)
+    assert row is not None
+    delimiter, quote, escape, comment, skip, header, columns, dates, times = row
+    found: Options = {
+        "delim": _character(delimiter),
+        "quote": _character(quote),
+        "escape": _character(escape),
+        "comment": _character(comment),
+        "skip": skip,
+        "header": header,
+        "columns": unlike([(each["name"], each["type"]) for each in columns]),
+    }
+    if dates is not None:
+        found["dateformat"] = dates
+    if times is not None:
+        found["timestampformat"] = times
+    return found
+
+
+def _is_table_above(source: Source, found: Options) -> bool:
+    """Whether as many lines of cells are to be skipped as are left."""
+    lines, skip = source.sample.splitlines(), found.get("skip", 0)
+    first = int(says_delimiter(source) is not None)
+    above = [line for line in lines[first:skip] if found["delim"].encode() in line]
+    left = [line for line in lines[skip:] if line.strip()]
+    return bool(above) and len(above) >= len(left)
+
+
+def _has_quoted(source: Source, delimiter: str) -> bool:
+    """Whether a whole cell stands in quotes."""
+    end = re.escape(delimiter)
+    text = text_of(source)
+    return re.search(rf'(?:^|{end})"(?:[^"\n]|"")*"(?={end}|\r?$)', text, re.MULTILINE) is not None
+
+
+def _are_no_quotes(source: Source, options: Options) -> bool:
+    """Whether no cell stands in what were found to be quotes, as in a column of texts that begin
+    with one."""
+    if not options["quote"] or _has_quoted(source, options["delim"]):
+        return False
+    return quotes.are_broken(text_of(source), options)
+
+
+def _has_quote_in_front(source: Source, delimiter: str) -> bool:
+    """Whether some cell begins with one, closed or not."""
+    return re.search(rf'(?:^|{re.escape(delimiter)}) ?"', text_of(source), re.MULTILINE) is not None
+
+
+def _by_first_line(source: Source, told: Options) -> Options:
+    """What cannot be made out: as its first line has it, so that reading names the bad one.
+    Raises PermanentError where that line is too long."""
+    if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
+        raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
+    delimiter = told.get("delim") or most_frequent(source) or ","
+    line = _first_line(source)
+    csv.field_size_limit(SAMPLE_BYTES)
+    names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
+    has_header = told.get("header", True)
+    names = [
+        name if name and has_header else f"column{number}" for number, name in enumerate(names)
+    ]
+    return {
+        "delim": delimiter,
+        "quote": '"',
+        "escape": '"',
+        # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
+        "skip": _blank_lines(source),
+        "header": has_header,
+        "columns": unlike([(name, "VARCHAR") for name in names]),
+    }
+
+
+def _character(text: str) -> str:
+    return "" if text == "(empty)" else text.replace("\\t", "\t")
+
+
+def unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
+    """By name; names that are alike but for their case get a number."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, kind in columns:
+        unlike, number = name, 0
+        while unlike.lower() in taken:
+            number += 1
+            unlike = f"{name}_{number}"
+        taken.add(unlike.lower())
+        found[unlike] = kind
+    return found
+
+
+def most_frequent(source: Source) -> str | None:
+    """The delimiter that the first line has most of, outside quotes."""
+    line = _QUOTED.sub("", _first_line(source))
+    best = max(_DELIMITERS, key=line.count)
+    return best if best in line else None
+
+
+def _first_line(source: Source) -> str:
+    text = _SAYS_DELIMITER.sub("", text_of(source), count=1)
+    found = text.lstrip("\ufeff\r\n ").splitlines()
+    return found[0] if found else ""
+
+
+def says_delimiter(source: Source) -> re.Match[str] | None:
+    """The line that does, as Excel writes it above a table."""
+    return _SAYS_DELIMITER.match(text_of(source))
+
+
+def text_of(source: Source) -> str:
+    """Of the file's beginning."""
+    return source.sample.decode(source.encoding, "ignore")
+
+
+def _blank_lines(source: Source) -> int:
+    """Those above the first one that has something in it."""
+    if says_delimiter(source) is not None:
+        return 1
+    text = text_of(source).lstrip("\ufeff")
+    above = text[: len(text) - len(text.lstrip("\r\n "))]
+    return len(f"{above}.".splitlines()) - 1

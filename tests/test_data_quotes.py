@@ -1,0 +1,146 @@
+"""Quotes of CSV that are broken: what follows them is not lost, nor read as what it is not."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from jobs.data import quotes, sql
+from jobs.data.source import Source
+from jobs.errors import PermanentError
+from tests.data_scene import run
+
+_COUNT = "SELECT count(*) AS rows, max(length(b)) AS longest FROM input"
+_ROWS_ABOVE = "12345,x\n" * 200_000
+_JOBS: list[tuple[str, dict[str, Any]]] = [
+    ("validate", {"schema": {}}),
+    ("validate", {"schema": {}, "ragged": "pad"}),
+    ("query", {"sql": _COUNT, "ragged": "pad"}),
+    ("convert", {"output_format": "parquet", "ragged": "pad"}),
+    ("profile", {"ragged": "pad"}),
+    ("dedupe", {"keys": ["a"], "ragged": "pad"}),
+]
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(("operation", "params"), _JOBS)
+def test_a_quote_that_is_not_closed_is_named_by_its_line(
+    operation: str, params: dict[str, Any], is_packed: bool
+) -> None:
+    data = ("a,b\n" + _ROWS_ABOVE + '1,"y\n' + "12345,x\n" * 1_000).encode()
+
+    done = run(operation, gzip.compress(data, 1) if is_packed else data, **params)
+
+    assert done.code == "bad_source"
+    assert "line 200002: a quote is not closed" in str(done.error)
+
+
+def test_nor_is_it_lost_where_inches_make_the_number_of_quotes_even() -> None:
+    lines = '1,"two\nlines"\n' * 700_000 + '1,5" wide\n' + '1,"y\n' + "12345,x\n" * 1_000
+
+    done = run("convert", "a,b\n" + lines, output_format="parquet")
+
+    assert done.code == "bad_source"
+    assert "line 1400003: a quote is not closed" in str(done.error)
+
+
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_quotes_are_quotes_behind_a_beginning_that_has_only_inches(ragged: str | None) -> None:
+    data = "a,b\n" + '1,5" wide\n' * 200_000 + '2,"y, z"\n3,"u\nv, ""w"""\n'
+
+    done = run("query", data, sql="SELECT * FROM input WHERE a > 1", ragged=ragged)
+    judged = run("validate", data, schema={}, ragged=ragged)
+
+    assert (done.error, judged.error) == (None, None)
+    assert done.rows == [{"a": 2, "b": "y, z"}, {"a": 3, "b": 'u\nv, "w"'}]
+    assert (judged.result["row_count"], judged.result["invalid"]) == (200_002, 0)
+
+
+@pytest.mark.parametrize("cell", ['"x" y', '"x', '"x" "y'])
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_cells_that_begin_with_a_quote_and_are_not_in_quotes_stay_whole(
+    cell: str, ragged: str | None
+) -> None:
+    done = run("query", "a,b\n" + f"1,{cell}\n" * 1_000, sql=_COUNT, ragged=ragged)
+
+    assert done.error is None
+    assert done.rows == [{"rows": 1_000, "longest": len(cell)}]
+
+
+@pytest.mark.parametrize("rows_above", [10, 200_000])
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_what_follows_a_closed_quote_is_not_left_out(ragged: str | None, rows_above: int) -> None:
+    data = "a,b\n" + '1,"x"\n' * rows_above + '1,"y" z\n' + '1,"x"\n' * 10
+
+    done = run("query", data, sql=_COUNT, ragged=ragged)
+
+    assert done.code == "bad_source"
+    assert f"line {rows_above + 2}: a quote is not closed, or more follows it" in str(done.error)
+
+
+@pytest.mark.parametrize("size_bytes", [13_000_000, 33_000_000])
+def test_a_cell_that_has_no_room_in_the_buffer_is_no_rows(size_bytes: int) -> None:
+    cell = ("y" * 99 + "\n") * (size_bytes // 100)
+
+    done = run("query", f'a,b\n{_ROWS_ABOVE}1,"{cell}"\n12345,x\n', sql=_COUNT, ragged="pad")
+
+    assert done.code == "bad_source"
+    assert str(done.error) == "line 200002: it has more than 12582912 bytes"
+
+
+def test_a_last_line_that_ends_with_an_escape_is_read() -> None:
+    data = "a,b\n" + '1,"x \\"y\\" z"\n' * 1_000 + "2,C:\\folder\\\n"
+
+    done = run("validate", data, schema={})
+
+    assert done.error is None
+    assert done.result["row_count"] == 1_001
+
+
+_CELLS = ["a", '""', '"a"', '"a,"', '"\n"', '"a\na"', ' "a"', '  "a"', '"a" ', '"a', '"a"b', 'a"',
+          '"a"""', '"a""b"', '"a" "b"', 'a "b"']  # fmt: skip
+_ESCAPED = [r"a\"b", r'"a\"b"', r'"a\\"', r'"\a"', '"\\', r"a\b", r"a\\"]
+_LAST = ("last", "1")
+
+
+@pytest.mark.parametrize("escape", ['"', "\\"])
+def test_it_is_as_the_reader_of_csv_has_it(escape: str, tmp_path: Path) -> None:
+    """Either both read the last row as one of its own, or neither does."""
+    dice = random.Random(20)
+    cells = _CELLS if escape == '"' else [*_CELLS, *_ESCAPED]
+    path = tmp_path / "rows.csv"
+    options = {
+        "auto_detect": False, "delim": ",", "quote": '"', "escape": escape, "header": True,
+        "columns": {"h": "VARCHAR", "i": "VARCHAR"}, "parallel": False, "buffer_size": 4_194_304,
+    }  # fmt: skip
+    statement = "SELECT * FROM " + sql.call("read_csv", str(path), options)
+    outcomes = set()
+    with duckdb.connect() as connection:
+        for _ in range(1_000):
+            rows = [
+                f"{dice.choice(cells)},{dice.choice(cells)}" for _ in range(dice.randrange(1, 4))
+            ]
+            path.write_text("\n".join(["h,i", *rows, "last,1", ""]), newline="")
+            try:
+                found = connection.execute(statement).fetchall()
+                is_read = bool(found) and found[-1] == _LAST
+            except duckdb.Error as error:
+                if "unterminated" not in str(error):
+                    continue
+                is_read = False
+            assert _is_taken(path, options) == is_read, path.read_text()
+            outcomes.add(is_read)
+    assert outcomes == {True, False}
+
+
+def _is_taken(path: Path, options: dict[str, Any]) -> bool:
+    try:
+        quotes.check(Source(path, "csv", "none", "utf-8", b""), options)
+    except PermanentError:
+        return False
+    return True
