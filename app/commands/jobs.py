@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1024 * 1024
 # What a filter seeks may be rare: so many pages without any are passed.
-MOST_EMPTY = 4
+MOST_EMPTY = 2
 
 
 def list_jobs(options: argparse.Namespace) -> None:
