@@ -117,6 +117,7 @@ def test_it_is_as_the_reader_of_csv_has_it(escape: str, tmp_path: Path) -> None:
     options = {
         "auto_detect": False, "delim": ",", "quote": '"', "escape": escape, "header": True,
         "columns": {"h": "VARCHAR", "i": "VARCHAR"}, "parallel": False, "buffer_size": 4_194_304,
+        "max_line_size": 4_194_304,
     }  # fmt: skip
     statement = "SELECT * FROM " + sql.call("read_csv", str(path), options)
     outcomes = set()

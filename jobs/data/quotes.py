@@ -45,7 +45,7 @@ def are_broken(text: str, options: dict[str, Any]) -> bool:
 
 def check(source: Source, options: dict[str, Any]) -> None:
     """Of a file read with these options of `read_csv`. Raises PermanentError naming the line of a
-    row whose quotes are broken, or that has no room in the buffer."""
+    row whose quotes are broken, or that is too long."""
     if not options["quote"] or not _has(source, options["quote"].encode()):
         return
     # What is no UTF-8 is named by who reads the cells.
@@ -61,7 +61,7 @@ def _look(
     numbered: Iterable[tuple[int, str]], options: dict[str, Any]
 ) -> tuple[_Fault | None, int]:
     """The first fault, and the line of a row that has not ended with the last one, or 0."""
-    quote, most_bytes = options["quote"], options["buffer_size"]
+    quote, most_bytes = options["quote"], options["max_line_size"]
     comment, skipped = options.get("comment") or None, options.get("skip", 0)
     grammar = _Grammar(options)
     begins, row_bytes = 0, 0
