@@ -29,18 +29,11 @@ SAMPLE_ROWS = 2_000
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 300
 # Of a file, in place of 32 MB: under the limit of a child's memory DuckDB gives pages of those back
-# and asks for them anew. A query and a profile of 20 million rows took 5 to 7 % longer; 8 to 16 MiB
-# differ by no more than one measurement from the next.
+# and asks for them anew. Told with it: the longest row. If not, that is 2 MB, or as much as a told
+# buffer, and DuckDB (2.0) leaves out the rest of some files behind a longer one, and says nothing.
+# 20 million rows to Parquet took 7.0 s with these two, 8.4 with 12 MiB for both, 11.9 with 32 MB.
 BUFFER_BYTES = 12 * 1024 * 1024
-# Rows that are only passed on are faster in large pieces.
-STREAMING_BUFFER_BYTES = 24_000_000
-# The longest row, told with each buffer. If not, it is 2 MB, or the buffer's size: DuckDB (2.0)
-# leaves out the rest of some files behind a longer one, and says nothing; with 32 MB, 20 million
-# rows to Parquet took 11.9 s in place of 7.3. Where a file is packed, less than the buffer's size
-# loses rows, too.
-MAX_ROW_BYTES = BUFFER_BYTES
-# When memory is short: room for two of the longest lines.
-NARROW_BUFFER_BYTES = 4 * 1024 * 1024
+MAX_ROW_BYTES = 4 * 1024 * 1024
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
 _COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
@@ -110,12 +103,13 @@ def csv_options(
 
 
 def _buffer(source: Source, manner: Manner) -> Options:
-    if manner.narrow:
-        return {"buffer_size": NARROW_BUFFER_BYTES, "max_line_size": NARROW_BUFFER_BYTES}
-    is_large = manner.streams and source.compression == "none"
+    """Small when memory is short; of one size for a packed file, where a row that is longer than
+    told, and shorter than the buffer, is left out as well."""
+    buffer_bytes = MAX_ROW_BYTES if manner.narrow else BUFFER_BYTES
+    is_packed = source.compression != "none"
     return {
-        "buffer_size": STREAMING_BUFFER_BYTES if is_large else BUFFER_BYTES,
-        "max_line_size": MAX_ROW_BYTES,
+        "buffer_size": buffer_bytes,
+        "max_line_size": buffer_bytes if is_packed else MAX_ROW_BYTES,
     }
 
 
