@@ -69,7 +69,8 @@ def _look(
         if begins:
             row_bytes += _size_bytes(line)
             if row_bytes > most_bytes:
-                return _Fault(begins, f"it has more than {most_bytes} bytes"), begins
+                why = f"a quote is not closed, or the row has more than {most_bytes} bytes"
+                return _Fault(begins, why), begins
         if quote not in line or number <= skipped:
             continue
         if not begins and comment is not None and line.startswith(comment):
