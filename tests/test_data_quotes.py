@@ -103,6 +103,78 @@ def test_a_last_line_that_ends_with_an_escape_is_read() -> None:
     assert done.result["row_count"] == 1_001
 
 
+@pytest.mark.parametrize(
+    ("data", "rows", "count"),
+    [
+        ('"h";"i"\n' + '"1";"x y"\n' * 100, [{"h": 1, "i": "x y"}], 100),
+        (
+            "h,i\n" + '1,"l\nm"\n2,"say \\"q\\""\n' * 3,
+            [{"h": 1, "i": "l\nm"}, {"h": 2, "i": 'say "q"'}],
+            6,
+        ),
+        (
+            "h,i\n" + '1,"5"" wide"\n2,C:\\dir\\\n' * 9,
+            [{"h": 1, "i": '5" wide'}, {"h": 2, "i": "C:\\dir\\"}],
+            18,
+        ),
+        (
+            "h,i\n" + "1,\"l1 l2\"\n2,o'clock 'q'\n" * 5,
+            [{"h": 1, "i": "l1 l2"}, {"h": 2, "i": "o'clock 'q'"}],
+            10,
+        ),
+        ("h,i\n" + "1,'x, y'\n" * 9, [{"h": 1, "i": "x, y"}], 9),
+    ],
+    ids=["semicolon", "backslash", "folder", "apostrophe", "single"],
+)
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_padded_rows_are_those_that_are_read_without(
+    data: str, rows: list[dict[str, Any]], count: int, ragged: str | None
+) -> None:
+    done = run("query", data, sql="SELECT * FROM input", ragged=ragged)
+
+    assert done.error is None
+    assert (done.rows[: len(rows)], len(done.rows)) == (rows, count)
+
+
+@pytest.mark.parametrize("first", ['1,"x"\n', '1,"two\nlines"\n', "1,'x, y'\n"])
+def test_one_broken_row_does_not_end_quoting(first: str) -> None:
+    broken = first.replace("x", "z").rstrip("\n") + " z\n"
+
+    done = run("query", "a,b\n" + first * 500 + broken + first * 500, sql=_COUNT, ragged="pad")
+
+    assert done.code == "bad_source"
+    assert f"line {500 * first.count(chr(10)) + 2}: a quote is not closed" in str(done.error)
+
+
+@pytest.mark.parametrize("operation", ["query", "validate"])
+def test_a_first_row_that_is_too_long_is_one_row(operation: str) -> None:
+    cell = ("y" * 99 + "\n") * 50_000
+    params: dict[str, Any] = {"sql": _COUNT} if operation == "query" else {"schema": {}}
+
+    done = run(operation, f'a,b\n1,"{cell}"\n2,x\n', ragged="pad", **params)
+
+    assert str(done.error).startswith("line 2: a quote is not closed, or the row has more than")
+
+
+def test_cells_may_be_between_spaces() -> None:
+    data = 'a b c\n"x y" 5 "z w"\n1 2 3\n'
+
+    done = run("query", data, sql="SELECT * FROM input", ragged="pad", delimiter=" ")
+
+    assert done.error is None
+    assert done.rows[0] == {"a": "x y", "b": 5, "c": "z w"}
+
+
+def test_a_quote_in_a_comment_begins_no_cell() -> None:
+    data = "# all of May\na,b\n" + '1,"x"\n#note,"see\n2,"y"\n3,"z"\n#end,"of May\n'
+
+    asked = run("query", data, sql="SELECT count(*) AS rows FROM input")
+    judged = run("validate", data, schema={})
+
+    assert (asked.error, judged.error) == (None, None)
+    assert asked.rows == [{"rows": judged.result["row_count"]}] == [{"rows": 3}]
+
+
 _CELLS = ["a", '""', '"a"', '"a,"', '"\n"', '"a\na"', ' "a"', '  "a"', '"a" ', '"a', '"a"b', 'a"',
           '"a"""', '"a""b"', '"a" "b"', 'a "b"']  # fmt: skip
 _ESCAPED = [r"a\"b", r'"a\"b"', r'"a\\"', r'"\a"', '"\\', r"a\b", r"a\\"]

@@ -62,18 +62,22 @@ def numbered(text: TextIO) -> Iterator[tuple[int, str]]:
         number += 1
 
 
-def rows(text: TextIO, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
-    """Each with the line that it begins in; empty for a blank line. Raises PermanentError naming
-    the line of a row that cannot be read."""
+def rows(
+    text: TextIO, dialect: dict[str, Any], comment: str = ""
+) -> Iterator[tuple[int, list[str]]]:
+    """Each with the line that it begins in; empty for a blank line, and the mark alone for a
+    comment. Raises PermanentError naming the line of a row that cannot be read."""
     csv.field_size_limit(MAX_CHARACTERS)
-    escape, is_over = dialect.get("escapechar"), False
+    is_over, is_within = False, False
 
     def lines_and_one_more() -> Iterator[str]:
-        nonlocal is_over
+        nonlocal is_over, is_within
         line = ""
         for _, line in numbered(text):
-            yield line
-        is_over = escape is None or not line.rstrip("\r\n").endswith(escape)
+            is_comment = bool(comment) and not is_within and line.startswith(comment)
+            is_within = True
+            yield f"{comment}\n" if is_comment else line
+        is_over = not _ends_with_escape(line, dialect.get("escapechar"))
         if is_over:
             # A row of its own, unless it is within quotes.
             yield "\n"
@@ -86,9 +90,16 @@ def rows(text: TextIO, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]
                 yield begins, row
             elif begins < reader.line_num:
                 raise PermanentError(f"line {begins}: a quote is not closed", code="bad_source")
-            begins = reader.line_num + 1
+            begins, is_within = reader.line_num + 1, False
     except csv.Error as error:
         why = f"a cell has more than {MAX_CHARACTERS} characters"
         if "field limit" not in str(error):
             why = str(error)
         raise PermanentError(f"line {begins}: {why}", code="bad_source") from None
+
+
+def _ends_with_escape(line: str, escape: str | None) -> bool:
+    if escape is None:
+        return False
+    cells = line.rstrip("\r\n")
+    return (len(cells) - len(cells.rstrip(escape))) % 2 == 1

@@ -86,20 +86,21 @@ def _look(
 
 
 class _Grammar:
-    """Where a cell in quotes ends, as DuckDB (2.0) has it: the same was found for 70,000 small
-    files made by chance."""
+    """Where a cell in quotes ends, as DuckDB (2.0) has it where lines are of one length: the same
+    was found for 70,000 small files made by chance, with a quote or a backslash as escape."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._quote, escape = options["quote"], options["escape"]
         delimiter, quote = re.escape(options["delim"]), re.escape(self._quote)
+        space = "" if options["delim"] == " " else " "
         if escape in {"", self._quote}:
-            inside, cut = rf"(?:[^{quote}]|{quote} *+{quote})*+", ""
+            inside, cut = rf"(?:[^{quote}]|{quote}(?:{space})*+{quote})*+", ""
         else:
             escape = re.escape(escape)
             inside, cut = rf"(?:[^{quote}{escape}]|{escape}.)*+", f"{escape}?"
         # One space in front is passed over, two are not.
-        begin = f" ?{quote}"
-        cell = rf"(?>{begin}{inside}{quote} *+|(?!{begin})[^{delimiter}\r\n]*+)"
+        begin = f"(?:{space})?{quote}"
+        cell = rf"(?>{begin}{inside}{quote}(?:{space})*+|(?!{begin})[^{delimiter}\r\n]*+)"
         self._closed = re.compile(rf"{cell}(?:{delimiter}{cell})*+[\r\n]*\Z", re.DOTALL)
         self._open = re.compile(rf"(?:{cell}{delimiter})*+{begin}{inside}{cut}\Z", re.DOTALL)
 

@@ -99,7 +99,7 @@ def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iter
     names, comment = list(options["columns"]), options.get("comment", "")
     with source.text() as text:
         rows: Iterator[tuple[int, list[str]]] = islice(
-            lines.rows(text, _dialect(options)), options.get("skip", 0), None
+            lines.rows(text, _dialect(options), comment), options.get("skip", 0), None
         )
         if len(names) == 1:
             # A row like others there, to DuckDB (2.0) as well; not so above the header.

@@ -31,7 +31,8 @@ def likely_columns(source: Source) -> int:
 def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
     """Options of `read_csv` for this file, `columns` among them, beside those that are told."""
     found = _sniff(connection, source, told)
-    if len(found["columns"]) == 1 and "delim" not in told:
+    is_one = len(found["columns"]) == 1 or found["delim"] not in text_of(source)
+    if is_one and "delim" not in told:
         # Lines of different lengths look to it like lines of one cell.
         delimiter = most_frequent(source)
         if delimiter is not None:
@@ -40,22 +41,68 @@ def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options
     if _is_table_above(source, found):
         # No title, but rows of other lengths than the last ones: reading names the first.
         found = _by_first_line(source, told)
-    if "quote" in told:
-        return found
-    if not found["quote"] and _has_quoted(source, found["delim"]):
-        # Some quote is broken: reading names it.
-        told = told | {"delim": found["delim"], "quote": '"', "escape": '"'}
-        return _sniff(connection, source, told) | {"quote": '"', "escape": '"'}
-    if not found["quote"] and not _has_quote_in_front(source, found["delim"]):
-        # Inches, or none so far: that says nothing about the rest.
-        found |= {"quote": '"', "escape": '"'}
-    if not told.get("strict_mode", True) and _are_no_quotes(source, found | told):
-        # It takes them for that where lines are of any length, and drops what follows them.
-        found |= {"quote": "", "escape": ""}
+    if "quote" not in told:
+        _find_quote(connection, source, told, found)
+        if not told.get("strict_mode", True):
+            _mend_quote(source, told, found)
+    if found["escape"] not in {"", found["quote"], "\\"}:
+        # The other quote, where both stand in some text.
+        found["escape"] = found["quote"]
     return found
 
 
+def _find_quote(
+    connection: duckdb.DuckDBPyConnection, source: Source, told: Options, found: Options
+) -> None:
+    """Put another one into what was found, or none, where that was wrong."""
+    delimiter = found["delim"]
+    quoting = {"delim": delimiter, "quote": '"', "escape": '"'}
+    if not found["quote"] and _has_quoted(source, delimiter):
+        # Some quote is broken: reading names it.
+        found |= _sniff(connection, source, told | quoting) | quoting
+    elif not found["quote"] and b'"' not in source.sample:
+        # None so far: that says nothing about the rest.
+        found |= quoting
+    elif not found["quote"] and not _has_quote_in_front(source, delimiter):
+        # Inches: nor do they, unless others follow within what was sniffed.
+        again = _sniffed(connection, source, told | quoting)
+        if again is not None and again["columns"] == found["columns"]:
+            found |= quoting
+
+
+def _mend_quote(source: Source, told: Options, found: Options) -> None:
+    """Where lines are of any length it may take anything for quotes, and drops what follows."""
+    delimiter = found["delim"]
+    quoting = {"quote": '"', "escape": '"'}
+    if not found["quote"]:
+        if not _are_broken(source, told, found | quoting):
+            # A row that begins there and is too long.
+            found |= quoting
+    elif _stand_in_quotes(source, delimiter, found["quote"]):
+        escapes = [found["escape"], found["quote"], "\\"]
+        right = [
+            each for each in escapes if not _are_broken(source, told, found | {"escape": each})
+        ]
+        # If none is, some quote is broken: reading names it.
+        found["escape"] = (right or escapes)[0]
+    elif _stand_in_quotes(source, delimiter, '"'):
+        found |= quoting
+    elif _are_broken(source, told, found):
+        found |= {"quote": "", "escape": ""}
+
+
+def _are_broken(source: Source, told: Options, found: Options) -> bool:
+    return quotes.are_broken(text_of(source), told | found)
+
+
 def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
+    return _sniffed(connection, source, options) or _by_first_line(source, options)
+
+
+def _sniffed(
+    connection: duckdb.DuckDBPyConnection, source: Source, options: Options
+) -> Options | None:
+    """None for what cannot be made out."""
     call = sql.call("sniff_csv", str(source.path), options)
     try:
         row = connection.execute(
@@ -65,7 +112,7 @@ def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Optio
     except duckdb.InvalidInputException as error:
         if "sniffing" not in str(error):
             raise
-        return _by_first_line(source, options)
+        return None
     assert row is not None
     delimiter, quote, escape, comment, skip, header, columns, dates, times = row
     found: Options = {
@@ -94,23 +141,24 @@ def _is_table_above(source: Source, found: Options) -> bool:
 
 
 def _has_quoted(source: Source, delimiter: str) -> bool:
-    """Whether a whole cell stands in quotes."""
+    """Whether a whole cell stands in quotes, within a line."""
     end = re.escape(delimiter)
-    text = text_of(source)
-    return re.search(rf'(?:^|{end})"(?:[^"\n]|"")*"(?={end}|\r?$)', text, re.MULTILINE) is not None
+    cell = rf'(?:^|\r|{end})"(?:[^"\r\n]|"")*"(?={end}|\r|$)'
+    return re.search(cell, text_of(source), re.MULTILINE) is not None
 
 
-def _are_no_quotes(source: Source, options: Options) -> bool:
-    """Whether no cell stands in what were found to be quotes, as in a column of texts that begin
-    with one."""
-    if not options["quote"] or _has_quoted(source, options["delim"]):
-        return False
-    return quotes.are_broken(text_of(source), options)
+def _stand_in_quotes(source: Source, delimiter: str, quote: str) -> bool:
+    """Whether some cell does, in lines as many as it may have."""
+    end, mark = re.escape(delimiter), re.escape(quote)
+    inside = rf"(?:[^{mark}\\]|{mark}{mark}|\\.)*+"
+    cell = rf"(?:^|\r|{end}) ?{mark}{inside}{mark} *(?={end}|\r|$)"
+    return re.search(cell, text_of(source), re.MULTILINE | re.DOTALL) is not None
 
 
 def _has_quote_in_front(source: Source, delimiter: str) -> bool:
     """Whether some cell begins with one, closed or not."""
-    return re.search(rf'(?:^|{re.escape(delimiter)}) ?"', text_of(source), re.MULTILINE) is not None
+    cell = rf'(?:^|\r|{re.escape(delimiter)}) ?"'
+    return re.search(cell, text_of(source), re.MULTILINE) is not None
 
 
 def _by_first_line(source: Source, told: Options) -> Options:
