@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.data_scene import run
 
@@ -61,6 +65,19 @@ def test_rows_behind_a_line_that_is_too_long_are_not_lost(
 
     assert done.code == "bad_source"
     assert str(done.error) == f"line {before + 2}: it has more than 2000000 bytes"
+
+
+@pytest.mark.parametrize("size_bytes", [13_000_000, 33_000_000])
+@pytest.mark.parametrize("pack", [partial(gzip.compress, compresslevel=1), zstandard.compress])
+def test_nor_is_such_a_line_at_the_end_of_a_packed_file(
+    pack: Callable[[bytes], bytes], size_bytes: int
+) -> None:
+    data = "a,b\n" + "12345,x\n" * 1_000_000 + "1," + "y" * size_bytes + "\n"
+
+    done = run("query", pack(data.encode()), sql="SELECT count(*) FROM input")
+
+    assert done.code == "bad_source"
+    assert str(done.error) == "line 1000002: it has more than 12582912 bytes"
 
 
 @pytest.mark.parametrize("rows_behind", [10, 700_000])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
+from jobs.data.packed import named_faults
 from jobs.data.source import Source
 from jobs.errors import PermanentError
 
@@ -16,28 +17,42 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 # DuckDB's own limit, which it keeps by leaving out the rest of some files (2.0).
 MAX_BYTES = 2_000_000
 _LOOK_BYTES = 64 * 1024
+# Shorter than the longest line: none is longer within a piece.
+_PIECE_BYTES = 1024 * 1024
 
 
-def check_lengths(source: Source) -> None:
-    """Of a file that is not packed. Raises PermanentError for a line that is too long.
+def check_lengths(source: Source, packed_bytes: int) -> None:
+    """Raises PermanentError for a line that is too long: with more than `packed_bytes` in a file
+    that is packed.
 
-    Such a one fills a block of half its length, wherever it stands, so a few bytes of each block
-    say that there is none.
+    In one that is not, such a line fills a block of half its length, wherever it stands, so a few
+    bytes of each block say that there is none.
     """
-    if source.compression != "none":
-        return
-    with source.path.open("rb") as file:
-        blocks = range(0, file.seek(0, os.SEEK_END) - MAX_BYTES // 2 + 1, MAX_BYTES // 2)
-        if all(_has_end(file, start) for start in blocks):
-            return
-        file.seek(0)
-        number = 1
-        while line := file.readline(MAX_BYTES + 1):
-            if len(line) > MAX_BYTES:
-                raise PermanentError(
-                    f"line {number}: it has more than {MAX_BYTES} bytes", code="bad_source"
-                )
-            number += 1
+    most_bytes = packed_bytes if source.compression != "none" else MAX_BYTES
+    if source.compression == "none":
+        with source.path.open("rb") as file:
+            blocks = range(0, file.seek(0, os.SEEK_END) - MAX_BYTES // 2 + 1, MAX_BYTES // 2)
+            if all(_has_end(file, start) for start in blocks):
+                return
+    number = _first_longer(source, most_bytes)
+    if number is not None:
+        raise PermanentError(
+            f"line {number}: it has more than {most_bytes} bytes", code="bad_source"
+        )
+
+
+def _first_longer(source: Source, most_bytes: int) -> int | None:
+    """The number of the first line that has more bytes."""
+    number, size_bytes = 1, 0
+    with named_faults(source.compression), source.open() as file:
+        while piece := file.read(_PIECE_BYTES):
+            ends = [at for at in map(piece.find, (b"\n", b"\r")) if at >= 0]
+            if size_bytes + min(ends, default=len(piece)) > most_bytes:
+                return number
+            number += max(map(piece.count, (b"\n", b"\r")))
+            behind = len(piece) - 1 - max(map(piece.rfind, (b"\n", b"\r")))
+            size_bytes = behind if ends else size_bytes + len(piece)
+    return None
 
 
 def _has_end(file: BinaryIO, start: int) -> bool:

@@ -73,9 +73,8 @@ def csv_options(
 ) -> Options:
     """All options of `read_csv` for this file, `columns` among them. Raises PermanentError for one
     that has a line that is too long, or a quote that is not closed where nobody would notice."""
-    lines.check_lengths(source)
-    told = _told(source, params)
-    told |= _buffer(source, manner)
+    told = _told(source, params) | _buffer(source, manner)
+    lines.check_lengths(source, told["max_line_size"])
     if manner.serial:
         told["parallel"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
