@@ -122,9 +122,14 @@ def test_a_last_line_that_ends_with_an_escape_is_read() -> None:
             [{"h": 1, "i": "l1 l2"}, {"h": 2, "i": "o'clock 'q'"}],
             10,
         ),
+        (
+            '"h";"i"\n' + '"1";"x, y"\n"2";"z"\n' * 9,
+            [{"h": 1, "i": "x, y"}, {"h": 2, "i": "z"}],
+            18,
+        ),
         ("h,i\n" + "1,'x, y'\n" * 9, [{"h": 1, "i": "x, y"}], 9),
     ],
-    ids=["semicolon", "backslash", "folder", "apostrophe", "single"],
+    ids=["semicolon", "backslash", "folder", "apostrophe", "comma", "single"],
 )
 @pytest.mark.parametrize("ragged", [None, "pad"])
 def test_padded_rows_are_those_that_are_read_without(

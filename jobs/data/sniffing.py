@@ -14,6 +14,8 @@ from jobs.errors import PermanentError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"[^"]*"')
+# A line of nothing but cells in quotes.
+_ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
 # What Excel writes above a table, and reads there, to say what stands between the cells.
 _SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
 Options = dict[str, Any]
@@ -30,7 +32,12 @@ def likely_columns(source: Source) -> int:
 
 def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
     """Options of `read_csv` for this file, `columns` among them, beside those that are told."""
-    found = _sniff(connection, source, told)
+    is_loose = not told.get("strict_mode", True)
+    if is_loose and "delim" not in told and (between := _ALL_QUOTED.fullmatch(_first_line(source))):
+        told = told | {"delim": between[1]}
+    found = (is_loose and _of_even_rows(connection, source, told)) or _sniff(
+        connection, source, told
+    )
     is_one = len(found["columns"]) == 1 or found["delim"] not in text_of(source)
     if is_one and "delim" not in told:
         # Lines of different lengths look to it like lines of one cell.
@@ -43,11 +50,25 @@ def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options
         found = _by_first_line(source, told)
     if "quote" not in told:
         _find_quote(connection, source, told, found)
-        if not told.get("strict_mode", True):
+        if is_loose:
             _mend_quote(source, told, found)
     if found["escape"] not in {"", found["quote"], "\\"}:
         # The other quote, where both stand in some text.
         found["escape"] = found["quote"]
+    return found
+
+
+def _of_even_rows(
+    connection: duckdb.DuckDBPyConnection, source: Source, told: Options
+) -> Options | None:
+    """Found with more care than where lines may be of any length; None where they are."""
+    strict = {name: told[name] for name in told if name not in {"null_padding", "strict_mode"}}
+    try:
+        found = _sniffed(connection, source, strict)
+    except duckdb.InvalidInputException:  # a row that is too long, say: it is named later
+        return None
+    if found is None or len(found["columns"]) == 1 or found["skip"] != _blank_lines(source):
+        return None
     return found
 
 

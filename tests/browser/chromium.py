@@ -121,7 +121,10 @@ class Chromium:
         poll_until(lambda: self.value(f"!!({script})") is True, what=script)
 
     def click(self, selector: str) -> None:
-        self.wait_for(f"document.querySelector({json.dumps(selector)})")
+        # Before its scripts have run, a page has buttons that nothing listens to.
+        self.wait_for(
+            f"document.readyState === 'complete' && document.querySelector({json.dumps(selector)})"
+        )
         self.value(f"document.querySelector({json.dumps(selector)}).click()")
 
     def type_in(self, selector: str, text: str) -> None:
