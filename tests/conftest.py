@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Mail goes out on the worker's loop, whose transports and TLS are its own."""
-    if item.path.name.startswith("test_email_"):
+    """What speaks to servers itself runs on the service's loop, whose transports are its own."""
+    if item.path.name.startswith(("test_email_", "test_lane")):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 

@@ -32,7 +32,7 @@ from redis.sentinel import Sentinel as SyncSentinel
 
 from app.logs import event
 from app.queue.server import FULL, lacks_right, refusal, words
-from app.queue.wire import Replied, Wire
+from app.queue.wire import ENDED, Replied, Wire
 
 log = logging.getLogger("recado.redis")
 
@@ -84,7 +84,7 @@ def connect(url: str) -> async_redis.Redis:
     retry: Any = Retry(NoBackoff(), 0)
     options = _options(url) | {"retry": retry}
     if "sentinel" not in urlsplit(url).scheme:
-        return async_redis.Redis.from_pool(
+        client = async_redis.Redis.from_pool(
             async_redis.BlockingConnectionPool.from_url(
                 url,
                 max_connections=SHARED_CONNECTIONS,
@@ -93,12 +93,33 @@ def connect(url: str) -> async_redis.Redis:
                 **options,
             )
         )
-    hosts, service, database, more = _sentinel_parts(url)
-    sentinel: Any = Sentinel(hosts, sentinel_kwargs=options, **options, **more)  # type: ignore[no-untyped-call]
-    return cast(
-        "async_redis.Redis",
-        sentinel.master_for(service, db=database, socket_timeout=REPLY_SECONDS),
-    )
+    else:
+        hosts, service, database, more = _sentinel_parts(url)
+        asking = options | {"socket_timeout": REPLY_SECONDS}
+        sentinel: Any = Sentinel(hosts, sentinel_kwargs=asking, **options, **more)  # type: ignore[no-untyped-call]
+        for each in sentinel.sentinels:
+            _tell_of_ends(each.connection_pool)
+        client = sentinel.master_for(service, db=database, socket_timeout=REPLY_SECONDS)
+    _tell_of_ends(client.connection_pool)
+    return client
+
+
+def _tell_of_ends(pool: Any) -> None:
+    """Its connections raise redis-py's ConnectionError when they have ended, whatever the loop.
+
+    What went as it was opened is written to all the same (redis-py 8.1: HELLO), and uvloop
+    raises RuntimeError then, which nobody takes for an outage.
+    """
+    kind: Any = pool.connection_class
+
+    class Connection(kind):  # type: ignore[misc]
+        # Not one level above: `wait_for` makes a task of this, and lets others go first.
+        async def _send_packed_command(self, command: Any) -> None:
+            if self._writer is None or self._writer.is_closing():
+                raise ConnectionError(ENDED)
+            await super()._send_packed_command(command)
+
+    pool.connection_class = Connection
 
 
 def connect_blocking(url: str) -> sync_redis.Redis:

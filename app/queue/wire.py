@@ -17,6 +17,7 @@ from redis.exceptions import (
 # Hears a reply, or why there is none.
 Replied = Callable[[Any, Exception | None], None]
 _MORE = object()
+ENDED = "the connection to Redis has ended"
 
 
 class Wire(asyncio.Protocol):
@@ -31,7 +32,7 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", writer.transport)
         self._transport.set_protocol(self)
         # redis-py's stream may have stopped it.
-        if not self._transport.is_reading():
+        if not (self._transport.is_closing() or self._transport.is_reading()):
             self._transport.resume_reading()
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
@@ -45,8 +46,8 @@ class Wire(asyncio.Protocol):
 
     async def ask(self, packed: bytes, seconds: float) -> Any:
         """Send one packed command; its reply. Raises an error reply, or why there is none."""
-        if self._lost is not None:
-            raise self._lost
+        if self.has_ended:
+            raise self._lost or ConnectionError(ENDED)
         self._waiting = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._lose_patience)
         self._transport.write(packed)
@@ -62,12 +63,16 @@ class Wire(asyncio.Protocol):
     @property
     def is_free(self) -> bool:
         """Whether a command may be sent."""
-        return self._lost is None and self._waiting is None and self._done is None
+        return not self.has_ended and self._waiting is None and self._done is None
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is known that there can be no reply: nothing has to be sent to learn that."""
-        return self._lost is not None
+        """Whether it is known that there can be no reply: nothing has to be sent to learn that.
+
+        One that ended before it was ours told redis-py's stream so, and not us; and uvloop raises
+        RuntimeError when something is written to what it has closed.
+        """
+        return self._lost is not None or self._transport.is_closing()
 
     def begin(self, packed: bytes, seconds: float, done: Replied) -> None:
         """Send one packed command; `done` hears its reply, or an error reply, or why there is none.
@@ -105,7 +110,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._lost = ConnectionError("the connection to Redis has ended")
+        self._lost = ConnectionError(ENDED)
         self._fail(self._lost)
 
     def _lose_patience(self) -> None:

@@ -36,7 +36,7 @@ from app.queue.runs import Run, Runs
 from app.queue.saving import ResultKeeper
 from app.queue.suppressions import RunSuppressions
 from app.queue.ticking import Ticker
-from app.queue.transitions import Caretaker, Claim, Claimed, WorkerTransitions
+from app.queue.transitions import Caretaker, Claim, Claimed, Outcome, WorkerTransitions
 from app.queue.turns import Turns
 from app.queue.upkeep import Upkeep
 from app.queue.watch import LoopWatch
@@ -347,24 +347,40 @@ class Worker:
 
     async def _run(self, run: Run) -> None:
         ended = await self._perform(run)
-        outcome = outcome_of(run.claimed, ended, self._limits, random.random)
-        answer = "late"
-        if outcome is not None:
-            try:
-                answer = await self._transitions.end(outcome)
-            except (RedisError, OSError) as error:
-                # We are leaving and Redis is away, or it refuses the call. Not held any more,
-                # the job goes back to its queue with the next beat, or by our silence.
-                self._runs.remove(run)
-                event(log, "outcome_unreported", logging.WARNING, job_id=run.claimed.id,
-                      error=type(error).__name__)  # fmt: skip
-                return
-        self._runs.remove(run)
+        try:
+            outcome, answer = await self._tell(run, ended)
+        except Exception as error:  # noqa: BLE001 - held, it would be `started` while we live
+            # We are leaving and Redis is away, or it refuses the call. Not held any more, the
+            # job goes back to its queue with the next beat, or by our silence.
+            event(log, "outcome_unreported", logging.WARNING, job_id=run.claimed.id,
+                  error=type(error).__name__)  # fmt: skip
+            return
+        finally:
+            self._runs.remove(run)
         if outcome is not None and outcome.kind in AGAIN:
             self._upkeep.poke()
         if outcome is not None and outcome.kind == "blocked" and answer == "done":
             self._tell_of_pause(run, ended)
         self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
+
+    async def _tell(self, run: Run, ended: Ended) -> tuple[Outcome | None, str]:
+        """What is told, and the answer. A fault that nobody foresaw uses up an attempt: given back
+        as if it had not run, a job whose outcome cannot be told would run again for ever.
+        """
+        try:
+            return await self._tell_once(run, ended)
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            log.exception("outcome_broke", extra={"fields": self._facts(run)})
+            failed = Ended("error", failure=Failure.of(error), call=run.call)
+            return await self._tell_once(run, failed)
+
+    async def _tell_once(self, run: Run, ended: Ended) -> tuple[Outcome | None, str]:
+        outcome = outcome_of(run.claimed, ended, self._limits, random.random)
+        if outcome is None:
+            return None, "late"
+        return outcome, await self._transitions.end(outcome)
 
     async def _perform(self, run: Run) -> Ended:
         """Run the function in its slot. Whatever happens becomes an `Ended`."""

@@ -1,0 +1,105 @@
+"""Connections to Redis that end at any moment: an outage, and never a fault that nobody foresaw."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from app.queue.asking import ask
+from app.queue.connection import Client, Lane, Reachability, connect, until_answered
+from app.queue.errors import QueueUnavailableError
+from app.queue.wire import Wire
+
+Opening = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Client]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """The next so many connections end as soon as they are open, as beside a Redis that dies."""
+    open_connection: Opening = asyncio.open_connection
+
+    def cut(times: int) -> None:
+        left = times
+
+        async def open_and_cut(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            reader, writer = await open_connection(*arguments, **options)
+            if left:
+                left -= 1
+                await abort(writer.transport)
+            return reader, writer
+
+        monkeypatch.setattr(asyncio, "open_connection", open_and_cut)
+
+    return cut
+
+
+async def abort(transport: asyncio.WriteTransport) -> None:
+    """And let the loop close it for good."""
+    transport.abort()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_call_is_repeated_when_its_connection_ends_as_it_is_opened(
+    client: Client, cut: Callable[[int], None]
+) -> None:
+    lane = Lane(client, Reachability())
+    cut(2)
+
+    assert await until_answered(lambda: lane.call(b"PING")) == b"PONG"
+
+    await lane.close()
+
+
+async def test_shared_connection_that_ends_as_it_is_opened_is_an_outage(
+    client: Client, cut: Callable[[int], None]
+) -> None:
+    cut(1)
+
+    with pytest.raises(QueueUnavailableError):
+        await ask(client.ping(), Reachability())
+
+    assert await ask(client.ping(), Reachability())
+
+
+async def test_lane_notices_that_its_connection_has_ended_before_it_was_told(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between redis-py's last reply and ours it is nobody's: who takes it over hears nothing.
+    monkeypatch.setattr(Wire, "connection_lost", lambda *_: None)
+    lane = Lane(client, Reachability())
+    await lane.call(b"PING")
+    assert lane._wire is not None
+    await abort(lane._wire._transport)
+
+    assert not lane.begin((b"PING",), 1.0, lambda *_: None)
+    assert await lane.call(b"PING") == b"PONG"
+
+    await lane.close()
+
+
+async def test_wire_over_a_closed_connection_says_so(client: Client) -> None:
+    pool: Any = client.connection_pool
+    connection = pool.make_connection()
+    await connection.connect()
+    await abort(connection._writer.transport)
+
+    wire = Wire(connection._writer)
+    connection._reader = connection._writer = None
+
+    assert wire.has_ended
+    assert not wire.is_free
+    with pytest.raises(RedisConnectionError):
+        await wire.ask(b"*1\r\n$4\r\nPING\r\n", 1.0)
