@@ -10,12 +10,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from jobs.data import quotes, sql
+from jobs.data import lines, quotes, sql
+from jobs.data.deadline import Deadline
+from jobs.data.faults import UnreadableError
 from jobs.data.source import Source
 from jobs.errors import PermanentError
 from tests.data_scene import run
 
 _COUNT = "SELECT count(*) AS rows, max(length(b)) AS longest FROM input"
+_LONG = Deadline(float("inf"), 60.0)
 _ROWS_ABOVE = "12345,x\n" * 200_000
 _JOBS: list[tuple[str, dict[str, Any]]] = [
     ("validate", {"schema": {}}),
@@ -81,6 +84,104 @@ def test_what_follows_a_closed_quote_is_not_left_out(ragged: str | None, rows_ab
 
     assert done.code == "bad_source"
     assert f"line {rows_above + 2}: a quote is not closed, or more follows it" in str(done.error)
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"), [(name, {**own, "ragged": "fail"}) for name, own in _JOBS[1:]]
+)
+@pytest.mark.parametrize("first", ["", "3,7\n"])
+def test_quotes_are_text_where_none_was_one_before_and_one_cannot_be(
+    operation: str, params: dict[str, Any], first: str
+) -> None:
+    """Behind a beginning with inches, or with none, which left open what they are."""
+    data = "a,b\n" + (first or '1,5" wide\n') * 300_000 + '2,"Bob" Smith\n2,"Ann"\n'
+    cells = ['5" wide', "7", '"Bob" Smith', '"Ann"']
+    own: dict[str, Any] = {
+        "query": {"sql": "SELECT b FROM input WHERE a = 2"},
+        "validate": {"schema": {"properties": {"b": {"enum": cells}}}},
+    }
+
+    done = run(operation, data, **params | own.get(operation, {}))
+
+    assert done.error is None
+    if operation == "query":
+        assert [row["b"] for row in done.rows] == ['"Bob" Smith', '"Ann"']
+    if operation == "validate":
+        assert done.result["invalid"] == 0
+
+
+def test_but_not_where_a_cell_needs_them() -> None:
+    data = "a,b\n" + '1,5" wide\n' * 200_000 + '2,"Smith, Ann"\n2,"Bob" Smith\n'
+
+    for ragged in (None, "pad"):
+        done = run("query", data, sql=_COUNT, ragged=ragged)
+
+        assert done.code == "bad_source"
+        assert str(done.error) == "line 200003: a quote is not closed, or more follows it"
+
+
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_client_may_tell_that_quotes_are_text(ragged: str | None) -> None:
+    data = 'a,"b"\n' + '1,"x"\n2,"Bob" Smith\n3,"y\n' * 10
+    judged = run("validate", data, schema={}, quote="", ragged=ragged)
+    done = run("query", data, sql="SELECT * FROM input LIMIT 3", quote="", ragged=ragged)
+
+    assert done.rows == [
+        {"a": 1, '"b"': '"x"'},
+        {"a": 2, '"b"': '"Bob" Smith'},
+        {"a": 3, '"b"': '"y'},
+    ]
+    assert (judged.result["row_count"], judged.result["invalid"]) == (30, 0)
+
+
+def test_rows_with_broken_quotes_are_rejects_with_their_lines() -> None:
+    """All the same to validate, where other jobs refuse the file by the first of them."""
+    data = 'a,b\n1,"x"\n2,"Bob" Smith\n3,"u\nv"\n4,"u\nv" w\n5,"y"\n'
+
+    judged = run("validate", data, schema={})
+
+    assert (judged.result["row_count"], judged.result["invalid"]) == (5, 2)
+    why = "a quote is not closed, or more follows it"
+    assert judged.result["errors"] == [
+        {"line": 3, "pointer": "", "message": why},
+        {"line": 6, "pointer": "", "message": why},
+    ]
+
+
+def test_spaces_around_quotes_are_none_of_a_cell_to_any_job() -> None:
+    data = 'a,b\n1, "x, y"\n2,"z" \n3,"u\n, v" ,\n4,  "w"\n'.replace(" ,\n", " \n")
+
+    done = run("query", data, sql="SELECT * FROM input")
+    cells = [row["b"] for row in done.rows]
+    judged = run("validate", data, schema={"properties": {"b": {"enum": cells}}})
+
+    assert cells == ["x, y", "z", "u\n, v", '  "w"']
+    assert (judged.result["row_count"], judged.result["invalid"]) == (4, 0)
+
+
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_cell_that_begins_in_what_is_sniffed_and_ends_behind_it_is_one(
+    ragged: str | None,
+) -> None:
+    cell = "y,z\n" * 300_000
+    data = "a,b\n" + "2,x\n" * 200_000 + f'1,"{cell}"\n2,x\n'
+
+    done = run("query", data, sql=_COUNT, ragged=ragged)
+    judged = run("validate", data, schema={}, ragged=ragged)
+
+    assert done.rows == [{"rows": 200_002, "longest": len(cell)}]
+    assert (judged.result["row_count"], judged.result["invalid"]) == (200_002, 0)
+
+
+@pytest.mark.parametrize("ragged", [None, "pad"])
+def test_a_first_row_that_is_too_long_is_named_by_its_line(ragged: str | None) -> None:
+    cell = ("y" * 99 + "\n") * 50_000
+
+    for operation, params in (_JOBS[0], ("query", {"sql": _COUNT})):
+        done = run(operation, f'a,b\n1,"{cell}"\n2,x\n', **params, ragged=ragged)
+
+        why = "a quote is not closed, or the row has more than 4194304 bytes"
+        assert str(done.error) == f"line 2: {why}"
 
 
 @pytest.mark.parametrize("size_bytes", [5_000_000, 13_000_000, 33_000_000])
@@ -219,7 +320,26 @@ def test_it_is_as_the_reader_of_csv_has_it(escape: str, tmp_path: Path) -> None:
 
 def _is_taken(path: Path, options: dict[str, Any]) -> bool:
     try:
-        quotes.check(Source(path, "csv", "none", "utf-8", b""), options)
-    except PermanentError:
+        quotes.check(Source(path, "csv", "none", "utf-8", b""), options, _LONG)
+    except UnreadableError:
         return False
     return True
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_looking_through_a_file_ends_when_the_time_is_over(tmp_path: Path, is_packed: bool) -> None:
+    """And not when the worker ends the process, which would be tried again."""
+    data = b"a,b\n" + b'1,"x"\n' * 10_000
+    path = tmp_path / "table.csv"
+    path.write_bytes(gzip.compress(data) if is_packed else data)
+    source = Source(path, "csv", "gzip" if is_packed else "none", "utf-8", data)
+    options = {"quote": '"', "escape": '"', "delim": ",", "max_line_size": 4_194_304}
+    over = Deadline(0.0, 60.0)
+
+    with pytest.raises(PermanentError, match="did not end within 60 s"):
+        quotes.check(source, options, over)
+    with source.open() as file, pytest.raises(PermanentError, match="did not end within 60 s"):
+        quotes.have_lines(file, b'"', over)
+    if is_packed:
+        with pytest.raises(PermanentError, match="did not end within 60 s"):
+            lines.check_lengths(source, 4_194_304, over)

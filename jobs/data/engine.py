@@ -74,7 +74,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self._context = context
         self._folder = folder
-        self._deadline = deadline
+        self.deadline = deadline
         self._memory_share = memory_share
         self.is_narrow = False
         _keep_to_one_arena()
@@ -156,7 +156,7 @@ class Engine:
 
     def keep_time(self) -> None:
         """For work beside DuckDB: raises LimitError when the time is over."""
-        if (error := self._deadline.error) is not None:
+        if (error := self.deadline.error) is not None:
             raise LimitError(error)
 
     def keep_size(self, target: Path) -> None:
@@ -201,7 +201,7 @@ class Engine:
             with contextlib.suppress(FileNotFoundError):
                 if target.stat().st_size > self._context.max_artifact_bytes:
                     return self._too_large()
-        return self._deadline.error
+        return self.deadline.error
 
     def _too_large(self) -> PermanentError:
         limit = self._context.max_artifact_bytes
@@ -227,7 +227,7 @@ def with_input(
             try:
                 return attempts.run(work, arrays.readable(found, folder, deadline), manner)
             except UnreadableError as error:
-                found, manner = _otherwise(error, found, manner, params)
+                found, manner = _otherwise(error, found, manner, params, deadline)
             except PermanentError as error:
                 if error.code != "memory" or manner.narrow:
                     raise
@@ -237,14 +237,21 @@ def with_input(
 
 
 def _otherwise(
-    error: UnreadableError, found: Source, manner: Manner, params: SourceParams
+    error: UnreadableError, found: Source, manner: Manner, params: SourceParams, deadline: Deadline
 ) -> tuple[Source, Manner]:
     """Another way to read the file. Raises the error of the job where there is none left."""
     if error.encoding and found.encoding == "utf-8" and params.encoding is None:
         return source.guess_single_byte(found), manner
-    if error.rows and not manner.serial and _has_lines_in_quotes(found, params):
+    is_guess = params.quote is None and not sniffing.shows_quotes(found, params.delimiter)
+    is_blamed = error.rows and not manner.serial
+    if is_blamed and ((is_guess and error.quotes) or _has_lines_in_quotes(found, params, deadline)):
         # Its pieces may have been cut within a cell: all that it is blamed for may be of that.
         return found, replace(manner, serial=True)
+    if is_guess and error.follows and params.ragged != "pad":
+        # As text they cut no cell, or the rows are of different lengths.
+        return found, replace(manner, serial=False, literal=error)
+    if error.rows and not error.types and manner.literal is not None:
+        raise manner.literal.error from None
     if error.ends and not found.is_uneven and b"\r\n" in found.sample:
         return replace(found, is_uneven=True), manner
     if not error.types or error.column in (params.types or {}):
@@ -258,12 +265,12 @@ def _otherwise(
     raise PermanentError(str(error), code="sql_error") from None
 
 
-def _has_lines_in_quotes(file: Source, params: SourceParams) -> bool:
+def _has_lines_in_quotes(file: Source, params: SourceParams, deadline: Deadline) -> bool:
     quote = '"' if params.quote is None else params.quote
     if file.kind not in {"csv", "tsv"} or not quote:
         return False
     with packed.named_faults(file.compression), file.open() as unpacked:
-        return quotes.have_lines(unpacked, quote.encode())
+        return quotes.have_lines(unpacked, quote.encode(), deadline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +328,7 @@ class _Attempts:
             engine.narrow()
             file = splitting.objects_as_parquet(engine, file, options)
         with engine.watched():
-            return file, reading.table(engine.connection, file, self.params, manner)
+            return file, reading.table(engine.connection, file, self.params, manner, self.deadline)
 
 
 def _of_columns(error: Exception, columns: int) -> Exception:

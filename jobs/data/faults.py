@@ -19,7 +19,8 @@ _OF_SOURCE = re.compile(
     r" Error: Error when|Maximum line size"
 )
 _TOO_LONG = re.compile(r"Maximum line size of (\d+) bytes exceeded")
-_UNCLOSED = "Value with unterminated quote found"
+_UNTERMINATED = "Value with unterminated quote found"
+UNCLOSED = "a quote is not closed, or more follows it"
 _NO_OBJECT = re.compile(r"in (line|record/value) (\d+): Expected OBJECT, but got")
 _STATE = "CSV Parser state machine reached an invalid state"
 # It looks for the first row of each piece, and then finds that the pieces do not fit together.
@@ -43,7 +44,8 @@ class UnreadableError(Exception):
 
     `encoding`: it is not in UTF-8. `types`: what comes later does not fit the types of what came
     first; `column` is where, if that is known. `ends`: its lines may end in several ways. `rows`:
-    one of CSV could not be read. `error` is what the job fails with.
+    one of CSV could not be read; `quotes`: those of one are broken; `follows`: something follows a
+    cell in quotes, if they are quotes. `error` is what the job fails with.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class UnreadableError(Exception):
         column: str | None = None,
         ends: bool = False,
         rows: bool = False,
+        quotes: bool = False,
+        follows: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -63,6 +67,8 @@ class UnreadableError(Exception):
         self.column = column
         self.ends = ends
         self.rows = rows
+        self.quotes = quotes
+        self.follows = follows
 
 
 class LimitError(Exception):
@@ -111,10 +117,16 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
             encoding=_ENCODING.search(message) is not None,
             types=_MISFIT.search(message) is not None and "duplicate key" not in message,
             column=column[1] if column is not None else None,
-            ends=_UNCLOSED in message,
+            ends=_UNTERMINATED in message,
             rows="CSV Error" in message,
+            quotes=_UNTERMINATED in message,
         )
     return PermanentError(tidy(message), code="sql_error")
+
+
+def is_too_long(error: BaseException) -> bool:
+    """Whether a row of CSV has more bytes than it may: which one, DuckDB (2.0) says wrongly."""
+    return _TOO_LONG.search(str(error)) is not None
 
 
 def describe_source(message: str) -> str:
@@ -125,7 +137,6 @@ def describe_source(message: str) -> str:
         return "the gzip file is cut off"
     too_long = _TOO_LONG.search(message)
     if too_long is not None:
-        # Which one it says wrongly (2.0).
         return f"a line has more than {too_long[1]} bytes"
     no_object = _NO_OBJECT.search(message)
     if no_object is not None:
@@ -140,8 +151,8 @@ def describe_source(message: str) -> str:
         return f"{place}: {cells[2]} cells, {cells[1]} were expected"
     if "not utf-8 encoded" in message:
         return f"{place}: the file is not UTF-8; tell its `encoding`"
-    if line is not None and _UNCLOSED in message:
-        return f"{place}: a quote is not closed, or more follows it"
+    if line is not None and _UNTERMINATED in message:
+        return f"{place}: {UNCLOSED}"
     if line is not None:
         lines = [
             each for each in message.splitlines() if not each.startswith(("CSV Error", "Orig"))

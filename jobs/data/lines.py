@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
+from jobs.data.deadline import Deadline
+from jobs.data.faults import UNCLOSED
 from jobs.data.packed import named_faults
+from jobs.data.quoting import Grammar
 from jobs.data.source import Source
 from jobs.errors import PermanentError
 
@@ -21,7 +24,7 @@ _LOOK_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
 
 
-def check_lengths(source: Source, packed_bytes: int) -> None:
+def check_lengths(source: Source, packed_bytes: int, deadline: Deadline) -> None:
     """Raises PermanentError for a line that is too long: with more than `packed_bytes` in a file
     that is packed.
 
@@ -34,18 +37,19 @@ def check_lengths(source: Source, packed_bytes: int) -> None:
             blocks = range(0, file.seek(0, os.SEEK_END) - MAX_BYTES // 2 + 1, MAX_BYTES // 2)
             if all(_has_end(file, start) for start in blocks):
                 return
-    number = _first_longer(source, most_bytes)
+    number = _first_longer(source, most_bytes, deadline)
     if number is not None:
         raise PermanentError(
             f"line {number}: it has more than {most_bytes} bytes", code="bad_source"
         )
 
 
-def _first_longer(source: Source, most_bytes: int) -> int | None:
+def _first_longer(source: Source, most_bytes: int, deadline: Deadline) -> int | None:
     """The number of the first line that has more bytes."""
     number, size_bytes = 1, 0
     with named_faults(source.compression), source.open() as file:
         while piece := file.read(_PIECE_BYTES):
+            deadline.keep()
             ends = [at for at in map(piece.find, (b"\n", b"\r")) if at >= 0]
             if size_bytes + min(ends, default=len(piece)) > most_bytes:
                 return number
@@ -77,40 +81,93 @@ def numbered(text: TextIO) -> Iterator[tuple[int, str]]:
         number += 1
 
 
-def rows(
-    text: TextIO, dialect: dict[str, Any], comment: str = ""
-) -> Iterator[tuple[int, list[str]]]:
-    """Each with the line that it begins in; empty for a blank line, and the mark alone for a
-    comment. Raises PermanentError naming the line of a row that cannot be read."""
+class Row(NamedTuple):
+    """A row of CSV and the line that it begins in; no cells for a blank line, and the mark alone
+    for a comment. `broken`: its last line, if its quotes are broken."""
+
+    line: int
+    cells: list[str]
+    broken: str | None = None
+
+
+def rows(text: TextIO, dialect: dict[str, Any], comment: str = "") -> Iterator[Row]:
+    """As DuckDB has them. Raises PermanentError naming the line of one that cannot be read, or is
+    not closed."""
     csv.field_size_limit(MAX_CHARACTERS)
-    is_over, is_within = False, False
-
-    def lines_and_one_more() -> Iterator[str]:
-        nonlocal is_over, is_within
-        line = ""
-        for _, line in numbered(text):
-            is_comment = bool(comment) and not is_within and line.startswith(comment)
-            is_within = True
-            yield f"{comment}\n" if is_comment else line
-        is_over = not _ends_with_escape(line, dialect.get("escapechar"))
-        if is_over:
-            # A row of its own, unless it is within quotes.
-            yield "\n"
-
-    reader = csv.reader(lines_and_one_more(), **dialect)
+    fed = _Fed(text, dialect, comment)
+    reader = csv.reader(fed, **dialect)
     begins = 1
     try:
         for row in reader:
-            if not is_over:
-                yield begins, row
+            if not fed.is_over:
+                yield Row(begins, row, fed.broken)
             elif begins < reader.line_num:
                 raise PermanentError(f"line {begins}: a quote is not closed", code="bad_source")
-            begins, is_within = reader.line_num + 1, False
+            begins = reader.line_num + 1
+            fed.begin()
     except csv.Error as error:
         why = f"a cell has more than {MAX_CHARACTERS} characters"
         if "field limit" not in str(error):
             why = str(error)
         raise PermanentError(f"line {begins}: {why}", code="bad_source") from None
+
+
+def whole_rows(text: TextIO, dialect: dict[str, Any]) -> Iterator[Row]:
+    """The same. Raises PermanentError for one whose quotes are broken, too."""
+    for row in rows(text, dialect):
+        if row.broken is not None:
+            raise PermanentError(f"line {row.line}: {UNCLOSED}", code="bad_source")
+        yield row
+
+
+class _Fed:
+    """Lines for Python's csv, and one more to notice a quote that is not closed."""
+
+    def __init__(self, text: TextIO, dialect: dict[str, Any], comment: str) -> None:
+        self._lines = (line for _, line in numbered(text))
+        self._comment = comment
+        self._escape = dialect.get("escapechar")
+        self._grammar = None
+        if dialect.get("quoting") != csv.QUOTE_NONE:
+            quote = dialect["quotechar"]
+            self._grammar = Grammar(dialect["delimiter"], quote, self._escape or quote)
+        self._last = ""
+        self._is_within = False
+        self._is_open = False
+        self.is_over = False
+        self.broken: str | None = None
+
+    def begin(self) -> None:
+        """A row is complete: what comes now is another's."""
+        self._is_within = self._is_open = False
+        self.broken = None
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self._last = line
+            if self._comment and not self._is_within and line.startswith(self._comment):
+                self._is_within = True
+                yield f"{self._comment}\n"
+                continue
+            self._is_within = True
+            yield self._judged(line)
+        self.is_over = not _ends_with_escape(self._last, self._escape)
+        if self.is_over:
+            # A row of its own, unless it is within quotes.
+            yield "\n"
+
+    def _judged(self, line: str) -> str:
+        """What csv is to read in its place."""
+        grammar = self._grammar
+        if grammar is None or grammar.quote not in line:
+            return line
+        was_open = self._is_open
+        is_open = grammar.leaves_open(line, is_open=was_open)
+        if is_open is None:
+            self.broken = line
+            return f"{grammar.quote if was_open else ''}\n"
+        self._is_open = is_open
+        return grammar.without_spaces(line, is_open=was_open)
 
 
 def _ends_with_escape(line: str, escape: str | None) -> bool:

@@ -18,7 +18,7 @@ _ANY_SIZE = 1 << 62
 _ID_PATTERN = r"^[A-Za-z0-9_-]{20,40}$"
 # One character of ASCII that is neither letter, digit nor line break.
 _DELIMITER = r"^[\t !#-/:-@\[-`{-~]$"
-_QUOTE = r"^[!-/:-@\[-`{-~]$"
+_QUOTE = r"^[!-/:-@\[-`{-~]?$"
 _DATE_FORMAT = r"^[%A-Za-z0-9 /.,:-]+$"
 
 SourceFormat = Literal[
@@ -111,7 +111,7 @@ class SourceParams(NamesFiles, BaseModel):
     ] = None
     quote: Annotated[
         Annotated[str, Field(strict=True, pattern=_QUOTE)] | None,
-        Field(description="Around cells of a CSV file."),
+        Field(description="Around cells of a CSV file; empty: quotes are text."),
     ] = None
     decimal: Annotated[
         Literal[".", ","] | None, Field(description="In front of a CSV file's decimals.")

@@ -8,27 +8,34 @@ it says nothing. Several readers notice it, as each begins with a row of its own
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from jobs.data import lines
+from jobs.data.deadline import Deadline
+from jobs.data.faults import UNCLOSED, UnreadableError
+from jobs.data.quoting import Grammar
 from jobs.data.source import Source
 from jobs.errors import PermanentError
 
 _PIECE_BYTES = 1024 * 1024
-_BROKEN = "a quote is not closed, or more follows it"
+# Between two looks at the clock.
+_LINES_AT_ONCE = 4096
 
 
 class _Fault(NamedTuple):
+    """`follows`: the row is one line, and something follows a cell in quotes."""
+
     line: int
     why: str
+    follows: bool = False
 
 
-def have_lines(file: BinaryIO, quote: bytes) -> bool:
+def have_lines(file: BinaryIO, quote: bytes, deadline: Deadline) -> bool:
     """Whether some lines end within quotes."""
     is_open = False
     while piece := file.read(_PIECE_BYTES):
+        deadline.keep()
         parts = piece.split(quote)
         inside = parts[0 if is_open else 1 :: 2]
         if any(b"\n" in each or b"\r" in each for each in inside):
@@ -43,18 +50,26 @@ def are_broken(text: str, options: dict[str, Any]) -> bool:
     return fault is not None
 
 
-def check(source: Source, options: dict[str, Any]) -> None:
-    """Of a file read with these options of `read_csv`. Raises PermanentError naming the line of a
-    row whose quotes are broken, or that is too long."""
-    if not options["quote"] or not _has(source, options["quote"].encode()):
+def check(source: Source, options: dict[str, Any], deadline: Deadline) -> None:
+    """Of a file read with these options of `read_csv`. Raises UnreadableError naming the line of a
+    row whose quotes are broken, or that is too long; PermanentError when the time is over."""
+    if not options["quote"] or not _has(source, options["quote"].encode(), deadline):
         return
     # What is no UTF-8 is named by who reads the cells.
     with io.TextIOWrapper(source.open(), source.encoding, "surrogateescape", newline="") as text:
-        fault, begins = _look(lines.numbered(text), options)
+        fault, begins = _look(_in_time(lines.numbered(text), deadline), options)
     if begins and fault is None:
-        fault = _Fault(begins, _BROKEN)
+        fault = _Fault(begins, UNCLOSED)
     if fault is not None:
-        raise PermanentError(f"line {fault.line}: {fault.why}", code="bad_source")
+        error = PermanentError(f"line {fault.line}: {fault.why}", code="bad_source")
+        raise UnreadableError(error, follows=fault.follows)
+
+
+def _in_time(numbered: Iterable[tuple[int, str]], deadline: Deadline) -> Iterator[tuple[int, str]]:
+    for number, line in numbered:
+        if number % _LINES_AT_ONCE == 0:
+            deadline.keep()
+        yield number, line
 
 
 def _look(
@@ -63,7 +78,7 @@ def _look(
     """The first fault, and the line of a row that has not ended with the last one, or 0."""
     quote, most_bytes = options["quote"], options["max_line_size"]
     comment, skipped = options.get("comment") or None, options.get("skip", 0)
-    grammar = _Grammar(options)
+    grammar = Grammar(options["delim"], quote, options["escape"])
     begins, row_bytes = 0, 0
     for number, line in numbered:
         if begins:
@@ -77,7 +92,7 @@ def _look(
             continue
         is_open = grammar.leaves_open(line, is_open=bool(begins))
         if is_open is None:
-            return _Fault(begins or number, _BROKEN), begins
+            return _Fault(begins or number, UNCLOSED, follows=not begins), begins
         if not is_open:
             begins = 0
         elif not begins:
@@ -85,38 +100,14 @@ def _look(
     return None, begins
 
 
-class _Grammar:
-    """Where a cell in quotes ends, as DuckDB (2.0) has it where lines are of one length: the same
-    was found for 70,000 small files made by chance, with a quote or a backslash as escape."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._quote, escape = options["quote"], options["escape"]
-        delimiter, quote = re.escape(options["delim"]), re.escape(self._quote)
-        space = "" if options["delim"] == " " else " "
-        if escape in {"", self._quote}:
-            inside, cut = rf"(?:[^{quote}]|{quote}(?:{space})*+{quote})*+", ""
-        else:
-            escape = re.escape(escape)
-            inside, cut = rf"(?:[^{quote}{escape}]|{escape}.)*+", f"{escape}?"
-        # One space in front is passed over, two are not.
-        begin = f"(?:{space})?{quote}"
-        cell = rf"(?>{begin}{inside}{quote}(?:{space})*+|(?!{begin})[^{delimiter}\r\n]*+)"
-        self._closed = re.compile(rf"{cell}(?:{delimiter}{cell})*+[\r\n]*\Z", re.DOTALL)
-        self._open = re.compile(rf"(?:{cell}{delimiter})*+{begin}{inside}{cut}\Z", re.DOTALL)
-
-    def leaves_open(self, line: str, *, is_open: bool) -> bool | None:
-        """Whether the line ends within quotes, where it began so or not; None: it is broken."""
-        if is_open:
-            line = self._quote + line
-        if self._closed.match(line) is not None:
-            return False
-        return None if self._open.match(line) is None else True
-
-
 def _size_bytes(line: str) -> int:
     return len(line.encode(errors="surrogateescape"))
 
 
-def _has(source: Source, quote: bytes) -> bool:
+def _has(source: Source, quote: bytes, deadline: Deadline) -> bool:
     with source.open() as file:
-        return any(quote in piece for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
+        while piece := file.read(_PIECE_BYTES):
+            deadline.keep()
+            if quote in piece:
+                return True
+    return False

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from jobs.data import days, lines, quotes, sniffing, sql
+from jobs.data import days, faults, lines, quotes, sniffing, sql
+from jobs.data.deadline import Deadline
+from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
@@ -45,40 +47,59 @@ class Manner:
     """What earlier attempts have taught. `whole`: types fit all rows, not just the first 20,000;
     `narrow`: one thread and small buffers, which need less memory than several; `streams`: all
     rows are only passed on; `serial`: by one reader from the first row to the last; `texts`:
-    columns of a CSV file that are of no other type."""
+    columns of a CSV file that are of no other type; `literal`: its quotes are text, for as quotes
+    they are broken, and how."""
 
     whole: bool = False
     narrow: bool = False
     streams: bool = False
     serial: bool = False
+    literal: UnreadableError | None = None
     texts: frozenset[str] = frozenset()
 
 
 def table(
-    connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    params: SourceParams,
+    manner: Manner,
+    deadline: Deadline,
 ) -> str:
     """The call that reads a CSV or Parquet file. Raises PermanentError for one without columns,
     and what DuckDB raises for one that it cannot read."""
     path = str(source.path)
     if source.kind == "parquet":
         return sql.call("read_parquet", path, {})
-    options = csv_options(connection, source, params, manner)
+    options = csv_options(connection, source, params, manner, deadline)
     told = told_types(options["columns"], params)
     options["columns"] |= days.as_text(connection, source, options, told)
     return sql.call("read_csv", path, options)
 
 
 def csv_options(
-    connection: duckdb.DuckDBPyConnection, source: Source, params: SourceParams, manner: Manner
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    params: SourceParams,
+    manner: Manner,
+    deadline: Deadline,
 ) -> Options:
     """All options of `read_csv` for this file, `columns` among them. Raises PermanentError for one
-    that has a line that is too long, or a quote that is not closed where nobody would notice."""
+    that has a line that is too long, and UnreadableError for one that has a quote that is not
+    closed where nobody would notice."""
     told = _told(source, params) | _buffer(source, manner)
-    lines.check_lengths(source, told["max_line_size"])
+    if manner.literal is not None:
+        told |= {"quote": "", "escape": ""}
+    lines.check_lengths(source, told["max_line_size"], deadline)
     if manner.serial:
         told["parallel"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
-    found = sniffing.dialect(connection, source, told | sampled)
+    try:
+        found = sniffing.dialect(connection, source, told | sampled)
+    except duckdb.Error as error:
+        if faults.is_too_long(error):
+            # It does not say where.
+            quotes.check(source, sniffing.by_first_line(source, told) | told, deadline)
+        raise
     if params.ragged == "pad" and found["header"]:
         rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
@@ -97,7 +118,7 @@ def csv_options(
         options |= _comma_decimals(connection, source, options)
     options["columns"] |= told_types(options["columns"], params)
     if options.get("parallel") is False:
-        quotes.check(source, options)
+        quotes.check(source, options, deadline)
     return options
 
 

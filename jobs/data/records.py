@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import arrays, faults, lines, objects, reading, sniffing
+from jobs.data import arrays, faults, lines, objects, quotes, reading, sniffing
 from jobs.data.deadline import Deadline
 from jobs.data.engine import Engine, scratch
 from jobs.data.faults import UnreadableError
@@ -68,7 +68,7 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
                 if sniffing.likely_columns(file) > MOST_COLUMNS:
                     options = layout_of(file, params).options
                 else:
-                    options = reading.csv_options(engine.connection, file, params, Manner())
+                    options = _csv_options(engine.connection, file, params, deadline)
                 found = _of_csv(file, options, is_padded=params.ragged == "pad")
                 decimal = options.get("decimal_separator", params.decimal)
                 yield Records(found, decimal, options.get("thousands"))
@@ -80,7 +80,7 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
                 if has_long_pages(engine, file):
                     engine.narrow()
                     file = regrouped(engine, file)
-                call = reading.table(engine.connection, file, params, Manner())
+                call = reading.table(engine.connection, file, params, Manner(), deadline)
                 yield Records(_of_table(engine.connection, call))
 
 
@@ -88,6 +88,8 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
 def _our_faults() -> Iterator[None]:
     try:
         yield
+    except UnreadableError as error:
+        raise error.error from None
     except (duckdb.Error, MemoryError) as error:
         meant = faults.of_duckdb(error)
         raise (meant.error if isinstance(meant, UnreadableError) else meant) from None
@@ -95,31 +97,58 @@ def _our_faults() -> Iterator[None]:
         raise PermanentError(f"the file cannot be read: {error}", code="bad_source") from None
 
 
+def _csv_options(
+    connection: duckdb.DuckDBPyConnection,
+    file: Source,
+    params: SourceParams,
+    deadline: Deadline,
+) -> dict[str, Any]:
+    """Those that the other jobs would read it with in the end."""
+    is_guess = params.quote is None and not sniffing.shows_quotes(file, params.delimiter)
+    try:
+        options = reading.csv_options(connection, file, params, Manner(), deadline)
+        if is_guess:
+            quotes.check(file, options, deadline)
+        return options
+    except UnreadableError as error:
+        if not (is_guess and error.follows) or params.ragged == "pad":
+            raise
+        literal = Manner(literal=error)
+    return reading.csv_options(connection, file, params, literal, deadline)
+
+
 def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iterator[Row]:
     names, comment = list(options["columns"]), options.get("comment", "")
     with source.text() as text:
-        rows: Iterator[tuple[int, list[str]]] = islice(
+        rows: Iterator[lines.Row] = islice(
             lines.rows(text, _dialect(options), comment), options.get("skip", 0), None
         )
         if len(names) == 1:
             # A row like others there, to DuckDB (2.0) as well; not so above the header.
-            below = dropwhile(lambda each: not each[1], rows) if options["header"] else rows
-            rows = ((line, found or [""]) for line, found in below)
-        told = (each for each in rows if each[1] and not _is_comment(each[1], comment))
-        for line, found in islice(told, int(options["header"]), None):
-            if is_padded:
-                found = (found + [""] * (len(names) - len(found)))[: len(names)]  # noqa: PLW2901
-            yield _row(line, names, found)
+            below = dropwhile(_is_blank, rows) if options["header"] else rows
+            rows = (each._replace(cells=each.cells or [""]) for each in below)
+        told = (row for row in rows if not (_is_blank(row) or _is_comment(row, comment)))
+        for row in islice(told, int(options["header"]), None):
+            yield _row(row, names, is_padded=is_padded)
 
 
-def _is_comment(row: list[str], mark: str) -> bool:
-    return bool(mark) and row[0].startswith(mark)
+def _is_blank(row: lines.Row) -> bool:
+    return not row.cells and row.broken is None
 
 
-def _row(line: int, names: list[str], found: list[str]) -> Row:
+def _is_comment(row: lines.Row, mark: str) -> bool:
+    return bool(mark) and row.broken is None and row.cells[0].startswith(mark)
+
+
+def _row(row: lines.Row, names: list[str], *, is_padded: bool) -> Row:
+    if row.broken is not None:
+        return Row(row.line, row.broken.rstrip("\r\n")[:SHOWN_CHARACTERS], fault=faults.UNCLOSED)
+    found = row.cells
+    if is_padded:
+        found = (found + [""] * (len(names) - len(found)))[: len(names)]
     if len(found) != len(names):
-        return Row(line, found, fault=f"{len(found)} cells, {len(names)} were expected")
-    return Row(line, dict(zip(names, found, strict=True)), is_text=True)
+        return Row(row.line, found, fault=f"{len(found)} cells, {len(names)} were expected")
+    return Row(row.line, dict(zip(names, found, strict=True)), is_text=True)
 
 
 def _dialect(options: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options
             found = _sniff(connection, source, told)
     if _is_table_above(source, found):
         # No title, but rows of other lengths than the last ones: reading names the first.
-        found = _by_first_line(source, told)
+        found = by_first_line(source, told)
     if "quote" not in told:
         _find_quote(connection, source, told, found)
         if is_loose:
@@ -84,8 +84,12 @@ def _find_quote(
     elif not found["quote"] and b'"' not in source.sample:
         # None so far: that says nothing about the rest.
         found |= quoting
-    elif not found["quote"] and not _has_quote_in_front(source, delimiter):
-        # Inches: nor do they, unless others follow within what was sniffed.
+    elif not found["quote"] and (
+        not _has_quote_in_front(source, delimiter)
+        or (len(source.sample) >= SAMPLE_BYTES and not _are_broken(source, told, found | quoting))
+    ):
+        # Inches: nor do they, unless others follow within what was sniffed. Or a cell that begins
+        # in this part of the file, and ends behind it.
         again = _sniffed(connection, source, told | quoting)
         if again is not None and again["columns"] == found["columns"]:
             found |= quoting
@@ -117,7 +121,7 @@ def _are_broken(source: Source, told: Options, found: Options) -> bool:
 
 
 def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
-    return _sniffed(connection, source, options) or _by_first_line(source, options)
+    return _sniffed(connection, source, options) or by_first_line(source, options)
 
 
 def _sniffed(
@@ -168,6 +172,12 @@ def _has_quoted(source: Source, delimiter: str) -> bool:
     return re.search(cell, text_of(source), re.MULTILINE) is not None
 
 
+def shows_quotes(source: Source, delimiter: str | None) -> bool:
+    """Whether its beginning has cells in quotes: else it is a guess that quotes are quotes."""
+    between = delimiter or most_frequent(source) or ","
+    return any(_stand_in_quotes(source, between, quote) for quote in "\"'")
+
+
 def _stand_in_quotes(source: Source, delimiter: str, quote: str) -> bool:
     """Whether some cell does, in lines as many as it may have."""
     end, mark = re.escape(delimiter), re.escape(quote)
@@ -182,7 +192,7 @@ def _has_quote_in_front(source: Source, delimiter: str) -> bool:
     return re.search(cell, text_of(source), re.MULTILINE) is not None
 
 
-def _by_first_line(source: Source, told: Options) -> Options:
+def by_first_line(source: Source, told: Options) -> Options:
     """What cannot be made out: as its first line has it, so that reading names the bad one.
     Raises PermanentError where that line is too long."""
     if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
@@ -190,7 +200,11 @@ def _by_first_line(source: Source, told: Options) -> Options:
     delimiter = told.get("delim") or most_frequent(source) or ","
     line = _first_line(source)
     csv.field_size_limit(SAMPLE_BYTES)
-    names = next(csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"')))
+    if told.get("quote", '"'):
+        found = csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"'))
+    else:
+        found = csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    names = next(found)
     has_header = told.get("header", True)
     names = [
         name if name and has_header else f"column{number}" for number, name in enumerate(names)

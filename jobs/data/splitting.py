@@ -45,7 +45,7 @@ class Layout(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """The same as options of `read_csv`."""
-        quote = self.dialect["quotechar"]
+        quote = self.dialect["quotechar"] or ""
         return {
             "delim": self.dialect["delimiter"],
             "quote": quote,
@@ -78,10 +78,11 @@ def layout_of(source: Source, params: SourceParams) -> Layout:
     dialect = {
         "delimiter": params.delimiter or ("\t" if source.kind == "tsv" else None)
         or sniffing.most_frequent(source) or ",",
-        "quotechar": params.quote or '"',
+        "quotechar": '"' if params.quote is None else params.quote or None,
+        "quoting": csv.QUOTE_NONE if params.quote == "" else csv.QUOTE_MINIMAL,
     }  # fmt: skip
     with source.text() as text:
-        filled = (row for _, row in lines.rows(text, dialect) if row)
+        filled = (row.cells for row in lines.whole_rows(text, dialect) if row.cells)
         rows = itertools.islice(filled, HEADER_ROWS)
         first = next(rows, [])
         if len(first) > MOST_COLUMNS:
@@ -128,7 +129,8 @@ def _split(
             )
             for number in range(len(groups))
         ]
-        writers = [csv.writer(file, **layout.dialect, lineterminator="\n") for file in files]
+        delimiter = layout.dialect["delimiter"]
+        writers = [csv.writer(file, delimiter=delimiter, lineterminator="\n") for file in files]
         rows = _even(text, len(layout.names), params, layout)
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
             for writer, columns in zip(writers, slices, strict=True):
@@ -140,8 +142,8 @@ def _split(
 
 def _even(text: TextIO, count: int, params: SourceParams, layout: Layout) -> Iterator[list[str]]:
     """The rows below the header. Raises PermanentError for one of another length."""
-    filled = (each for each in lines.rows(text, layout.dialect) if each[1])
-    for line, row in itertools.islice(filled, int(layout.has_header), None):
+    filled = (row for row in lines.whole_rows(text, layout.dialect) if row.cells)
+    for line, row, _ in itertools.islice(filled, int(layout.has_header), None):
         if len(row) == count:
             yield row
         elif params.ragged == "pad":
@@ -161,14 +163,14 @@ def _typed(
     with part.path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
     part = replace(part, kind="csv", compression="none", encoding="utf-8", sample=sample)
-    told = {"header": False, "ragged": None, "encoding": None, "types": None}
-    told |= {"delimiter": layout.dialect["delimiter"], "quote": layout.dialect["quotechar"]}
+    told: dict[str, Any] = {"header": False, "ragged": None, "encoding": None, "types": None}
+    told |= {"delimiter": layout.dialect["delimiter"], "quote": '"'}
     own = params.model_copy(update=told)
     types = {name: layout.types[name] for name in names if name in layout.types}
     for is_whole in (False, True):
         manner = Manner(whole=is_whole, narrow=True, serial=True)
         try:
-            options = reading.csv_options(engine.connection, part, own, manner)
+            options = reading.csv_options(engine.connection, part, own, manner, engine.deadline)
             kinds = options["columns"].values()
             options["columns"] = dict(zip(names, kinds, strict=True)) | types
             options["columns"] |= days.as_text(engine.connection, part, options, types)
