@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import random
 from collections.abc import Iterator
@@ -336,3 +338,142 @@ def test_a_program_is_not_called_text_of_utf_16(operation: str) -> None:
     done = run(operation, program, filename="table.csv", **params)
 
     assert (done.code, str(done.error)) == ("bad_source", "the file is no text, and no Parquet")
+
+
+def kept(operation: str, data: str, **params: Any) -> list[list[str]]:
+    """The rows as the job has them, each cell as text; validate's are its rejects."""
+    if operation == "query":
+        done = run("query", data, sql="SELECT * FROM input", **params)
+        assert done.error is None
+        return [["" if cell is None else str(cell) for cell in row.values()] for row in done.rows]
+    done = run("validate", data, schema={"not": {}}, **params)
+    assert done.error is None
+    found = csv.DictReader(io.StringIO(done.artifacts["rejects.csv"].decode(), newline=""))
+    return [list(json.loads(row["row"]).values()) for row in found]
+
+
+JUDGES = pytest.mark.parametrize("operation", ["query", "validate"])
+RAGGED = pytest.mark.parametrize("ragged", [None, "pad"])
+
+
+@JUDGES
+@RAGGED
+@pytest.mark.parametrize(
+    ("above", "last"),
+    [
+        ("comment\n" + "ok\n" * 50, ["x\ty"]),
+        ("text\n" + "hello\n" * 20, ["well, yes"]),
+        ("a;b\n" + "k;2\n" * 50, ["x, y, z, u", "5"]),
+    ],
+    ids=["tab", "comma", "semicolons"],
+)
+def test_last_row_with_other_delimiters_makes_no_title_of_all_above(
+    operation: str, ragged: str | None, above: str, last: list[str]
+) -> None:
+    found = kept(operation, above + ";".join(last) + "\n", ragged=ragged)
+
+    assert len(found) == above.count("\n")
+    assert found[-1] == last
+
+
+def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
+    done = run("query", "a,b\n" + "k,2\n" * 50 + "1,2,3\n" * 60, sql="SELECT * FROM input")
+
+    assert str(done.error) == "line 52: 3 cells, 2 were expected"
+
+
+@JUDGES
+@RAGGED
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ("# made by hand\nid,color\n1,#ff0000\n2,#00ff00\n", [["1", "#ff0000"], ["2", "#00ff00"]]),
+        (
+            "issue,text\n12,see #3\n#14,none\n15,x\n",
+            [["12", "see #3"], ["#14", "none"], ["15", "x"]],
+        ),
+        ("a,b\n1,2\n#4,5\n7,8\n", [["1", "2"], ["#4", "5"], ["7", "8"]]),
+        ("#a\tb\n1\t2\n3\t4\n", [["1", "2"], ["3", "4"]]),
+        ("# all\na,b\n1,2\n# half\n3,4\n", [["1", "2"], ["3", "4"]]),
+    ],
+    ids=["colors", "within", "like rows", "header", "comments"],
+)
+def test_what_is_no_comment_is_kept(
+    operation: str, ragged: str | None, data: str, rows: list[list[str]]
+) -> None:
+    assert kept(operation, data, ragged=ragged) == rows
+
+
+def test_comments_are_none_where_their_mark_stands_in_a_row_far_behind() -> None:
+    data = "# all\na,b\n1,x\n# half\n" + "1,x\n" * 300_000 + "2,see #7\n"
+
+    done = run("query", data, sql="SELECT * FROM input")
+
+    assert str(done.error) == "line 4: 1 cells, 2 were expected"
+
+
+@JUDGES
+@RAGGED
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_that_ends_otherwise_than_the_others_is_one(
+    operation: str, ragged: str | None, end: str
+) -> None:
+    data = f"id,note{end}" + f"1,x{end}" * 5 + f"2,a\r12345,b{end}"
+
+    assert kept(operation, data, ragged=ragged)[-2:] == [["2", "a"], ["12345", "b"]]
+
+
+@JUDGES
+@RAGGED
+def test_title_of_several_lines_takes_no_row_with_it(operation: str, ragged: str | None) -> None:
+    data = '"Report\nof May"\n\na,b,c\n1,2,3\n4,5,6\n'
+
+    assert kept(operation, data, ragged=ragged) == [["1", "2", "3"], ["4", "5", "6"]]
+
+
+@JUDGES
+def test_backslash_is_no_escape_outside_quotes(operation: str) -> None:
+    data = 'h,i\n1,"say \\"q\\""\n2,C:\\new\\\n3,x\n'
+
+    assert kept(operation, data) == [["1", 'say "q"'], ["2", "C:\\new\\"], ["3", "x"]]
+    done = run(
+        operation,
+        data,
+        ragged="pad",
+        **{"query": {"sql": "FROM input"}}.get(operation, {"schema": {}}),
+    )
+    assert str(done.error).startswith("line 3: \\ outside quotes")
+
+
+@JUDGES
+@RAGGED
+def test_quotes_that_are_doubled_are_one_in_a_single_column_too(
+    operation: str, ragged: str | None
+) -> None:
+    data = 'text\nNULL\n"x, ""y"""\n""""\n"b"\n'
+
+    assert kept(operation, data, ragged=ragged) == [["NULL"], ['x, "y"'], ['"'], ["b"]]
+
+
+@JUDGES
+def test_header_with_a_line_break_in_its_first_name_has_all_its_columns(operation: str) -> None:
+    assert kept(operation, '"a\nb,c",d,e\n1,2,3\n4,5,6\n') == [["1", "2", "3"], ["4", "5", "6"]]
+
+
+@JUDGES
+def test_delimiters_at_the_end_of_lines_begin_no_cell(operation: str) -> None:
+    assert kept(operation, "a,b\n1,2,\n3,4,,\n") == [["1", "2"], ["3", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ("a,b\n" + '1,"x\n"\n\n' * 30_000 + "2,3,4\n", 90_002),
+        ('a,b\n1,"x\ny"\n' + '2,"u"\n' * 30_000 + "3,4,5\n", 30_004),
+        ('a,b\n"1\n2",2\n\n3,4,5\n', 5),
+    ],
+)
+def test_line_is_named_below_cells_of_several_lines(data: str, line: int) -> None:
+    done = run("query", data, sql="SELECT * FROM input")
+
+    assert str(done.error) == f"line {line}: 3 cells, 2 were expected"

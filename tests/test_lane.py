@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from app.queue.asking import ask
-from app.queue.connection import Client, Lane, Reachability, connect, until_answered
+from app.queue.batching import MOST_ITEMS, Batcher
+from app.queue.connection import Client, Lane, Reachability, connect, is_away, until_answered
 from app.queue.errors import QueueUnavailableError
 from app.queue.wire import Wire
 
@@ -103,3 +105,57 @@ async def test_wire_over_a_closed_connection_says_so(client: Client) -> None:
     assert not wire.is_free
     with pytest.raises(RedisConnectionError):
         await wire.ask(b"*1\r\n$4\r\nPING\r\n", 1.0)
+
+
+async def test_what_is_no_redis_is_an_outage() -> None:
+    """A load balancer that has none behind it, say."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    lane = Lane(client, Reachability())
+
+    with pytest.raises(QueueUnavailableError):
+        await ask(client.ping(), Reachability())
+    with pytest.raises(RedisError) as caught:
+        await lane.call(b"PING")
+    assert is_away(caught.value)
+
+    await lane.close()
+    await client.aclose()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_nobody_waits_for_ever_for_an_answer_that_is_missing() -> None:
+    async def answer_fewer(items: Sequence[int]) -> list[int]:
+        return list(items)[:-1]
+
+    batcher: Batcher[int, int] = Batcher(answer_fewer, lambda _: 1)
+
+    found = await asyncio.gather(*map(batcher.put, range(3)), return_exceptions=True)
+
+    assert {type(each) for each in found} == {RuntimeError}
+    await batcher.aclose()
+
+
+async def test_nor_behind_one_that_was_cut_short() -> None:
+    begun = asyncio.Event()
+
+    async def hang(_: Sequence[int]) -> list[int]:
+        begun.set()
+        raise asyncio.CancelledError
+
+    batcher: Batcher[int, int] = Batcher(hang, lambda _: 1)
+    waiting = [asyncio.create_task(batcher.put(each)) for each in range(MOST_ITEMS + 1)]
+
+    done, left = await asyncio.wait(waiting, timeout=5)
+
+    assert begun.is_set()
+    assert not left
+    assert all(task.cancelled() for task in done)

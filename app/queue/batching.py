@@ -108,7 +108,7 @@ class Batcher(Generic[Item, Answer]):
             return False
 
     def _begun(self, batch: list[tuple[Item, Done]], answers: Sequence[Answer] | None) -> None:
-        if answers is None:
+        if answers is None or len(answers) != len(batch):
             self._send_whole(batch)
             return
         # The server is given work before these are told.
@@ -128,9 +128,14 @@ class Batcher(Generic[Item, Answer]):
     async def _send_one(self, batch: list[tuple[Item, Done]]) -> None:
         try:
             answers = await self._send([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} items")
         except asyncio.CancelledError as error:
+            # Who waits behind it would wait for ever.
+            stranded = [*batch, *self._waiting]
+            self._waiting.clear()
             self._idle.set()
-            _fail_all(batch, error)
+            _fail_all(stranded, error)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, its callers must see it
             self._send_next()

@@ -20,6 +20,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,  # noqa: A004 - redis-py's own
+    InvalidResponse,
     MasterDownError,
     ReadOnlyError,
     RedisError,
@@ -54,6 +55,8 @@ AWAY = (
     ReadOnlyError,
     MasterDownError,
     ClusterDownError,
+    # What answers is no Redis: a load balancer that has none behind it.
+    InvalidResponse,
 )
 # What is left when nobody has made sense of an answer: a script failed, a name that somebody else
 # wrote is no text.

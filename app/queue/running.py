@@ -130,6 +130,8 @@ class Runner:
             if stop.done():
                 return _ended_early(ended.call, stop.result())
             return _not_stored(ended.call, StorageError("storing the artifacts took too long"))
+        if keeping.cancelled():
+            return _not_stored(ended.call, StorageError("storing the artifacts was cut short"))
         try:
             return replace(ended, artifacts=keeping.result())
         except PermanentError as error:

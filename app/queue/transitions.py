@@ -6,12 +6,14 @@ A job changes its state by these scripts and nowhere else.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import redis.asyncio as async_redis
+from redis.exceptions import RedisError
 
 from app.queue import scripts
 from app.queue.batching import MOST_ITEMS, Batcher
@@ -22,6 +24,8 @@ from app.queue.keys import EXPIRES, PREFIX, SCHEDULES, job, queue, scheduled
 from app.queue.reading import type_of
 from app.queue.scripts import Script
 from app.queue.workers import SILENCE_SECONDS
+
+log = logging.getLogger("recado.worker")
 
 # After so long an answer may be history.
 FRESH_SECONDS = SILENCE_SECONDS / 2
@@ -174,7 +178,7 @@ class WorkerTransitions:
         self._end_lane = Lane(client, reachability)
         self._claim_seq = 0
         self._end_seq = 0
-        self._ends: Batcher[Outcome, str] = Batcher(self._send_ends, lambda o: o.size)
+        self._ends: Batcher[Outcome, str | Exception] = Batcher(self._send_ends, lambda o: o.size)
         # What is being claimed may fail rather than wait for Redis.
         self.stop_claiming = False
         self._has_given_up = False
@@ -255,7 +259,10 @@ class WorkerTransitions:
 
     async def end(self, outcome: Outcome) -> str:
         """Report how an execution ended: `done`, or `late` when it is no longer ours."""
-        return await self._ends.put(outcome)
+        answer = await self._ends.put(outcome)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def give_up(self) -> None:
         """Whatever waits for an answer fails now, and the outcomes that are still to be told."""
@@ -268,7 +275,27 @@ class WorkerTransitions:
         await self._claim_lane.close()
         await self._end_lane.close()
 
-    async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str]:
+    async def _send_ends(self, batch: Sequence[Outcome]) -> Sequence[str | Exception]:
+        """The answers; after a fault that nobody foresaw, each by itself, and whose it is."""
+        try:
+            return await self._send_together(batch)
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            if len(batch) == 1:
+                raise
+            log.exception("ends_broke")
+        answers: list[str | Exception] = []
+        for outcome in batch:
+            try:
+                answers += await self._send_together([outcome])
+            except (RedisError, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 - `end` raises it
+                answers.append(error)
+        return answers
+
+    async def _send_together(self, batch: Sequence[Outcome]) -> Sequence[str]:
         if self._has_given_up:
             raise ConnectionError("the worker is leaving")
         self._end_seq += 1

@@ -79,11 +79,11 @@ class Wire(asyncio.Protocol):
 
         Calls in a row share a timer: setting and cancelling one for each costs as much as sending.
         """
+        self._transport.write(packed)
         self._done = done
         self._until = self._loop.time() + seconds
         if self._timer is None or self._timer.when() > self._until:
             self._wait(seconds)
-        self._transport.write(packed)
 
     def close(self) -> None:
         self._transport.abort()

@@ -57,6 +57,8 @@ PROBE_SECONDS = 30.0
 FIRST_PROBE_SECONDS = 2.0
 # What a mail server that lets us in has mended.
 MAIL_FAULTS = ("smtp_auth", "smtp_tls")
+# How often an outcome is told that cannot be, for a reason that nobody foresaw.
+TOLD_TIMES = 2
 # Outcomes after which the job waits for another run.
 AGAIN = ("retry", "postponed", "blocked")
 # To hear out a claim that is under way when we are asked to leave.
@@ -242,9 +244,13 @@ class Worker:
         heart.stop()
         self._watch.stop()
         await end_tasks(background)
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        try:
             async with asyncio.timeout(DEATH_SECONDS):
                 await self._transitions.death()
+        except (RedisError, OSError, TimeoutError):
+            pass  # our silence says the same
+        except Exception:
+            log.exception("death_broke")
         await self._transitions.aclose()
         for part in (self._progress, self._saver, self._suppressions, self._control):
             await part.aclose()
@@ -346,8 +352,8 @@ class Worker:
         run.task = asyncio.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
-        ended = await self._perform(run)
         try:
+            ended = await self._perform(run)
             outcome, answer = await self._tell(run, ended)
         except Exception as error:  # noqa: BLE001 - held, it would be `started` while we live
             # We are leaving and Redis is away, or it refuses the call. Not held any more, the
@@ -364,17 +370,19 @@ class Worker:
         self._log_end(run, ended, outcome.kind if outcome else "lost", answer)
 
     async def _tell(self, run: Run, ended: Ended) -> tuple[Outcome | None, str]:
-        """What is told, and the answer. A fault that nobody foresaw uses up an attempt: given back
-        as if it had not run, a job whose outcome cannot be told would run again for ever.
+        """What is told, and the answer. After a fault that nobody foresaw it is told again: what
+        was heard the first time is late then. After another it uses up an attempt: given back as
+        if it had not run, a job whose outcome cannot be told would run again for ever.
         """
-        try:
-            return await self._tell_once(run, ended)
-        except (RedisError, OSError):
-            raise
-        except Exception as error:
-            log.exception("outcome_broke", extra={"fields": self._facts(run)})
-            failed = Ended("error", failure=Failure.of(error), call=run.call)
-            return await self._tell_once(run, failed)
+        for _ in range(TOLD_TIMES):
+            try:
+                return await self._tell_once(run, ended)
+            except (RedisError, OSError):
+                raise
+            except Exception as error:
+                log.exception("outcome_broke", extra={"fields": self._facts(run)})
+                fault = error
+        return await self._tell_once(run, Ended("error", failure=Failure.of(fault), call=run.call))
 
     async def _tell_once(self, run: Run, ended: Ended) -> tuple[Outcome | None, str]:
         outcome = outcome_of(run.claimed, ended, self._limits, random.random)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import resource
 import shutil
@@ -25,6 +26,7 @@ from jobs.context import JobContext
 from jobs.data import (
     arrays,
     faults,
+    lines,
     objects,
     packed,
     quotes,
@@ -40,7 +42,7 @@ from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.params import QueryParams, SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source
-from jobs.errors import PermanentError
+from jobs.errors import JobError, PermanentError
 
 T = TypeVar("T")
 
@@ -252,10 +254,10 @@ def _otherwise(
         return found, replace(manner, serial=False, literal=error)
     if error.rows and not error.types and manner.literal is not None:
         raise manner.literal.error from None
-    if error.ends and not found.is_uneven and b"\r\n" in found.sample:
+    if error.ends and not found.is_uneven and _ends_vary(found, params, deadline):
         return replace(found, is_uneven=True), manner
     if not error.types or error.column in (params.types or {}):
-        raise error.error from None
+        raise _placed(error, found, manner, params) from None
     if not manner.whole:
         return found, replace(manner, whole=True)
     if error.column not in {None, *manner.texts}:
@@ -263,6 +265,23 @@ def _otherwise(
         return found, replace(manner, texts=manner.texts | {str(error.column)})
     # Its types fit each row by now: it is the SQL that wants others.
     raise PermanentError(str(error), code="sql_error") from None
+
+
+def _placed(error: UnreadableError, file: Source, manner: Manner, params: SourceParams) -> JobError:
+    """What the job fails with: one reader (DuckDB 2.0) counts rows, where others count lines."""
+    if error.row is None or not manner.serial or manner.literal is not None:
+        return error.error
+    dialect = splitting.dialect_of(file, params)
+    with contextlib.suppress(PermanentError), file.text() as text:
+        for row in itertools.islice(lines.rows(text, dialect), error.row - 1, error.row):
+            message = str(error.error).replace(f"line {error.row}", f"line {row.line}", 1)
+            return PermanentError(message, code=error.error.code)
+    return error.error
+
+
+def _ends_vary(file: Source, params: SourceParams, deadline: Deadline) -> bool:
+    quote = '"' if params.quote is None else params.quote
+    return b"\r\n" in file.sample or len(lines.ends_of(file, quote.encode(), deadline)) > 1
 
 
 def _has_lines_in_quotes(file: Source, params: SourceParams, deadline: Deadline) -> bool:

@@ -45,7 +45,8 @@ class UnreadableError(Exception):
     `encoding`: it is not in UTF-8. `types`: what comes later does not fit the types of what came
     first; `column` is where, if that is known. `ends`: its lines may end in several ways. `rows`:
     one of CSV could not be read; `quotes`: those of one are broken; `follows`: something follows a
-    cell in quotes, if they are quotes. `error` is what the job fails with.
+    cell in quotes, if they are quotes. `row` is its number, where `error`, which the job fails
+    with, has that for its line.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class UnreadableError(Exception):
         rows: bool = False,
         quotes: bool = False,
         follows: bool = False,
+        row: int | None = None,
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -69,6 +71,7 @@ class UnreadableError(Exception):
         self.rows = rows
         self.quotes = quotes
         self.follows = follows
+        self.row = row
 
 
 class LimitError(Exception):
@@ -111,7 +114,7 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
             rows=True,
         )
     if _OF_SOURCE.search(message) is not None:
-        column = _COLUMN.search(message)
+        column, line = _COLUMN.search(message), _LINE.search(message)
         return UnreadableError(
             PermanentError(describe_source(message), code="bad_source"),
             encoding=_ENCODING.search(message) is not None,
@@ -120,6 +123,7 @@ def _of_message(error: BaseException) -> JobError | UnreadableError:
             ends=_UNTERMINATED in message,
             rows="CSV Error" in message,
             quotes=_UNTERMINATED in message,
+            row=int(line[1]) if line is not None else None,
         )
     return PermanentError(tidy(message), code="sql_error")
 

@@ -69,6 +69,25 @@ def _has_end(file: BinaryIO, start: int) -> bool:
     return False
 
 
+def ends_of(source: Source, quote: bytes, deadline: Deadline) -> set[bytes]:
+    """In which ways its lines end, outside quotes."""
+    kinds: set[bytes] = set()
+    held, is_open = b"", False
+    with named_faults(source.compression), source.open() as file:
+        while piece := file.read(_PIECE_BYTES):
+            deadline.keep()
+            piece = held + piece
+            held = b"\r" if piece.endswith(b"\r") else b""
+            parts = piece.removesuffix(b"\r").split(quote) if quote else [piece]
+            for part in parts[int(is_open) :: 2]:
+                both = part.count(b"\r\n")
+                counts = {b"\r\n": both, b"\r": part.count(b"\r") - both}
+                counts[b"\n"] = part.count(b"\n") - both
+                kinds |= {kind for kind, count in counts.items() if count}
+            is_open ^= len(parts) % 2 == 0
+    return kinds | {held} - {b""}
+
+
 def numbered(text: TextIO) -> Iterator[tuple[int, str]]:
     """Raises PermanentError for a line that is too long."""
     number = 1
@@ -144,13 +163,13 @@ class _Fed:
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
-            self._last = line
             if self._comment and not self._is_within and line.startswith(self._comment):
                 self._is_within = True
                 yield f"{self._comment}\n"
                 continue
             self._is_within = True
-            yield self._judged(line)
+            self._last = self._judged(line)
+            yield self._last
         self.is_over = not _ends_with_escape(self._last, self._escape)
         if self.is_over:
             # A row of its own, unless it is within quotes.
@@ -158,16 +177,16 @@ class _Fed:
 
     def _judged(self, line: str) -> str:
         """What csv is to read in its place."""
-        grammar = self._grammar
-        if grammar is None or grammar.quote not in line:
+        grammar, was_open = self._grammar, self._is_open
+        if grammar is None:
             return line
-        was_open = self._is_open
-        is_open = grammar.leaves_open(line, is_open=was_open)
-        if is_open is None:
-            self.broken = line
-            return f"{grammar.quote if was_open else ''}\n"
-        self._is_open = is_open
-        return grammar.without_spaces(line, is_open=was_open)
+        if grammar.quote in line:
+            is_open = grammar.leaves_open(line, is_open=was_open)
+            if is_open is None:
+                self.broken = line
+                return f"{grammar.quote if was_open else ''}\n"
+            self._is_open = is_open
+        return grammar.for_csv(line, is_open=was_open)
 
 
 def _ends_with_escape(line: str, escape: str | None) -> bool:

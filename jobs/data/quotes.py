@@ -21,6 +21,8 @@ from jobs.errors import PermanentError
 _PIECE_BYTES = 1024 * 1024
 # Between two looks at the clock.
 _LINES_AT_ONCE = 4096
+# DuckDB (2.0) leaves it out there, and joins rows, where lines may be of any length.
+_BARE = "{0} outside quotes, which is an escape within them, cannot be read where rows are padded"
 
 
 class _Fault(NamedTuple):
@@ -78,6 +80,7 @@ def _look(
     """The first fault, and the line of a row that has not ended with the last one, or 0."""
     quote, most_bytes = options["quote"], options["max_line_size"]
     comment, skipped = options.get("comment") or None, options.get("skip", 0)
+    is_loose = options.get("strict_mode") is False
     grammar = Grammar(options["delim"], quote, options["escape"])
     begins, row_bytes = 0, 0
     for number, line in numbered:
@@ -86,7 +89,11 @@ def _look(
             if row_bytes > most_bytes:
                 why = f"a quote is not closed, or the row has more than {most_bytes} bytes"
                 return _Fault(begins, why), begins
-        if quote not in line or number <= skipped:
+        if number <= skipped:
+            continue
+        if is_loose and grammar.has_bare_escape(line, is_open=bool(begins)):
+            return _Fault(number, _BARE.format(options["escape"])), begins
+        if quote not in line:
             continue
         if not begins and comment is not None and line.startswith(comment):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 
 class Grammar:
@@ -12,10 +13,12 @@ class Grammar:
     def __init__(self, delimiter: str, quote: str, escape: str) -> None:
         self.quote = quote
         self._delimiter = delimiter
+        # Within quotes only.
+        self._escape = escape if escape not in {"", quote} else ""
         delimiter, quote = re.escape(delimiter), re.escape(quote)
         space = "" if self._delimiter == " " else " "
         self._has_spaces = bool(space)
-        if escape in {"", self.quote}:
+        if not self._escape:
             inside, cut = rf"(?:[^{quote}]|{quote}(?:{space})*+{quote})*+", ""
         else:
             escape = re.escape(escape)
@@ -38,22 +41,43 @@ class Grammar:
             return False
         return None if self._open.match(line) is None else True
 
-    def without_spaces(self, line: str, *, is_open: bool) -> str:
-        """The same line, if it is not broken, without the spaces around quotes that are none of a
-        cell's: Python's csv passes over none."""
-        if not self._has_spaces or (f" {self.quote}" not in line and f"{self.quote} " not in line):
+    def for_csv(self, line: str, *, is_open: bool) -> str:
+        """A line that is not broken, as Python's csv has to be given it: that passes over no spaces
+        around quotes, and knows the escape outside them, too."""
+        has_escape = bool(self._escape) and self._escape in line
+        has_space = self._has_spaces and (f" {self.quote}" in line or f"{self.quote} " in line)
+        if not (has_escape or has_space):
             return line
+        if self.quote not in line:
+            return line if is_open else self._doubled(line)
+        parts = []
+        for bare, quoted, between in self._pieces(line, is_open=is_open):
+            parts += [self._doubled(bare), quoted, between]
+        return "".join(parts)[len(self.quote) if is_open else 0 :]
+
+    def has_bare_escape(self, line: str, *, is_open: bool) -> bool:
+        """Whether the escape stands outside quotes in a line that is not broken."""
+        if not self._escape or self._escape not in line:
+            return False
+        if self.quote not in line:
+            return not is_open
+        return any(self._escape in bare for bare, _, _ in self._pieces(line, is_open=is_open))
+
+    def _doubled(self, text: str) -> str:
+        return text.replace(self._escape, 2 * self._escape) if self._escape else text
+
+    def _pieces(self, line: str, *, is_open: bool) -> Iterator[tuple[str, str, str]]:
+        """A cell without quotes, or one in quotes, and what stands behind it."""
         text = self.quote + line if is_open else line
-        parts: list[str] = []
         at = 0
         while found := self._cell.match(text, at):
-            parts.append(found[1] or found[0])
+            bare, quoted = ("", found[1]) if found[1] is not None else (found[0], "")
             at = found.end()
             if not text.startswith(self._delimiter, at):
-                break
-            parts.append(self._delimiter)
+                yield bare, quoted, text[at:]
+                return
+            yield bare, quoted, self._delimiter
             at += len(self._delimiter)
-        rest = text[at:]
         # The last one is open.
-        parts.append(rest[1:] if found is None and rest.startswith(" ") else rest)
-        return "".join(parts)[len(self.quote) if is_open else 0 :]
+        rest = text[at:]
+        yield "", rest[1:] if rest.startswith(" ") else rest, ""

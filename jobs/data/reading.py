@@ -71,9 +71,21 @@ def table(
     if source.kind == "parquet":
         return sql.call("read_parquet", path, {})
     options = csv_options(connection, source, params, manner, deadline)
+    if options.get("parallel") is False and not source.is_uneven:
+        _check_ends(source, options, deadline)
     told = told_types(options["columns"], params)
     options["columns"] |= days.as_text(connection, source, options, told)
     return sql.call("read_csv", path, options)
+
+
+def _check_ends(source: Source, options: Options, deadline: Deadline) -> None:
+    """Raises UnreadableError for a file with CRLF and CR: one reader (DuckDB 2.0) takes what
+    follows a CR for its LF."""
+    if b"\r\n" not in source.sample:
+        return
+    if b"\r" in lines.ends_of(source, options["quote"].encode(), deadline):
+        error = PermanentError("its lines end in several ways", code="bad_source")
+        raise UnreadableError(error, ends=True)
 
 
 def csv_options(
@@ -94,7 +106,7 @@ def csv_options(
         told["parallel"] = False
     sampled: Options = {"sample_size": -1 if manner.whole else SNIFFED_ROWS}
     try:
-        found = sniffing.dialect(connection, source, told | sampled)
+        found = sniffing.dialect(connection, source, told | sampled, deadline)
     except duckdb.Error as error:
         if faults.is_too_long(error):
             # It does not say where.
@@ -104,10 +116,20 @@ def csv_options(
         rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
-            below = told | {"skip": next(row.line for row in rows if row.cells > 1)}
-            again = sniffing.dialect(connection, source, _without(below, "header") | sampled)
-            if again["header"]:
+            first = next(row for row in rows if row.cells > 1)
+            below = told | {"skip": first.number}
+            again = sniffing.dialect(
+                connection, source, _without(below, "header") | sampled, deadline
+            )
+            # A title of several lines is a row to who reads, and not always to who sniffs.
+            is_below = first.line == first.number or len(again["columns"]) == first.cells
+            if again["header"] and is_below:
                 told, found, rows = below, again, _cell_counts(source, again | below)
+        elif rows and rows[0].cells == 1 and "delim" not in told:
+            # What stands between cells in some rows only, and in no header, is text.
+            told["delim"] = sniffing.most_frequent(source) or sniffing.NOTHING
+            found = sniffing.dialect(connection, source, told | sampled, deadline)
+            rows = _cell_counts(source, found)
         if rows and not _are_longer(rows):
             # Else rows that are longer than the header make columns, or not, by where they stand.
             found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))
@@ -178,8 +200,10 @@ def _told(source: Source, params: SourceParams) -> Options:
 
 
 class _Row(NamedTuple):
-    """How many lines are above a row, and how many cells it has."""
+    """How many rows are above a row, blank ones and titles too, how many lines, and how many cells
+    it has."""
 
+    number: int
     line: int
     cells: int
 
@@ -197,7 +221,7 @@ def _cell_counts(source: Source, found: Options) -> list[_Row]:
     with contextlib.suppress(csv.Error):
         for number, row in enumerate(islice(rows, SAMPLE_ROWS)):
             if row and number >= found.get("skip", 0):
-                counts.append(_Row(line, len(row)))
+                counts.append(_Row(number, line, len(row)))
             line = rows.line_num
     return counts
 

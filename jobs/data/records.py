@@ -146,6 +146,9 @@ def _row(row: lines.Row, names: list[str], *, is_padded: bool) -> Row:
     found = row.cells
     if is_padded:
         found = (found + [""] * (len(names) - len(found)))[: len(names)]
+    while len(found) > len(names) and not found[-1]:
+        # None to DuckDB either: lines that end with a delimiter.
+        found.pop()
     if len(found) != len(names):
         return Row(row.line, found, fault=f"{len(found)} cells, {len(names)} were expected")
     return Row(row.line, dict(zip(names, found, strict=True)), is_text=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
+from itertools import takewhile
 from typing import Any
 
 import duckdb
 
 from jobs.data import quotes, sql
+from jobs.data.deadline import Deadline
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
 
@@ -16,6 +19,13 @@ _DELIMITERS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"[^"]*"')
 # A line of nothing but cells in quotes.
 _ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
+# Line breaks in cells that are quoted from end to end are none of its own.
+_FIRST_ROW = re.compile(r'(?:(?<![^,;\t|])"(?:[^"]|"")*+"(?= *+(?:[,;\t|\r\n]|\Z))|[^\r\n])*+')
+_LINE = re.compile(r"\A[^\r\n]*+(?:\r\n|\r|\n)?")
+# Lines above a table that are its title, where no blank line stands between.
+_TITLE_LINES = 10
+# What no text has: between the cells of a table that has one in each row.
+NOTHING = "\x1f"
 # What Excel writes above a table, and reads there, to say what stands between the cells.
 _SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
 Options = dict[str, Any]
@@ -30,8 +40,23 @@ def likely_columns(source: Source) -> int:
     return max(map(line.count, _DELIMITERS)) + 1
 
 
-def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
+def dialect(
+    connection: duckdb.DuckDBPyConnection, source: Source, told: Options, deadline: Deadline
+) -> Options:
     """Options of `read_csv` for this file, `columns` among them, beside those that are told."""
+    found = _dialect(connection, source, told)
+    if found.get("comment") and not _are_comments(source, found, deadline):
+        # A row that begins like one is named, but for those above the table.
+        above = _lines_above(source, found)
+        without = {"comment": "", "skip": above, "delim": found["delim"]}
+        found = _dialect(connection, source, without | told)
+    if not found["escape"]:
+        # None, to its sniffer: then it leaves doubled quotes doubled.
+        found["escape"] = found["quote"]
+    return found
+
+
+def _dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
     is_loose = not told.get("strict_mode", True)
     if is_loose and "delim" not in told and (between := _ALL_QUOTED.fullmatch(_first_line(source))):
         told = told | {"delim": between[1]}
@@ -45,7 +70,7 @@ def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options
         if delimiter is not None:
             told = told | {"delim": delimiter}
             found = _sniff(connection, source, told)
-    if _is_table_above(source, found):
+    if "skip" not in told and _is_table_above(source, found):
         # No title, but rows of other lengths than the last ones: reading names the first.
         found = by_first_line(source, told)
     if "quote" not in told:
@@ -56,6 +81,44 @@ def dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options
         # The other quote, where both stand in some text.
         found["escape"] = found["quote"]
     return found
+
+
+def _are_comments(source: Source, found: Options, deadline: Deadline) -> bool:
+    """Whether the mark stands at the beginning of lines only, and not all those are like rows:
+    DuckDB (2.0) leaves out the rest of any line that has it, outside quotes."""
+    mark = found["comment"].encode()
+    marked = [line for line in source.sample.splitlines() if line.startswith(mark)]
+    if all(_is_like_row(line, found) for line in marked):
+        return False
+    within = re.compile(rb"[^\r\n]" + re.escape(mark))
+    with source.open() as file:
+        last = b"\n"
+        if source.encoding == "utf-8-sig":
+            file.read(len(codecs.BOM_UTF8))
+        while piece := file.read(SAMPLE_BYTES):
+            deadline.keep()
+            if within.search(last + piece) is not None:
+                return False
+            last = piece[-1:]
+    return True
+
+
+def _is_like_row(line: bytes, found: Options) -> bool:
+    """Whether a line has as many cells as rows have, and the mark is a part of the first."""
+    between = len(found["columns"]) - 1
+    is_apart = line[len(found["comment"].encode()) :][:1].isspace()
+    return not is_apart and line.count(found["delim"].encode()) == between > 0
+
+
+def _lines_above(source: Source, found: Options) -> int:
+    """Blank ones and comments, up to the first row."""
+    mark = found["comment"].encode()
+    lines = source.sample.removeprefix(codecs.BOM_UTF8).splitlines()
+    above = takewhile(
+        lambda line: not line.strip() or (line.startswith(mark) and not _is_like_row(line, found)),
+        lines,
+    )
+    return sum(1 for _ in above)
 
 
 def _of_even_rows(
@@ -157,12 +220,18 @@ def _sniffed(
 
 
 def _is_table_above(source: Source, found: Options) -> bool:
-    """Whether as many lines of cells are to be skipped as are left."""
+    """Whether what is to be skipped is no title: as many lines of cells as are left, or many."""
     lines, skip = source.sample.splitlines(), found.get("skip", 0)
     first = int(says_delimiter(source) is not None)
-    above = [line for line in lines[first:skip] if found["delim"].encode() in line]
+    above = [line for line in lines[first:skip] if line.strip()]
     left = [line for line in lines[skip:] if line.strip()]
-    return bool(above) and len(above) >= len(left)
+    cells = [line for line in above if found["delim"].encode() in line]
+    if cells and len(cells) >= len(left):
+        return True
+    is_apart = bool(above) and not lines[skip - 1].strip()
+    return len(above) > (_TITLE_LINES if not is_apart else max(_TITLE_LINES, len(left))) or (
+        not is_apart and len(above) > len(left)
+    )
 
 
 def _has_quoted(source: Source, delimiter: str) -> bool:
@@ -197,8 +266,8 @@ def by_first_line(source: Source, told: Options) -> Options:
     Raises PermanentError where that line is too long."""
     if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
         raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
-    delimiter = told.get("delim") or most_frequent(source) or ","
-    line = _first_line(source)
+    delimiter = told.get("delim") or most_frequent(source) or NOTHING
+    line = _first_line(source, told.get("skip", 0))
     csv.field_size_limit(SAMPLE_BYTES)
     if told.get("quote", '"'):
         found = csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"'))
@@ -216,6 +285,7 @@ def by_first_line(source: Source, told: Options) -> Options:
         # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
         "skip": _blank_lines(source),
         "header": has_header,
+        "comment": "",
         "columns": unlike([(name, "VARCHAR") for name in names]),
     }
 
@@ -245,10 +315,14 @@ def most_frequent(source: Source) -> str | None:
     return best if best in line else None
 
 
-def _first_line(source: Source) -> str:
-    text = _SAYS_DELIMITER.sub("", text_of(source), count=1)
-    found = text.lstrip("\ufeff\r\n ").splitlines()
-    return found[0] if found else ""
+def _first_line(source: Source, skip: int = 0) -> str:
+    """The first row below so many lines that is not blank, with the line breaks in its cells."""
+    text = text_of(source)
+    for _ in range(skip):
+        text = _LINE.sub("", text, count=1)
+    text = _SAYS_DELIMITER.sub("", text, count=1)
+    found = _FIRST_ROW.match(text.lstrip("\ufeff\r\n "))
+    return found[0] if found is not None else ""
 
 
 def says_delimiter(source: Source) -> re.Match[str] | None:

@@ -255,13 +255,13 @@ def _pieces(source: Source) -> Iterator[str]:
 
 
 def _even(pieces: Iterator[str]) -> Iterator[str]:
-    """CRLF as LF; that between two pieces too."""
+    """CRLF and CR as LF; those between two pieces too."""
     held = ""
     for piece in pieces:
         text = held + piece
         held = "\r" if text.endswith("\r") else ""
-        yield text.removesuffix("\r").replace("\r\n", "\n")
-    yield held
+        yield text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
+    yield held.replace("\r", "\n")
 
 
 def bounded(size_bytes: int) -> int:

@@ -73,14 +73,19 @@ def as_parquet(engine: Engine, source: Source, params: SourceParams) -> Source:
     return _merged(engine, source, files)
 
 
-def layout_of(source: Source, params: SourceParams) -> Layout:
-    """By its first rows and what the params tell. Raises PermanentError for too many columns."""
-    dialect = {
-        "delimiter": params.delimiter or ("\t" if source.kind == "tsv" else None)
-        or sniffing.most_frequent(source) or ",",
+def dialect_of(source: Source, params: SourceParams) -> dict[str, Any]:
+    """For Python's csv, by the first row and what the params tell."""
+    between = "\t" if source.kind == "tsv" else sniffing.most_frequent(source) or ","
+    return {
+        "delimiter": params.delimiter or between,
         "quotechar": '"' if params.quote is None else params.quote or None,
         "quoting": csv.QUOTE_NONE if params.quote == "" else csv.QUOTE_MINIMAL,
-    }  # fmt: skip
+    }
+
+
+def layout_of(source: Source, params: SourceParams) -> Layout:
+    """By its first rows and what the params tell. Raises PermanentError for too many columns."""
+    dialect = dialect_of(source, params)
     with source.text() as text:
         filled = (row.cells for row in lines.whole_rows(text, dialect) if row.cells)
         rows = itertools.islice(filled, HEADER_ROWS)
