@@ -25,7 +25,8 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.access = S3Access("an-id", "a-secret", endpoint=self.url)
         self.process: subprocess.Popen[bytes] | None = None
-        self._client = httpx2.Client(base_url=self.url)
+        # The first call of each service loads it: for long, where many tests begin at once.
+        self._client = httpx2.Client(base_url=self.url, timeout=60)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
