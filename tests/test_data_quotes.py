@@ -110,14 +110,20 @@ def test_quotes_are_text_where_none_was_one_before_and_one_cannot_be(
         assert done.result["invalid"] == 0
 
 
-def test_but_not_where_a_cell_needs_them() -> None:
-    data = "a,b\n" + '1,5" wide\n' * 200_000 + '2,"Smith, Ann"\n2,"Bob" Smith\n'
+@pytest.mark.parametrize("cell", ["Smith, Ann", 'say ""hi""', "u\nv", "x\n3,y"])
+def test_but_not_where_a_cell_needs_them(cell: str) -> None:
+    data = "a,b\n" + '1,5" wide\n' * 200_000 + f'2,"{cell}"\n2,"Bob" Smith\n'
+    line = 200_003 + cell.count("\n")
+
+    judged = run("validate", data, schema={})
+
+    assert [each["line"] for each in judged.result["errors"]] == [line]
 
     for ragged in (None, "pad"):
         done = run("query", data, sql=_COUNT, ragged=ragged)
 
         assert done.code == "bad_source"
-        assert str(done.error) == "line 200003: a quote is not closed, or more follows it"
+        assert str(done.error) == f"line {line}: a quote is not closed, or more follows it"
 
 
 @pytest.mark.parametrize("ragged", [None, "pad"])

@@ -376,6 +376,22 @@ def test_last_row_with_other_delimiters_makes_no_title_of_all_above(
     assert found[-1] == last
 
 
+@JUDGES
+@pytest.mark.parametrize(
+    "above",
+    [
+        "Report A\nDate: 2024\nAuthor: x\nUnits: y\n",
+        "# c\n" * 11,
+        "# 1\n# 2\n# 3\n# 4\n",
+        "".join(f"Line {number}\n" for number in range(12)) + "\n",
+        ("t" * 400_000 + "\n") * 4,
+    ],
+    ids=["title", "comments", "few comments", "apart", "long"],
+)
+def test_titles_and_comments_above_a_table_are_none_of_it(operation: str, above: str) -> None:
+    assert kept(operation, above + "a,b,c\n1,2,3\n4,5,6\n") == [["1", "2", "3"], ["4", "5", "6"]]
+
+
 def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
     done = run("query", "a,b\n" + "k,2\n" * 50 + "1,2,3\n" * 60, sql="SELECT * FROM input")
 
@@ -395,8 +411,12 @@ def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
         ("a,b\n1,2\n#4,5\n7,8\n", [["1", "2"], ["#4", "5"], ["7", "8"]]),
         ("#a\tb\n1\t2\n3\t4\n", [["1", "2"], ["3", "4"]]),
         ("# all\na,b\n1,2\n# half\n3,4\n", [["1", "2"], ["3", "4"]]),
+        ('a,b\n# half\n1,"no #3"\n2,x\n', [["1", "no #3"], ["2", "x"]]),
+        ("# list #2\na,b\n1,x\n# as in #5\n3,y\n", [["1", "x"], ["3", "y"]]),
+        ("## a\na,b\n1,x\n## c\n3,y\n", [["1", "x"], ["3", "y"]]),
+        ("sep=;\n# x\na;b\n1;#2\n3;4\n", [["1", "#2"], ["3", "4"]]),
     ],
-    ids=["colors", "within", "like rows", "header", "comments"],
+    ids=["colors", "within", "like rows", "header", "comments", "quoted", "own", "two", "sep"],
 )
 def test_what_is_no_comment_is_kept(
     operation: str, ragged: str | None, data: str, rows: list[list[str]]

@@ -205,3 +205,17 @@ def test_no_addresses_are_spent_on_threads_without_work(tmp_path: Path) -> None:
 
 def _threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_row_with_broken_quotes_is_one_reject_of_a_wide_file_too() -> None:
+    header = ",".join(f"c{number}" for number in range(1_200))
+    rows = [f"{first}{',1' * 1_199}" for first in ("x", '"Bob" S', "y")]
+    data = "\n".join([header, *rows, ""])
+
+    judged = run("validate", data, schema={})
+    done = run("query", data, sql="SELECT count(*) FROM input")
+
+    why = "a quote is not closed, or more follows it"
+    assert judged.result["row_count"] == 3
+    assert judged.result["errors"] == [{"line": 3, "pointer": "", "message": why}]
+    assert str(done.error) == f"line 3: {why}"

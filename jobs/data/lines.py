@@ -79,11 +79,11 @@ def ends_of(source: Source, quote: bytes, deadline: Deadline) -> set[bytes]:
             piece = held + piece
             held = b"\r" if piece.endswith(b"\r") else b""
             parts = piece.removesuffix(b"\r").split(quote) if quote else [piece]
-            for part in parts[int(is_open) :: 2]:
-                both = part.count(b"\r\n")
-                counts = {b"\r\n": both, b"\r": part.count(b"\r") - both}
-                counts[b"\n"] = part.count(b"\n") - both
-                kinds |= {kind for kind, count in counts.items() if count}
+            outside = b" ".join(parts[int(is_open) :: 2])
+            both = outside.count(b"\r\n")
+            counts = {b"\r\n": both, b"\r": outside.count(b"\r") - both}
+            counts[b"\n"] = outside.count(b"\n") - both
+            kinds |= {kind for kind, count in counts.items() if count}
             is_open ^= len(parts) % 2 == 0
     return kinds | {held} - {b""}
 

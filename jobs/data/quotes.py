@@ -64,7 +64,8 @@ def check(source: Source, options: dict[str, Any], deadline: Deadline) -> None:
         fault = _Fault(begins, UNCLOSED)
     if fault is not None:
         error = PermanentError(f"line {fault.line}: {fault.why}", code="bad_source")
-        raise UnreadableError(error, follows=fault.follows)
+        follows = fault.follows and not _are_needed(source, options, deadline)
+        raise UnreadableError(error, follows=follows)
 
 
 def _in_time(numbered: Iterable[tuple[int, str]], deadline: Deadline) -> Iterator[tuple[int, str]]:
@@ -72,6 +73,22 @@ def _in_time(numbered: Iterable[tuple[int, str]], deadline: Deadline) -> Iterato
         if number % _LINES_AT_ONCE == 0:
             deadline.keep()
         yield number, line
+
+
+def _are_needed(source: Source, options: dict[str, Any], deadline: Deadline) -> bool:
+    """Whether some cell could not be read without them: as text they would cut it, or change it."""
+    quote, delimiter = options["quote"], options["delim"]
+    grammar = Grammar(delimiter, quote, options["escape"])
+    with io.TextIOWrapper(source.open(), source.encoding, "surrogateescape", newline="") as text:
+        for _, line in _in_time(lines.numbered(text), deadline):
+            is_open = grammar.leaves_open(line, is_open=False) if quote in line else False
+            if is_open:
+                return True
+            if is_open is None or quote not in line:
+                continue
+            if any(delimiter in cell or quote in cell for cell in grammar.quoted(line)):
+                return True
+    return False
 
 
 def _look(

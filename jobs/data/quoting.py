@@ -63,6 +63,11 @@ class Grammar:
             return not is_open
         return any(self._escape in bare for bare, _, _ in self._pieces(line, is_open=is_open))
 
+    def quoted(self, line: str) -> Iterator[str]:
+        """What stands within quotes in a line that is not broken, as it is written."""
+        for _, quoted, _ in self._pieces(line, is_open=False):
+            yield quoted.removeprefix(self.quote).removesuffix(self.quote)
+
     def _doubled(self, text: str) -> str:
         return text.replace(self._escape, 2 * self._escape) if self._escape else text
 

@@ -83,7 +83,7 @@ def _check_ends(source: Source, options: Options, deadline: Deadline) -> None:
     follows a CR for its LF."""
     if b"\r\n" not in source.sample:
         return
-    if b"\r" in lines.ends_of(source, options["quote"].encode(), deadline):
+    if {b"\r\n", b"\r"} <= lines.ends_of(source, options["quote"].encode(), deadline):
         error = PermanentError("its lines end in several ways", code="bad_source")
         raise UnreadableError(error, ends=True)
 
@@ -135,8 +135,11 @@ def csv_options(
             found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))
     texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
     found["columns"] |= texts
+    if sniffing.says_delimiter(source) is not None:
+        # Comments may follow that line.
+        told["skip"] = max(told["skip"], found.get("skip", 0))
     options: Options = {"auto_detect": False} | found | told
-    if params.decimal is None and options["delim"] != ",":
+    if params.decimal is None and options["delim"] not in {",", sniffing.NOTHING}:
         options |= _comma_decimals(connection, source, options)
     options["columns"] |= told_types(options["columns"], params)
     if options.get("parallel") is False:
@@ -250,7 +253,10 @@ def _comma_decimals(
         options | {"columns": dict.fromkeys(columns, "VARCHAR"), "ignore_errors": True},
     )
     names = ", ".join(map(sql.name, texts))
-    rows = connection.execute(f"SELECT {names} FROM {call} LIMIT {SAMPLE_ROWS}").fetchall()
+    try:
+        rows = connection.execute(f"SELECT {names} FROM {call} LIMIT {SAMPLE_ROWS}").fetchall()
+    except duckdb.InvalidInputException:  # a row that cannot be read: it is named later
+        return {}
     numbers, grouped = [], False
     for name, cells in zip(texts, zip(*rows, strict=True), strict=False):
         values = [cell.strip() for cell in cells if cell is not None]

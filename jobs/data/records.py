@@ -104,17 +104,20 @@ def _csv_options(
     deadline: Deadline,
 ) -> dict[str, Any]:
     """Those that the other jobs would read it with in the end."""
-    is_guess = params.quote is None and not sniffing.shows_quotes(file, params.delimiter)
-    try:
-        options = reading.csv_options(connection, file, params, Manner(), deadline)
-        if is_guess:
+    options = reading.csv_options(connection, file, params, Manner(), deadline)
+    if (
+        params.quote is None
+        and params.ragged != "pad"
+        and not sniffing.shows_quotes(file, params.delimiter)
+    ):
+        # That quotes are quotes is a guess.
+        try:
             quotes.check(file, options, deadline)
-        return options
-    except UnreadableError as error:
-        if not (is_guess and error.follows) or params.ragged == "pad":
-            raise
-        literal = Manner(literal=error)
-    return reading.csv_options(connection, file, params, literal, deadline)
+        except UnreadableError as error:
+            if error.follows:
+                literal = Manner(literal=error)
+                return reading.csv_options(connection, file, params, literal, deadline)
+    return options
 
 
 def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iterator[Row]:
@@ -126,7 +129,7 @@ def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iter
         if len(names) == 1:
             # A row like others there, to DuckDB (2.0) as well; not so above the header.
             below = dropwhile(_is_blank, rows) if options["header"] else rows
-            rows = (each._replace(cells=each.cells or [""]) for each in below)
+            rows = (each if each.cells else each._replace(cells=[""]) for each in below)
         told = (row for row in rows if not (_is_blank(row) or _is_comment(row, comment)))
         for row in islice(told, int(options["header"]), None):
             yield _row(row, names, is_padded=is_padded)

@@ -21,7 +21,7 @@ _QUOTED = re.compile(r'"[^"]*"')
 _ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
 # Line breaks in cells that are quoted from end to end are none of its own.
 _FIRST_ROW = re.compile(r'(?:(?<![^,;\t|])"(?:[^"]|"")*+"(?= *+(?:[,;\t|\r\n]|\Z))|[^\r\n])*+')
-_LINE = re.compile(r"\A[^\r\n]*+(?:\r\n|\r|\n)?")
+_LINE = r"[^\r\n]*+(?:\r\n|\r|\n)"
 # Lines above a table that are its title, where no blank line stands between.
 _TITLE_LINES = 10
 # What no text has: between the cells of a table that has one in each row.
@@ -49,7 +49,8 @@ def dialect(
         # A row that begins like one is named, but for those above the table.
         above = _lines_above(source, found)
         without = {"comment": "", "skip": above, "delim": found["delim"]}
-        found = _dialect(connection, source, without | told)
+        found = _dialect(connection, source, told | without)
+        found["skip"] = max(above, found.get("skip", 0))
     if not found["escape"]:
         # None, to its sniffer: then it leaves doubled quotes doubled.
         found["escape"] = found["quote"]
@@ -87,38 +88,45 @@ def _are_comments(source: Source, found: Options, deadline: Deadline) -> bool:
     """Whether the mark stands at the beginning of lines only, and not all those are like rows:
     DuckDB (2.0) leaves out the rest of any line that has it, outside quotes."""
     mark = found["comment"].encode()
-    marked = [line for line in source.sample.splitlines() if line.startswith(mark)]
-    if all(_is_like_row(line, found) for line in marked):
+    lines = source.sample.removeprefix(codecs.BOM_UTF8).splitlines()
+    marked = [line for line in lines if line.startswith(mark)]
+    if all(_is_like_row(line, found) for line in marked) or _is_like_row(lines[0], found):
         return False
-    within = re.compile(rb"[^\r\n]" + re.escape(mark))
+    own = re.escape(mark)
+    within = re.compile(rb'^(?!%b)(?:[^\n"%b]|"[^"]*")*+%b' % (own, own, own), re.MULTILINE)
     with source.open() as file:
-        last = b"\n"
+        held = b""
         if source.encoding == "utf-8-sig":
             file.read(len(codecs.BOM_UTF8))
         while piece := file.read(SAMPLE_BYTES):
             deadline.keep()
-            if within.search(last + piece) is not None:
+            whole, end, held = (held + piece.replace(b"\r", b"\n")).rpartition(b"\n")
+            if within.search(whole + end) is not None:
                 return False
-            last = piece[-1:]
-    return True
+    return within.search(held) is None
 
 
 def _is_like_row(line: bytes, found: Options) -> bool:
-    """Whether a line has as many cells as rows have, and the mark is a part of the first."""
-    between = len(found["columns"]) - 1
-    is_apart = line[len(found["comment"].encode()) :][:1].isspace()
-    return not is_apart and line.count(found["delim"].encode()) == between > 0
+    """Whether a line has as many cells as rows have, and the mark in front is a part of one."""
+    mark, between = found["comment"].encode(), len(found["columns"]) - 1
+    is_apart = line[len(mark) :][:1].isspace()
+    return (
+        line.startswith(mark)
+        and not is_apart
+        and line.count(found["delim"].encode()) == between > 0
+    )
 
 
 def _lines_above(source: Source, found: Options) -> int:
     """Blank ones and comments, up to the first row."""
     mark = found["comment"].encode()
+    first = int(says_delimiter(source) is not None)
     lines = source.sample.removeprefix(codecs.BOM_UTF8).splitlines()
     above = takewhile(
         lambda line: not line.strip() or (line.startswith(mark) and not _is_like_row(line, found)),
-        lines,
+        lines[first:],
     )
-    return sum(1 for _ in above)
+    return first + sum(1 for _ in above)
 
 
 def _of_even_rows(
@@ -220,18 +228,19 @@ def _sniffed(
 
 
 def _is_table_above(source: Source, found: Options) -> bool:
-    """Whether what is to be skipped is no title: as many lines of cells as are left, or many."""
+    """Whether what is to be skipped is no title: as many lines of cells as are left, or many with
+    no blank line below."""
     lines, skip = source.sample.splitlines(), found.get("skip", 0)
-    first = int(says_delimiter(source) is not None)
-    above = [line for line in lines[first:skip] if line.strip()]
+    first, mark = int(says_delimiter(source) is not None), found.get("comment", "").encode() or b"#"
+    above = [line for line in lines[first:skip] if line.strip() and not line.startswith(mark)]
     left = [line for line in lines[skip:] if line.strip()]
     cells = [line for line in above if found["delim"].encode() in line]
     if cells and len(cells) >= len(left):
         return True
-    is_apart = bool(above) and not lines[skip - 1].strip()
-    return len(above) > (_TITLE_LINES if not is_apart else max(_TITLE_LINES, len(left))) or (
-        not is_apart and len(above) > len(left)
-    )
+    if not above or not lines[min(skip, len(lines)) - 1].strip():
+        return False
+    most = max(_TITLE_LINES, len(left))
+    return len(cells) > _TITLE_LINES or len(above) > most or len(above) > len(left) == 1
 
 
 def _has_quoted(source: Source, delimiter: str) -> bool:
@@ -283,7 +292,7 @@ def by_first_line(source: Source, told: Options) -> Options:
         "quote": '"',
         "escape": '"',
         # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
-        "skip": _blank_lines(source),
+        "skip": max(told.get("skip", 0), _blank_lines(source)),
         "header": has_header,
         "comment": "",
         "columns": unlike([(name, "VARCHAR") for name in names]),
@@ -318,8 +327,8 @@ def most_frequent(source: Source) -> str | None:
 def _first_line(source: Source, skip: int = 0) -> str:
     """The first row below so many lines that is not blank, with the line breaks in its cells."""
     text = text_of(source)
-    for _ in range(skip):
-        text = _LINE.sub("", text, count=1)
+    if skip and (above := re.match(rf"(?:{_LINE}){{{skip}}}", text)):
+        text = text[above.end() :]
     text = _SAYS_DELIMITER.sub("", text, count=1)
     found = _FIRST_ROW.match(text.lstrip("\ufeff\r\n "))
     return found[0] if found is not None else ""

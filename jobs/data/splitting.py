@@ -87,7 +87,8 @@ def layout_of(source: Source, params: SourceParams) -> Layout:
     """By its first rows and what the params tell. Raises PermanentError for too many columns."""
     dialect = dialect_of(source, params)
     with source.text() as text:
-        filled = (row.cells for row in lines.whole_rows(text, dialect) if row.cells)
+        sound = (row for row in lines.rows(text, dialect) if row.broken is None)
+        filled = (row.cells for row in sound if row.cells)
         rows = itertools.islice(filled, HEADER_ROWS)
         first = next(rows, [])
         if len(first) > MOST_COLUMNS:
