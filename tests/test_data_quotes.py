@@ -19,6 +19,9 @@ from tests.data_scene import run
 
 _COUNT = "SELECT count(*) AS rows, max(length(b)) AS longest FROM input"
 _LONG = Deadline(float("inf"), 60.0)
+# More than what is sniffed, in rows and in bytes.
+_INCHES = f'1,5" wide{"." * 44}\n' * 21_000
+_NUMBERS = "1234567890123456,1234567890123456789\n" * 30_000
 _ROWS_ABOVE = "12345,x\n" * 200_000
 _JOBS: list[tuple[str, dict[str, Any]]] = [
     ("validate", {"schema": {}}),
@@ -89,13 +92,13 @@ def test_what_follows_a_closed_quote_is_not_left_out(ragged: str | None, rows_ab
 @pytest.mark.parametrize(
     ("operation", "params"), [(name, {**own, "ragged": "fail"}) for name, own in _JOBS[1:]]
 )
-@pytest.mark.parametrize("first", ["", "3,7\n"])
+@pytest.mark.parametrize("above", [_INCHES, _NUMBERS], ids=["inches", "numbers"])
 def test_quotes_are_text_where_none_was_one_before_and_one_cannot_be(
-    operation: str, params: dict[str, Any], first: str
+    operation: str, params: dict[str, Any], above: str
 ) -> None:
     """Behind a beginning with inches, or with none, which left open what they are."""
-    data = "a,b\n" + (first or '1,5" wide\n') * 300_000 + '2,"Bob" Smith\n2,"Ann"\n'
-    cells = ['5" wide', "7", '"Bob" Smith', '"Ann"']
+    data = f'a,b\n{above}2,"Bob" Smith\n2,"Ann"\n'
+    cells = [above.splitlines()[0].partition(",")[2], '"Bob" Smith', '"Ann"']
     own: dict[str, Any] = {
         "query": {"sql": "SELECT b FROM input WHERE a = 2"},
         "validate": {"schema": {"properties": {"b": {"enum": cells}}}},
@@ -112,8 +115,8 @@ def test_quotes_are_text_where_none_was_one_before_and_one_cannot_be(
 
 @pytest.mark.parametrize("cell", ["Smith, Ann", 'say ""hi""', "u\nv", "x\n3,y"])
 def test_but_not_where_a_cell_needs_them(cell: str) -> None:
-    data = "a,b\n" + '1,5" wide\n' * 200_000 + f'2,"{cell}"\n2,"Bob" Smith\n'
-    line = 200_003 + cell.count("\n")
+    data = f'a,b\n{_INCHES}2,"{cell}"\n2,"Bob" Smith\n'
+    line = 21_003 + cell.count("\n")
 
     judged = run("validate", data, schema={})
 
@@ -169,14 +172,14 @@ def test_spaces_around_quotes_are_none_of_a_cell_to_any_job() -> None:
 def test_cell_that_begins_in_what_is_sniffed_and_ends_behind_it_is_one(
     ragged: str | None,
 ) -> None:
-    cell = "y,z\n" * 300_000
-    data = "a,b\n" + "2,x\n" * 200_000 + f'1,"{cell}"\n2,x\n'
+    cell = "y,z\n" * 200_000
+    data = "a,b\n" + f"2,x{'.' * 30}\n" * 21_000 + f'1,"{cell}"\n2,x\n'
 
     done = run("query", data, sql=_COUNT, ragged=ragged)
     judged = run("validate", data, schema={}, ragged=ragged)
 
-    assert done.rows == [{"rows": 200_002, "longest": len(cell)}]
-    assert (judged.result["row_count"], judged.result["invalid"]) == (200_002, 0)
+    assert done.rows == [{"rows": 21_002, "longest": len(cell)}]
+    assert (judged.result["row_count"], judged.result["invalid"]) == (21_002, 0)
 
 
 @pytest.mark.parametrize("ragged", [None, "pad"])

@@ -392,6 +392,14 @@ def test_titles_and_comments_above_a_table_are_none_of_it(operation: str, above:
     assert kept(operation, above + "a,b,c\n1,2,3\n4,5,6\n") == [["1", "2", "3"], ["4", "5", "6"]]
 
 
+def test_title_above_rows_of_several_lengths_is_named() -> None:
+    data = "Report A\nby me, in May\n\na,b,c\n1,2,3\n4,5,6,7\n"
+
+    done = run("query", data, sql="SELECT * FROM input")
+
+    assert str(done.error) == "line 2: 2 cells, 1 were expected"
+
+
 def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
     done = run("query", "a,b\n" + "k,2\n" * 50 + "1,2,3\n" * 60, sql="SELECT * FROM input")
 

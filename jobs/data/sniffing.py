@@ -275,7 +275,7 @@ def by_first_line(source: Source, told: Options) -> Options:
     Raises PermanentError where that line is too long."""
     if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
         raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
-    delimiter = told.get("delim") or most_frequent(source) or NOTHING
+    delimiter = told.get("delim") or most_frequent(source) or _in_most_lines(source) or NOTHING
     line = _first_line(source, told.get("skip", 0))
     csv.field_size_limit(SAMPLE_BYTES)
     if told.get("quote", '"'):
@@ -322,6 +322,15 @@ def most_frequent(source: Source) -> str | None:
     line = _QUOTED.sub("", _first_line(source))
     best = max(_DELIMITERS, key=line.count)
     return best if best in line else None
+
+
+def _in_most_lines(source: Source) -> str | None:
+    """The delimiter that stands in more than half of its lines, though not in the first."""
+    lines = [line for line in text_of(source).splitlines() if line.strip()]
+    for delimiter in _DELIMITERS:
+        if 2 * sum(delimiter in line for line in lines) > len(lines):
+            return delimiter
+    return None
 
 
 def _first_line(source: Source, skip: int = 0) -> str:
