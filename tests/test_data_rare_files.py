@@ -377,6 +377,14 @@ def test_last_row_with_other_delimiters_makes_no_title_of_all_above(
 
 
 @JUDGES
+@pytest.mark.parametrize("above", ["# made by hand\n", "Report A\nby me; in May\n\n"])
+def test_title_above_padded_rows_is_no_header(operation: str, above: str) -> None:
+    data = above + "a|b|c\n" + '1|2|"x"\n' * 7
+
+    assert kept(operation, data, ragged="pad") == [["1", "2", "x"]] * 7
+
+
+@JUDGES
 @pytest.mark.parametrize(
     "above",
     [
@@ -417,6 +425,7 @@ def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
             [["12", "see #3"], ["#14", "none"], ["15", "x"]],
         ),
         ("a,b\n1,2\n#4,5\n7,8\n", [["1", "2"], ["#4", "5"], ["7", "8"]]),
+        ('a;b\n#1;x\n#2;"y; z"\n3;w\n', [["#1", "x"], ["#2", "y; z"], ["3", "w"]]),
         ("#a\tb\n1\t2\n3\t4\n", [["1", "2"], ["3", "4"]]),
         ("# all\na,b\n1,2\n# half\n3,4\n", [["1", "2"], ["3", "4"]]),
         ('a,b\n# half\n1,"no #3"\n2,x\n', [["1", "no #3"], ["2", "x"]]),
@@ -424,7 +433,18 @@ def test_nor_do_rows_that_are_longer_than_the_first_ones() -> None:
         ("## a\na,b\n1,x\n## c\n3,y\n", [["1", "x"], ["3", "y"]]),
         ("sep=;\n# x\na;b\n1;#2\n3;4\n", [["1", "#2"], ["3", "4"]]),
     ],
-    ids=["colors", "within", "like rows", "header", "comments", "quoted", "own", "two", "sep"],
+    ids=[
+        "colors",
+        "within",
+        "like rows",
+        "in quotes",
+        "header",
+        "comments",
+        "quoted",
+        "own",
+        "two",
+        "sep",
+    ],
 )
 def test_what_is_no_comment_is_kept(
     operation: str, ragged: str | None, data: str, rows: list[list[str]]

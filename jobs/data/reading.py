@@ -114,6 +114,11 @@ def csv_options(
         raise
     if params.ragged == "pad" and found["header"]:
         rows = _cell_counts(source, found)
+        if rows and rows[0].cells == 1 and not _are_longer(rows) and "delim" not in told:
+            # What stands between cells in some rows only, and in no header, is text.
+            told["delim"] = sniffing.likely_delimiter(source)
+            found = sniffing.dialect(connection, source, told | sampled, deadline)
+            rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
             first = next(row for row in rows if row.cells > 1)
@@ -125,11 +130,6 @@ def csv_options(
             is_below = first.line == first.number or len(again["columns"]) == first.cells
             if again["header"] and is_below:
                 told, found, rows = below, again, _cell_counts(source, again | below)
-        elif rows and rows[0].cells == 1 and "delim" not in told:
-            # What stands between cells in some rows only, and in no header, is text.
-            told["delim"] = sniffing.most_frequent(source) or sniffing.NOTHING
-            found = sniffing.dialect(connection, source, told | sampled, deadline)
-            rows = _cell_counts(source, found)
         if rows and not _are_longer(rows):
             # Else rows that are longer than the header make columns, or not, by where they stand.
             found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))

@@ -17,6 +17,7 @@ from jobs.errors import PermanentError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"[^"]*"')
+_QUOTED_BYTES = re.compile(rb'"[^"]*"')
 # A line of nothing but cells in quotes.
 _ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
 # Line breaks in cells that are quoted from end to end are none of its own.
@@ -109,12 +110,10 @@ def _are_comments(source: Source, found: Options, deadline: Deadline) -> bool:
 def _is_like_row(line: bytes, found: Options) -> bool:
     """Whether a line has as many cells as rows have, and the mark in front is a part of one."""
     mark, between = found["comment"].encode(), len(found["columns"]) - 1
-    is_apart = line[len(mark) :][:1].isspace()
-    return (
-        line.startswith(mark)
-        and not is_apart
-        and line.count(found["delim"].encode()) == between > 0
-    )
+    if not line.startswith(mark) or line[len(mark) :][:1].isspace():
+        return False
+    bare = _QUOTED_BYTES.sub(b"", line)
+    return bare.count(found["delim"].encode()) == between > 0
 
 
 def _lines_above(source: Source, found: Options) -> int:
@@ -275,7 +274,7 @@ def by_first_line(source: Source, told: Options) -> Options:
     Raises PermanentError where that line is too long."""
     if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
         raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
-    delimiter = told.get("delim") or most_frequent(source) or _in_most_lines(source) or NOTHING
+    delimiter = told.get("delim") or likely_delimiter(source)
     line = _first_line(source, told.get("skip", 0))
     csv.field_size_limit(SAMPLE_BYTES)
     if told.get("quote", '"'):
@@ -322,6 +321,11 @@ def most_frequent(source: Source) -> str | None:
     line = _QUOTED.sub("", _first_line(source))
     best = max(_DELIMITERS, key=line.count)
     return best if best in line else None
+
+
+def likely_delimiter(source: Source) -> str:
+    """That of the first line, or of most lines, or what no text has."""
+    return most_frequent(source) or _in_most_lines(source) or NOTHING
 
 
 def _in_most_lines(source: Source) -> str | None:
