@@ -379,9 +379,10 @@ def test_last_row_with_other_delimiters_makes_no_title_of_all_above(
 @JUDGES
 @pytest.mark.parametrize("above", ["# made by hand\n", "Report A\nby me; in May\n\n"])
 def test_title_above_padded_rows_is_no_header(operation: str, above: str) -> None:
-    data = above + "a|b|c\n" + '1|2|"x"\n' * 7
+    data = above + "a|b|c\n" + '"1"|2|"x"\n' * 7
 
     assert kept(operation, data, ragged="pad") == [["1", "2", "x"]] * 7
+    assert kept(operation, data + "3\n", ragged="pad")[-1] == ["3", "", ""]
 
 
 @JUDGES

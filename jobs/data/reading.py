@@ -122,7 +122,7 @@ def csv_options(
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
             first = next(row for row in rows if row.cells > 1)
-            below = told | {"skip": first.number}
+            below = told | {"skip": first.number, "delim": found["delim"]}
             again = sniffing.dialect(
                 connection, source, _without(below, "header") | sampled, deadline
             )

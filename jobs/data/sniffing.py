@@ -137,7 +137,8 @@ def _of_even_rows(
         found = _sniffed(connection, source, strict)
     except duckdb.InvalidInputException:  # a row that is too long, say: it is named later
         return None
-    if found is None or len(found["columns"]) == 1 or found["skip"] != _blank_lines(source):
+    above = told.get("skip", _blank_lines(source))
+    if found is None or len(found["columns"]) == 1 or found["skip"] != above:
         return None
     return found
 
