@@ -526,3 +526,12 @@ def test_line_is_named_below_cells_of_several_lines(data: str, line: int) -> Non
     done = run("query", data, sql="SELECT * FROM input")
 
     assert str(done.error) == f"line {line}: 3 cells, 2 were expected"
+
+
+def test_row_below_cells_of_several_lines_that_is_not_in_the_told_encoding_is_named() -> None:
+    data = b'a,b\n1,"x\ny"\n' + b'2,"u"\n' * 30 + b"3,\xff\xfe\n"
+
+    done = run("query", data, sql="SELECT * FROM input", encoding="utf-8")
+
+    assert done.code == "bad_source"
+    assert str(done.error) == "line 34: the file is not UTF-8; tell its `encoding`"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
+import io
 import os
 import resource
 import shutil
@@ -64,6 +64,8 @@ MAX_TEMP_BYTES = 8 * 1024 * MIB
 # Of the disk that is free, so that others find some too.
 TEMP_SHARE = 0.5
 WATCH_SECONDS = 0.1
+# Between two looks at the clock.
+ROWS_AT_ONCE = 4096
 _ARENA_MAX = -8  # glibc's malloc.h
 
 
@@ -257,7 +259,7 @@ def _otherwise(
     if error.ends and not found.is_uneven and _ends_vary(found, params, deadline):
         return replace(found, is_uneven=True), manner
     if not error.types or error.column in (params.types or {}):
-        raise _placed(error, found, manner, params) from None
+        raise _placed(error, found, manner, params, deadline) from None
     if not manner.whole:
         return found, replace(manner, whole=True)
     if error.column not in {None, *manner.texts}:
@@ -267,15 +269,22 @@ def _otherwise(
     raise PermanentError(str(error), code="sql_error") from None
 
 
-def _placed(error: UnreadableError, file: Source, manner: Manner, params: SourceParams) -> JobError:
+def _placed(
+    error: UnreadableError, file: Source, manner: Manner, params: SourceParams, deadline: Deadline
+) -> JobError:
     """What the job fails with: one reader (DuckDB 2.0) counts rows, where others count lines."""
     if error.row is None or not manner.serial or manner.literal is not None:
         return error.error
     dialect = splitting.dialect_of(file, params)
-    with contextlib.suppress(PermanentError), file.text() as text:
-        for row in itertools.islice(lines.rows(text, dialect), error.row - 1, error.row):
-            message = str(error.error).replace(f"line {error.row}", f"line {row.line}", 1)
-            return PermanentError(message, code=error.error.code)
+    # What cannot be read, or not in time, keeps the number that it has.
+    opened = io.TextIOWrapper(file.open(), file.encoding, "surrogateescape", newline="")
+    with contextlib.suppress(PermanentError, UnicodeError), opened as text:
+        for number, row in enumerate(lines.rows(text, dialect), 1):
+            if number % ROWS_AT_ONCE == 0:
+                deadline.keep()
+            if number == error.row:
+                message = str(error.error).replace(f"line {number}", f"line {row.line}", 1)
+                return PermanentError(message, code=error.error.code)
     return error.error
 
 
