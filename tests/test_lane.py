@@ -76,6 +76,18 @@ async def test_shared_connection_that_ends_as_it_is_opened_is_an_outage(
     assert await ask(client.ping(), Reachability())
 
 
+async def test_task_that_is_cancelled_ends_wherever_its_command_is(client: Client) -> None:
+    await client.ping()
+    for steps in range(40):
+        task = asyncio.ensure_future(client.ping())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert await client.echo("its own reply") == b"its own reply"
+
+
 async def test_lane_notices_that_its_connection_has_ended_before_it_was_told(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ class Supervisor:
 
 async def _is_ready(part: RunningPart) -> bool:
     try:
-        return await asyncio.wait_for(part.is_ready(), PROBE_TIMEOUT_SECONDS)
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            return await part.is_ready()
     except TimeoutError:
         return False

@@ -101,17 +101,19 @@ def connect(url: str) -> async_redis.Redis:
         asking = options | {"socket_timeout": REPLY_SECONDS}
         sentinel: Any = Sentinel(hosts, sentinel_kwargs=asking, **options, **more)  # type: ignore[no-untyped-call]
         for each in sentinel.sentinels:
-            _tell_of_ends(each.connection_pool)
+            _mend(each.connection_pool)
         client = sentinel.master_for(service, db=database, socket_timeout=REPLY_SECONDS)
-    _tell_of_ends(client.connection_pool)
+    _mend(client.connection_pool)
     return client
 
 
-def _tell_of_ends(pool: Any) -> None:
-    """Its connections raise redis-py's ConnectionError when they have ended, whatever the loop.
+def _mend(pool: Any) -> None:
+    """Its connections raise what they should.
 
-    What went as it was opened is written to all the same (redis-py 8.1: HELLO), and uvloop
-    raises RuntimeError then, which nobody takes for an outage.
+    redis-py's ConnectionError when they have ended: what went as it was opened is written to all
+    the same (redis-py 8.1: HELLO), and uvloop raises RuntimeError then, which nobody takes for an
+    outage. CancelledError when their task is cancelled: they write within `wait_for`, which (3.11)
+    keeps it to itself where the command has just been sent, and the task would go on for ever.
     """
     kind: Any = pool.connection_class
 
@@ -121,6 +123,16 @@ def _tell_of_ends(pool: Any) -> None:
             if self._writer is None or self._writer.is_closing():
                 raise ConnectionError(ENDED)
             await super()._send_packed_command(command)
+
+        async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            canceled = task.cancelling()
+            await super().send_packed_command(*arguments, **options)
+            if task.cancelling() > canceled:
+                # Its reply would be taken for that of the next command.
+                await self.disconnect(nowait=True)
+                raise asyncio.CancelledError
 
     pool.connection_class = Connection
 
@@ -297,9 +309,7 @@ async def _take_over(connection: Any) -> Wire:
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel, and return when all have ended.
 
-    Again and again: where connections broke while a worker left, a task that had been cancelled
-    once was seen to go on for ever (redis-py 8.1). What took the cancellation from it, probably
-    an error of the connection that came out in its place, was not found out.
+    Again and again: what a task awaits may keep the first to itself, as `wait_for` does (3.11).
     """
     waiting = set(tasks)
     while waiting:
