@@ -25,7 +25,12 @@ class Kinds:
     ) -> None:
         self._schema = schema
         self._decimal = decimal
-        self._thousands = thousands
+        # In groups: 2.5 is no number where decimals stand behind a comma.
+        self._grouped = None
+        if thousands is not None:
+            mark = re.escape(thousands)
+            self._grouped = re.compile(rf"\s*[+-]?\d{{1,3}}({mark}\d{{3}})+(?!{mark}|\d).*")
+        self._thousands = thousands or ""
         self._known: dict[str, list[str]] = {}
 
     def convert(self, row: dict[str, str | None]) -> dict[str, Any]:
@@ -45,7 +50,7 @@ class Kinds:
 
     def _numeral(self, text: str) -> str:
         """As JSON writes a number, if it is one."""
-        if self._thousands is not None:
+        if self._grouped is not None and self._grouped.fullmatch(text) is not None:
             text = text.replace(self._thousands, "")
         return text.replace(",", ".") if self._decimal == "," else text
 

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from jobs.data import sql
+from jobs.data.deadline import Deadline
 from jobs.data.source import PIECE_BYTES, Source
 from jobs.errors import PermanentError
 
@@ -24,11 +25,12 @@ def as_text(
     source: Source,
     options: dict[str, Any],
     told: Collection[str],
+    deadline: Deadline,
 ) -> dict[str, str]:
     """Columns of a CSV file that have such a cell, as text. `options` are those of `read_csv`;
     raises PermanentError for a column among the `told`, whose type is not ours to change."""
     days = [name for name, kind in options["columns"].items() if _has_form(kind, options)]
-    if not days or not _may_have(source):
+    if not days or not _may_have(source, deadline):
         return {}
     texts = dict.fromkeys(options["columns"], "VARCHAR")
     call = sql.call(
@@ -54,12 +56,13 @@ def _has_form(kind: str, options: dict[str, Any]) -> bool:
     return form in options
 
 
-def _may_have(source: Source) -> bool:
+def _may_have(source: Source, deadline: Deadline) -> bool:
     """Whether such a word stands anywhere: to look at the bytes is faster than to parse them."""
     overlap = max(map(len, _WORDS)) - 1
     held = b""
     with source.open() as file:
         while piece := file.read(PIECE_BYTES):
+            deadline.keep()
             held += piece.lower()
             if any(word in held for word in _WORDS):
                 return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
 import os
 import resource
 import shutil
@@ -25,13 +24,11 @@ import duckdb
 from jobs.context import JobContext
 from jobs.data import (
     arrays,
+    beginning,
     faults,
     lines,
     objects,
-    packed,
-    quotes,
     reading,
-    sniffing,
     source,
     splitting,
     sql,
@@ -39,10 +36,11 @@ from jobs.data import (
 )
 from jobs.data.deadline import Deadline
 from jobs.data.faults import LimitError, UnreadableError
+from jobs.data.otherwise import otherwise
 from jobs.data.params import QueryParams, SourceParams
 from jobs.data.reading import Manner
 from jobs.data.source import Source
-from jobs.errors import JobError, PermanentError
+from jobs.errors import PermanentError
 
 T = TypeVar("T")
 
@@ -64,8 +62,6 @@ MAX_TEMP_BYTES = 8 * 1024 * MIB
 # Of the disk that is free, so that others find some too.
 TEMP_SHARE = 0.5
 WATCH_SECONDS = 0.1
-# Between two looks at the clock.
-ROWS_AT_ONCE = 4096
 _ARENA_MAX = -8  # glibc's malloc.h
 
 
@@ -81,6 +77,8 @@ class Engine:
         self.deadline = deadline
         self._memory_share = memory_share
         self.is_narrow = False
+        # Of `read_csv`, for a CSV file.
+        self.options: dict[str, Any] = {}
         _keep_to_one_arena()
         # What the view `input` reads: itself it takes seconds for thousands of columns.
         self.input = "input"
@@ -225,80 +223,19 @@ def with_input(
     deadline = Deadline.of(context)
     with scratch(context) as folder:
         attempts = _Attempts(params, context, outputs, folder, deadline)
-        found = source.find(params, context, folder)
-        manner = Manner(narrow=sniffing.likely_columns(found) > WIDE_COLUMNS, streams=streams)
+        found = lines.evened(source.find(params, context, folder), params.quote)
+        manner = Manner(narrow=beginning.likely_columns(found) > WIDE_COLUMNS, streams=streams)
         while True:
             try:
                 return attempts.run(work, arrays.readable(found, folder, deadline), manner)
             except UnreadableError as error:
-                found, manner = _otherwise(error, found, manner, params, deadline)
+                found, manner = otherwise(error, found, manner, params, deadline)
             except PermanentError as error:
                 if error.code != "memory" or manner.narrow:
                     raise
                 manner = replace(manner, narrow=True)
             for output in outputs:
                 output.unlink(missing_ok=True)
-
-
-def _otherwise(
-    error: UnreadableError, found: Source, manner: Manner, params: SourceParams, deadline: Deadline
-) -> tuple[Source, Manner]:
-    """Another way to read the file. Raises the error of the job where there is none left."""
-    if error.encoding and found.encoding == "utf-8" and params.encoding is None:
-        return source.guess_single_byte(found), manner
-    is_guess = params.quote is None and not sniffing.shows_quotes(found, params.delimiter)
-    is_blamed = error.rows and not manner.serial
-    if is_blamed and ((is_guess and error.quotes) or _has_lines_in_quotes(found, params, deadline)):
-        # Its pieces may have been cut within a cell: all that it is blamed for may be of that.
-        return found, replace(manner, serial=True)
-    if is_guess and error.follows and params.ragged != "pad":
-        # As text they cut no cell, or the rows are of different lengths.
-        return found, replace(manner, serial=False, literal=error)
-    if error.rows and not error.types and manner.literal is not None:
-        raise manner.literal.error from None
-    if error.ends and not found.is_uneven and _ends_vary(found, params, deadline):
-        return replace(found, is_uneven=True), manner
-    if not error.types or error.column in (params.types or {}):
-        raise _placed(error, found, manner, params, deadline) from None
-    if not manner.whole:
-        return found, replace(manner, whole=True)
-    if error.column not in {None, *manner.texts}:
-        # Days in two forms, say, pass for days.
-        return found, replace(manner, texts=manner.texts | {str(error.column)})
-    # Its types fit each row by now: it is the SQL that wants others.
-    raise PermanentError(str(error), code="sql_error") from None
-
-
-def _placed(
-    error: UnreadableError, file: Source, manner: Manner, params: SourceParams, deadline: Deadline
-) -> JobError:
-    """What the job fails with: one reader (DuckDB 2.0) counts rows, where others count lines."""
-    if error.row is None or not manner.serial or manner.literal is not None:
-        return error.error
-    dialect = splitting.dialect_of(file, params)
-    # What cannot be read, or not in time, keeps the number that it has.
-    opened = io.TextIOWrapper(file.open(), file.encoding, "surrogateescape", newline="")
-    with contextlib.suppress(PermanentError, UnicodeError), opened as text:
-        for number, row in enumerate(lines.rows(text, dialect), 1):
-            if number % ROWS_AT_ONCE == 0:
-                deadline.keep()
-            if number == error.row:
-                message = str(error.error).replace(f"line {number}", f"line {row.line}", 1)
-                return PermanentError(message, code=error.error.code)
-    return error.error
-
-
-def _ends_vary(file: Source, params: SourceParams, deadline: Deadline) -> bool:
-    quote = '"' if params.quote is None else params.quote
-    return b"\r\n" in file.sample or len(lines.ends_of(file, quote.encode(), deadline)) > 1
-
-
-def _has_lines_in_quotes(file: Source, params: SourceParams, deadline: Deadline) -> bool:
-    quote = '"' if params.quote is None else params.quote
-    if file.kind not in {"csv", "tsv"} or not quote:
-        return False
-    with packed.named_faults(file.compression), file.open() as unpacked:
-        return quotes.have_lines(unpacked, quote.encode(), deadline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +249,7 @@ class _Attempts:
     deadline: Deadline
 
     def run(self, work: Callable[[Engine], T], file: Source, manner: Manner) -> T:
-        columns = sniffing.likely_columns(file)
+        columns = beginning.likely_columns(file)
         threads = 1 if manner.narrow else MAX_THREADS
         share = STREAMING_MEMORY_SHARE if manner.streams and not manner.narrow else MEMORY_SHARE
         is_opened = False
@@ -333,7 +270,10 @@ class _Attempts:
             raise error.error from None
         except (duckdb.Error, MemoryError) as error:
             is_sql = is_opened and isinstance(self.params, QueryParams)
-            raise _of_columns(faults.of_duckdb(error, is_sql=is_sql), columns) from error
+            meant = faults.of_duckdb(error, is_sql=is_sql)
+            if isinstance(meant, UnreadableError):
+                meant.options = engine.options
+            raise _of_columns(meant, columns) from error
         except RuntimeError as error:
             if "start new thread" not in str(error):
                 raise
@@ -346,7 +286,7 @@ class _Attempts:
         engine.row_bytes = max(file.row_bytes, NARROW_ROW_BYTES if manner.narrow else 0)
         if file.kind == "parquet" and manner.narrow:
             file = splitting.regrouped(engine, file)
-        elif sniffing.likely_columns(file) > wide.MOST_COLUMNS:
+        elif beginning.likely_columns(file) > wide.MOST_COLUMNS:
             file = splitting.as_parquet(engine, file, self.params)
         if file.kind in {"json", "ndjson"}:
             with engine.watched():
@@ -356,7 +296,9 @@ class _Attempts:
             engine.narrow()
             file = splitting.objects_as_parquet(engine, file, options)
         with engine.watched():
-            return file, reading.table(engine.connection, file, self.params, manner, self.deadline)
+            table = reading.table(engine.connection, file, self.params, manner, self.deadline)
+        engine.options = table.options
+        return file, table.call
 
 
 def _of_columns(error: Exception, columns: int) -> Exception:

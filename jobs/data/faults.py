@@ -4,6 +4,7 @@ what is not the client's to know."""
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import duckdb
 
@@ -72,6 +73,8 @@ class UnreadableError(Exception):
         self.quotes = quotes
         self.follows = follows
         self.row = row
+        # Those of `read_csv` it was read with, as far as they are known.
+        self.options: dict[str, Any] = {}
 
 
 class LimitError(Exception):

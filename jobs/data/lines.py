@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from jobs.data.deadline import Deadline
@@ -69,22 +70,43 @@ def _has_end(file: BinaryIO, start: int) -> bool:
     return False
 
 
+def evened(source: Source, quote: str | None) -> Source:
+    """The same, to be read with lines that all end alike where those of its beginning do not:
+    DuckDB (2.0) takes the end of the first, which may stand above the table, for that of all."""
+    if source.kind not in {"csv", "tsv"}:
+        return source
+    # Behind the last line may be the half of an end.
+    sample = source.sample.decode(source.encoding, "ignore").encode().rstrip(b"\r\n")
+    ends = _ends([sample], (quote if quote is not None else '"').encode())
+    return replace(source, is_uneven=len(ends) > 1)
+
+
 def ends_of(source: Source, quote: bytes, deadline: Deadline) -> set[bytes]:
     """In which ways its lines end, outside quotes."""
-    kinds: set[bytes] = set()
-    held, is_open = b"", False
-    with named_faults(source.compression), source.open() as file:
+
+    def pieces() -> Iterator[bytes]:
         while piece := file.read(_PIECE_BYTES):
             deadline.keep()
-            piece = held + piece
-            held = b"\r" if piece.endswith(b"\r") else b""
-            parts = piece.removesuffix(b"\r").split(quote) if quote else [piece]
-            outside = b" ".join(parts[int(is_open) :: 2])
-            both = outside.count(b"\r\n")
-            counts = {b"\r\n": both, b"\r": outside.count(b"\r") - both}
-            counts[b"\n"] = outside.count(b"\n") - both
-            kinds |= {kind for kind, count in counts.items() if count}
-            is_open ^= len(parts) % 2 == 0
+            yield piece
+
+    with named_faults(source.compression), source.open() as file:
+        return _ends(pieces(), quote)
+
+
+def _ends(pieces: Iterable[bytes], quote: bytes) -> set[bytes]:
+    kinds: set[bytes] = set()
+    held, is_open = b"", False
+    for each in pieces:
+        piece = held + each
+        held = b"\r" if piece.endswith(b"\r") else b""
+        piece = piece.removesuffix(b"\r")
+        parts = piece.split(quote) if quote else [piece]
+        outside = b" ".join(parts[int(is_open) :: 2])
+        both = outside.count(b"\r\n")
+        counts = {b"\r\n": both, b"\r": outside.count(b"\r") - both}
+        counts[b"\n"] = outside.count(b"\n") - both
+        kinds |= {kind for kind, count in counts.items() if count}
+        is_open ^= len(parts) % 2 == 0
     return kinds | {held} - {b""}
 
 
@@ -101,12 +123,25 @@ def numbered(text: TextIO) -> Iterator[tuple[int, str]]:
 
 
 class Row(NamedTuple):
-    """A row of CSV and the line that it begins in; no cells for a blank line, and the mark alone
-    for a comment. `broken`: its last line, if its quotes are broken."""
+    """A row of CSV and the line that it begins in; no cells for a blank line. `broken`: its last
+    line, if its quotes are broken."""
 
     line: int
     cells: list[str]
     broken: str | None = None
+    is_comment: bool = False
+
+
+def dialect(options: dict[str, Any]) -> dict[str, Any]:
+    """For Python's csv, what options of `read_csv` say."""
+    quote, escape = options["quote"], options["escape"]
+    return {
+        "delimiter": options["delim"],
+        "quotechar": quote or None,
+        "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        "doublequote": escape in {quote, ""},
+        "escapechar": escape if escape not in {quote, ""} else None,
+    }
 
 
 def rows(text: TextIO, dialect: dict[str, Any], comment: str = "") -> Iterator[Row]:
@@ -119,7 +154,7 @@ def rows(text: TextIO, dialect: dict[str, Any], comment: str = "") -> Iterator[R
     try:
         for row in reader:
             if not fed.is_over:
-                yield Row(begins, row, fed.broken)
+                yield Row(begins, row, fed.broken, fed.is_comment)
             elif begins < reader.line_num:
                 raise PermanentError(f"line {begins}: a quote is not closed", code="bad_source")
             begins = reader.line_num + 1
@@ -154,17 +189,18 @@ class _Fed:
         self._is_within = False
         self._is_open = False
         self.is_over = False
+        self.is_comment = False
         self.broken: str | None = None
 
     def begin(self) -> None:
         """A row is complete: what comes now is another's."""
-        self._is_within = self._is_open = False
+        self._is_within = self._is_open = self.is_comment = False
         self.broken = None
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
             if self._comment and not self._is_within and line.startswith(self._comment):
-                self._is_within = True
+                self._is_within = self.is_comment = True
                 yield f"{self._comment}\n"
                 continue
             self._is_within = True

@@ -150,6 +150,8 @@ class SourceParams(NamesFiles, BaseModel):
                     raise PydanticCustomError(
                         "source", "has `{name}`, which is of files, beside `rows`", {"name": name}
                     )
+        if self.quote and self.quote == self.delimiter:
+            raise PydanticCustomError("source", "has the same `quote` and `delimiter`")
         return self
 
     def file_needs(self) -> FileNeeds | None:

@@ -46,9 +46,10 @@ def have_lines(file: BinaryIO, quote: bytes, deadline: Deadline) -> bool:
     return False
 
 
-def are_broken(text: str, options: dict[str, Any]) -> bool:
+def are_broken(text: str, options: dict[str, Any], deadline: Deadline) -> bool:
     """Whether that is plain by the beginning of a file."""
-    fault, _ = _look(enumerate(io.StringIO(text, newline=""), 1), options)
+    numbered = enumerate(io.StringIO(text, newline=""), 1)
+    fault, _ = _look(_in_time(numbered, deadline), options)
     return fault is not None
 
 
@@ -99,20 +100,21 @@ def _look(
     comment, skipped = options.get("comment") or None, options.get("skip", 0)
     is_loose = options.get("strict_mode") is False
     grammar = Grammar(options["delim"], quote, options["escape"])
-    begins, row_bytes = 0, 0
+    begins, row_bytes, passed = 0, 0, 0
     for number, line in numbered:
         if begins:
             row_bytes += _size_bytes(line)
             if row_bytes > most_bytes:
                 why = f"a quote is not closed, or the row has more than {most_bytes} bytes"
                 return _Fault(begins, why), begins
-        if number <= skipped:
+        if not begins and comment is not None and line.startswith(comment):
+            continue
+        if passed < skipped:
+            passed += 1
             continue
         if is_loose and grammar.has_bare_escape(line, is_open=bool(begins)):
             return _Fault(number, _BARE.format(options["escape"])), begins
         if quote not in line:
-            continue
-        if not begins and comment is not None and line.startswith(comment):
             continue
         is_open = grammar.leaves_open(line, is_open=bool(begins))
         if is_open is None:

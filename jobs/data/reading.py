@@ -7,9 +7,7 @@ same table, and a look costs no more than the reading.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,16 +15,14 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from jobs.data import days, faults, lines, quotes, sniffing, sql
+from jobs.data import beginning, days, faults, lines, quotes, sniffing, sql
 from jobs.data.deadline import Deadline
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
-from jobs.data.source import SAMPLE_BYTES, Source
+from jobs.data.source import Source
 from jobs.errors import PermanentError
 
 SNIFFED_ROWS = 20_480  # DuckDB's own
-# Rows that are looked at for decimal commas.
-SAMPLE_ROWS = 2_000
 # Of those that a file has, where another was asked for.
 SHOWN_COLUMNS = 20
 SHOWN_CHARACTERS = 300
@@ -38,7 +34,8 @@ BUFFER_BYTES = 12 * 1024 * 1024
 MAX_ROW_BYTES = 4 * 1024 * 1024
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
-_COMMA_DECIMAL = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
+_COMMA_DECIMAL = r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?"
+_THOUSANDS = r"[+-]?\d{1,3}(\.\d{3})*"
 Options = dict[str, Any]
 
 
@@ -58,24 +55,31 @@ class Manner:
     texts: frozenset[str] = frozenset()
 
 
+class Table(NamedTuple):
+    """The call that reads a file, and for CSV its options."""
+
+    call: str
+    options: Options
+
+
 def table(
     connection: duckdb.DuckDBPyConnection,
     source: Source,
     params: SourceParams,
     manner: Manner,
     deadline: Deadline,
-) -> str:
-    """The call that reads a CSV or Parquet file. Raises PermanentError for one without columns,
-    and what DuckDB raises for one that it cannot read."""
+) -> Table:
+    """A CSV or Parquet file as a table. Raises PermanentError for one without columns, and what
+    DuckDB raises for one that it cannot read."""
     path = str(source.path)
     if source.kind == "parquet":
-        return sql.call("read_parquet", path, {})
+        return Table(sql.call("read_parquet", path, {}), {})
     options = csv_options(connection, source, params, manner, deadline)
     if options.get("parallel") is False and not source.is_uneven:
         _check_ends(source, options, deadline)
     told = told_types(options["columns"], params)
-    options["columns"] |= days.as_text(connection, source, options, told)
-    return sql.call("read_csv", path, options)
+    options["columns"] |= days.as_text(connection, source, options, told, deadline)
+    return Table(sql.call("read_csv", path, options), options)
 
 
 def _check_ends(source: Source, options: Options, deadline: Deadline) -> None:
@@ -116,13 +120,14 @@ def csv_options(
         rows = _cell_counts(source, found)
         if rows and rows[0].cells == 1 and not _are_longer(rows) and "delim" not in told:
             # What stands between cells in some rows only, and in no header, is text.
-            told["delim"] = sniffing.likely_delimiter(source)
+            told["delim"] = beginning.likely_delimiter(source)
             found = sniffing.dialect(connection, source, told | sampled, deadline)
             rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
             first = next(row for row in rows if row.cells > 1)
             below = told | {"skip": first.number, "delim": found["delim"]}
+            below["comment"] = found.get("comment", "")
             again = sniffing.dialect(
                 connection, source, _without(below, "header") | sampled, deadline
             )
@@ -135,12 +140,12 @@ def csv_options(
             found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))
     texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
     found["columns"] |= texts
-    if sniffing.says_delimiter(source) is not None:
+    if beginning.says_delimiter(source) is not None:
         # Comments may follow that line.
         told["skip"] = max(told["skip"], found.get("skip", 0))
     options: Options = {"auto_detect": False} | found | told
-    if params.decimal is None and options["delim"] not in {",", sniffing.NOTHING}:
-        options |= _comma_decimals(connection, source, options)
+    if params.decimal != "." and options["delim"] not in {",", beginning.NOTHING}:
+        options |= _comma_decimals(connection, source, options, manner)
     options["columns"] |= told_types(options["columns"], params)
     if options.get("parallel") is False:
         quotes.check(source, options, deadline)
@@ -184,7 +189,7 @@ def _told(source: Source, params: SourceParams) -> Options:
         told["delim"] = params.delimiter
     elif source.kind == "tsv":
         told["delim"] = "\t"
-    if (above := sniffing.says_delimiter(source)) is not None:
+    if (above := beginning.says_delimiter(source)) is not None:
         told = {"delim": above[1], "skip": 1} | told
     if params.quote is not None:
         told |= {"quote": params.quote, "escape": params.quote}
@@ -213,19 +218,14 @@ class _Row(NamedTuple):
 
 def _cell_counts(source: Source, found: Options) -> list[_Row]:
     """Of the header and the first rows, but for blank ones, up to one that cannot be read."""
-    csv.field_size_limit(SAMPLE_BYTES)
-    rows = csv.reader(
-        io.StringIO(sniffing.text_of(source), newline=""),
-        delimiter=found["delim"],
-        quotechar=found["quote"] or None,
-        quoting=csv.QUOTE_MINIMAL if found["quote"] else csv.QUOTE_NONE,
-    )
-    counts, line = [], 0
-    with contextlib.suppress(csv.Error):
-        for number, row in enumerate(islice(rows, SAMPLE_ROWS)):
-            if row and number >= found.get("skip", 0):
-                counts.append(_Row(number, line, len(row)))
-            line = rows.line_num
+    text = io.StringIO(beginning.text_of(source), newline="")
+    rows = lines.rows(text, lines.dialect(found), found.get("comment", ""))
+    counts = []
+    with contextlib.suppress(PermanentError):
+        uncommented = (row for row in rows if not row.is_comment)
+        for number, row in enumerate(islice(uncommented, beginning.SAMPLE_ROWS)):
+            if row.cells and number >= found.get("skip", 0):
+                counts.append(_Row(number, row.line - 1, len(row.cells)))
     return counts
 
 
@@ -240,36 +240,50 @@ def _without(options: Options, name: str) -> Options:
 
 
 def _comma_decimals(
-    connection: duckdb.DuckDBPyConnection, source: Source, options: Options
+    connection: duckdb.DuckDBPyConnection, source: Source, options: Options, manner: Manner
 ) -> Options:
     """What to change where columns of text are numbers with a decimal comma, as in 1.234,50."""
     columns: dict[str, str] = options["columns"]
-    texts = [name for name, kind in columns.items() if kind == "VARCHAR"]
-    if not texts or "DOUBLE" in columns.values():
+    kinds = {name: kind for name, kind in columns.items() if kind in {"VARCHAR", "DOUBLE"}}
+    names = [name for name in kinds if name not in manner.texts]
+    if not any(kinds[name] == "VARCHAR" for name in names):
         return {}
     call = sql.call(
         "read_csv",
         str(source.path),
         options | {"columns": dict.fromkeys(columns, "VARCHAR"), "ignore_errors": True},
     )
-    names = ", ".join(map(sql.name, texts))
+    shown = ", ".join(map(sql.name, names))
+    looks = ", ".join(
+        f"bool_and(regexp_full_match(trim({cell}), {sql.text(_COMMA_DECIMAL)})),"
+        f" bool_or(contains({cell}, ',')), bool_or(contains({cell}, '.')),"
+        f" bool_and(regexp_full_match(trim({cell}), {sql.text(_THOUSANDS)}))"
+        for cell in map(sql.name, names)
+    )
+    limit = "" if manner.whole else f" LIMIT {beginning.SAMPLE_ROWS}"
     try:
-        rows = connection.execute(f"SELECT {names} FROM {call} LIMIT {SAMPLE_ROWS}").fetchall()
+        row = connection.execute(f"SELECT {looks} FROM (SELECT {shown} FROM {call}{limit})")
+        found = row.fetchone()
     except duckdb.InvalidInputException:  # a row that cannot be read: it is named later
         return {}
-    numbers, grouped = [], False
-    for name, cells in zip(texts, zip(*rows, strict=True), strict=False):
-        values = [cell.strip() for cell in cells if cell is not None]
-        if any("," in value for value in values) and all(map(_COMMA_DECIMAL.fullmatch, values)):
+    assert found is not None
+    numbers, is_grouped = [], False
+    for name, at in zip(names, range(0, len(found), 4), strict=True):
+        is_number, has_comma, has_point, is_whole = found[at : at + 4]
+        if kinds[name] == "VARCHAR" and is_number and has_comma:
             numbers.append(name)
-            grouped |= any("." in value for value in values)
+            is_grouped |= has_point
+        elif kinds[name] == "DOUBLE" and "decimal_separator" not in options:
+            if not is_whole:
+                return {}  # a decimal point
+            is_grouped |= has_point
     if not numbers:
         return {}
     changed: Options = {
         "columns": columns | dict.fromkeys(numbers, "DOUBLE"),
         "decimal_separator": ",",
     }
-    return changed | ({"thousands": "."} if grouped else {})
+    return changed | ({"thousands": "."} if is_grouped else {})
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, select: str) -> list[tuple[str, str]]:

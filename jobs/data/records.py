@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,10 +11,10 @@ from typing import Any, NamedTuple
 import duckdb
 
 from jobs.context import JobContext
-from jobs.data import arrays, faults, lines, objects, quotes, reading, sniffing
+from jobs.data import arrays, beginning, faults, lines, objects, quotes, reading
 from jobs.data.deadline import Deadline
 from jobs.data.engine import Engine, scratch
-from jobs.data.faults import UnreadableError
+from jobs.data.faults import LimitError, UnreadableError
 from jobs.data.packed import named_faults
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -53,7 +52,7 @@ class Records(NamedTuple):
 def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterator[Records]:
     """Those of a file. Raises PermanentError for one that is broken."""
     with scratch(context) as folder:
-        source = find(params, context, folder)
+        source = lines.evened(find(params, context, folder), params.quote)
         is_guess = params.encoding is None and source.encoding == "utf-8"
         with named_faults(source.compression):
             if is_guess and not source.is_decodable(deadline):
@@ -65,10 +64,11 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
         ):
             file = arrays.readable(source, folder, deadline)
             if source.kind in {"csv", "tsv"}:
-                if sniffing.likely_columns(file) > MOST_COLUMNS:
+                if beginning.likely_columns(file) > MOST_COLUMNS:
                     options = layout_of(file, params).options
                 else:
-                    options = _csv_options(engine.connection, file, params, deadline)
+                    with engine.watched():
+                        options = _csv_options(engine.connection, file, params, deadline)
                 found = _of_csv(file, options, is_padded=params.ragged == "pad")
                 decimal = options.get("decimal_separator", params.decimal)
                 yield Records(found, decimal, options.get("thousands"))
@@ -80,15 +80,15 @@ def of(params: SourceParams, context: JobContext, deadline: Deadline) -> Iterato
                 if has_long_pages(engine, file):
                     engine.narrow()
                     file = regrouped(engine, file)
-                call = reading.table(engine.connection, file, params, Manner(), deadline)
-                yield Records(_of_table(engine.connection, call))
+                table = reading.table(engine.connection, file, params, Manner(), deadline)
+                yield Records(_of_table(engine.connection, table.call))
 
 
 @contextmanager
 def _our_faults() -> Iterator[None]:
     try:
         yield
-    except UnreadableError as error:
+    except (UnreadableError, LimitError) as error:
         raise error.error from None
     except (duckdb.Error, MemoryError) as error:
         meant = faults.of_duckdb(error)
@@ -105,10 +105,13 @@ def _csv_options(
 ) -> dict[str, Any]:
     """Those that the other jobs would read it with in the end."""
     options = reading.csv_options(connection, file, params, Manner(), deadline)
+    if options.get("decimal_separator") == ",":
+        # So it is to the other jobs as soon as there is one.
+        options.setdefault("thousands", ".")
     if (
         params.quote is None
         and params.ragged != "pad"
-        and not sniffing.shows_quotes(file, params.delimiter)
+        and not beginning.shows_quotes(file, params.delimiter)
     ):
         # That quotes are quotes is a guess.
         try:
@@ -123,24 +126,21 @@ def _csv_options(
 def _of_csv(source: Source, options: dict[str, Any], *, is_padded: bool) -> Iterator[Row]:
     names, comment = list(options["columns"]), options.get("comment", "")
     with source.text() as text:
-        rows: Iterator[lines.Row] = islice(
-            lines.rows(text, _dialect(options), comment), options.get("skip", 0), None
-        )
+        found = lines.rows(text, lines.dialect(options), comment)
+        # DuckDB (2.0) does not count comments there.
+        uncommented = (row for row in found if not row.is_comment)
+        rows: Iterator[lines.Row] = islice(uncommented, options.get("skip", 0), None)
         if len(names) == 1:
             # A row like others there, to DuckDB (2.0) as well; not so above the header.
             below = dropwhile(_is_blank, rows) if options["header"] else rows
             rows = (each if each.cells else each._replace(cells=[""]) for each in below)
-        told = (row for row in rows if not (_is_blank(row) or _is_comment(row, comment)))
+        told = (row for row in rows if not _is_blank(row))
         for row in islice(told, int(options["header"]), None):
             yield _row(row, names, is_padded=is_padded)
 
 
 def _is_blank(row: lines.Row) -> bool:
     return not row.cells and row.broken is None
-
-
-def _is_comment(row: lines.Row, mark: str) -> bool:
-    return bool(mark) and row.broken is None and row.cells[0].startswith(mark)
 
 
 def _row(row: lines.Row, names: list[str], *, is_padded: bool) -> Row:
@@ -155,17 +155,6 @@ def _row(row: lines.Row, names: list[str], *, is_padded: bool) -> Row:
     if len(found) != len(names):
         return Row(row.line, found, fault=f"{len(found)} cells, {len(names)} were expected")
     return Row(row.line, dict(zip(names, found, strict=True)), is_text=True)
-
-
-def _dialect(options: dict[str, Any]) -> dict[str, Any]:
-    quote, escape = options["quote"], options["escape"]
-    return {
-        "delimiter": options["delim"],
-        "quotechar": quote or None,
-        "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        "doublequote": escape in {quote, ""},
-        "escapechar": escape if escape not in {quote, ""} else None,
-    }
 
 
 def _of_lines(source: Source) -> Iterator[Row]:

@@ -5,80 +5,82 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from itertools import takewhile
+from operator import itemgetter
 from typing import Any
 
 import duckdb
 
-from jobs.data import quotes, sql
+from jobs.data import beginning, quotes, sql
 from jobs.data.deadline import Deadline
 from jobs.data.source import SAMPLE_BYTES, Source
 from jobs.errors import PermanentError
 
-_DELIMITERS = (",", ";", "\t", "|")
-_QUOTED = re.compile(r'"[^"]*"')
 _QUOTED_BYTES = re.compile(rb'"[^"]*"')
 # A line of nothing but cells in quotes.
 _ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
-# Line breaks in cells that are quoted from end to end are none of its own.
-_FIRST_ROW = re.compile(r'(?:(?<![^,;\t|])"(?:[^"]|"")*+"(?= *+(?:[,;\t|\r\n]|\Z))|[^\r\n])*+')
-_LINE = r"[^\r\n]*+(?:\r\n|\r|\n)"
 # Lines above a table that are its title, where no blank line stands between.
 _TITLE_LINES = 10
-# What no text has: between the cells of a table that has one in each row.
-NOTHING = "\x1f"
-# What Excel writes above a table, and reads there, to say what stands between the cells.
-_SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?\r?\n', re.IGNORECASE)
+# What a column without one gets, or a number.
+_NO_NAME = re.compile(r"column\d+\Z|[\d.,+-]")
 Options = dict[str, Any]
-
-
-def likely_columns(source: Source) -> int:
-    """How many a CSV file has by its first line, before anything is made for each of them; 0 for
-    other files."""
-    if source.kind not in {"csv", "tsv"}:
-        return 0
-    line = _QUOTED.sub("", _first_line(source))
-    return max(map(line.count, _DELIMITERS)) + 1
 
 
 def dialect(
     connection: duckdb.DuckDBPyConnection, source: Source, told: Options, deadline: Deadline
 ) -> Options:
     """Options of `read_csv` for this file, `columns` among them, beside those that are told."""
-    found = _dialect(connection, source, told)
-    if found.get("comment") and not _are_comments(source, found, deadline):
-        # A row that begins like one is named, but for those above the table.
-        above = _lines_above(source, found)
-        without = {"comment": "", "skip": above, "delim": found["delim"]}
-        found = _dialect(connection, source, told | without)
-        found["skip"] = max(above, found.get("skip", 0))
+    found = _dialect(connection, source, told, deadline)
+    if found.get("comment"):
+        above, comments = _lines_above(source, found)
+        if not _are_comments(source, found, deadline):
+            # A row that begins like one is named, but for those above the table.
+            without = {"comment": "", "skip": above, "delim": found["delim"]}
+            found = _dialect(connection, source, told | without, deadline)
+            found["skip"] = max(above, found.get("skip", 0))
+        elif comments:
+            # Below them it passes over as many lines once more, at times (DuckDB 2.0).
+            known = {"comment": found["comment"], "delim": found["delim"]}
+            skip = {"skip": above - comments} if found["skip"] <= above else {}
+            found = _dialect(connection, source, told | known | skip, deadline) | known
+    if found["header"] and not found.get("comment"):
+        # Above a header that it is told of it does not pass blank lines.
+        found["skip"] = max(found.get("skip", 0), beginning.blank_lines(source))
     if not found["escape"]:
         # None, to its sniffer: then it leaves doubled quotes doubled.
         found["escape"] = found["quote"]
     return found
 
 
-def _dialect(connection: duckdb.DuckDBPyConnection, source: Source, told: Options) -> Options:
+def _dialect(
+    connection: duckdb.DuckDBPyConnection, source: Source, told: Options, deadline: Deadline
+) -> Options:
+    if "delim" not in told and told.get("decimal_separator") == ",":
+        # It may as well stand between cells, to the sniffer.
+        told = told | {"delim": beginning.likely_delimiter(source, but=",")}
     is_loose = not told.get("strict_mode", True)
-    if is_loose and "delim" not in told and (between := _ALL_QUOTED.fullmatch(_first_line(source))):
-        told = told | {"delim": between[1]}
+    if is_loose and "delim" not in told:
+        between = _ALL_QUOTED.fullmatch(beginning.first_line(source))
+        told = told | ({"delim": between[1]} if between is not None else {})
     found = (is_loose and _of_even_rows(connection, source, told)) or _sniff(
         connection, source, told
     )
-    is_one = len(found["columns"]) == 1 or found["delim"] not in text_of(source)
-    if is_one and "delim" not in told:
-        # Lines of different lengths look to it like lines of one cell.
-        delimiter = most_frequent(source)
-        if delimiter is not None:
-            told = told | {"delim": delimiter}
-            found = _sniff(connection, source, told)
+    if "delim" not in told and (other := _other_delimiter(source, found)) is not None:
+        told = told | other
+        found = _sniff(connection, source, told)
+    is_guess = found["quote"] == "'" and "quote" not in told
+    if is_guess and not beginning.are_quotes(source, found["delim"]):
+        quoting = {"quote": '"', "escape": '"', "delim": found["delim"]}
+        found = _sniff(connection, source, told | quoting)
+    found = _named(connection, source, told, found)
     if "skip" not in told and _is_table_above(source, found):
         # No title, but rows of other lengths than the last ones: reading names the first.
         found = by_first_line(source, told)
     if "quote" not in told:
-        _find_quote(connection, source, told, found)
+        _find_quote(connection, source, told, found, deadline)
         if is_loose:
-            _mend_quote(source, told, found)
+            _mend_quote(source, told, found, deadline)
     if found["escape"] not in {"", found["quote"], "\\"}:
         # The other quote, where both stand in some text.
         found["escape"] = found["quote"]
@@ -116,16 +118,17 @@ def _is_like_row(line: bytes, found: Options) -> bool:
     return bare.count(found["delim"].encode()) == between > 0
 
 
-def _lines_above(source: Source, found: Options) -> int:
-    """Blank ones and comments, up to the first row."""
+def _lines_above(source: Source, found: Options) -> tuple[int, int]:
+    """Blank ones and comments, up to the first row; and how many of them are comments."""
     mark = found["comment"].encode()
-    first = int(says_delimiter(source) is not None)
+    first = int(beginning.says_delimiter(source) is not None)
     lines = source.sample.removeprefix(codecs.BOM_UTF8).splitlines()
     above = takewhile(
         lambda line: not line.strip() or (line.startswith(mark) and not _is_like_row(line, found)),
         lines[first:],
     )
-    return first + sum(1 for _ in above)
+    filled = [bool(line.strip()) for line in above]
+    return first + len(filled), sum(filled)
 
 
 def _of_even_rows(
@@ -137,27 +140,86 @@ def _of_even_rows(
         found = _sniffed(connection, source, strict)
     except duckdb.InvalidInputException:  # a row that is too long, say: it is named later
         return None
-    above = told.get("skip", _blank_lines(source))
+    above = told.get("skip", beginning.blank_lines(source))
     if found is None or len(found["columns"]) == 1 or found["skip"] != above:
         return None
     return found
 
 
-def _find_quote(
+def _other_delimiter(source: Source, found: Options) -> Options | None:
+    """What to tell where the sniffer took another for it, or lines of different lengths for lines
+    of one cell."""
+    is_one = len(found["columns"]) == 1 or found["delim"] not in beginning.text_of(source)
+    if is_one and (delimiter := beginning.most_frequent(source)) is not None:
+        return {"delim": delimiter}
+    if not is_one and found["delim"] in beginning.QUOTED.sub("", beginning.first_line(source)):
+        return None
+    lines = beginning.bare_lines(source)
+    if not is_one:
+        # Decimal commas, in each cell but those of the header.
+        for delimiter in beginning.DELIMITERS:
+            cells_of = {line.count(delimiter) for _, line in lines}
+            if delimiter != found["delim"] and len(cells_of) == 1 and 0 not in cells_of:
+                return {"delim": delimiter}
+        return None
+    for delimiter in beginning.DELIMITERS:
+        # A title above, and a row that is too long or too short. Not commas of sentences.
+        counts = {above: line.count(delimiter) for above, line in lines if line[0] != "#"}
+        rows = Counter(counts.values())
+        cells, count = max(rows.items(), key=itemgetter(1), default=(0, 0))
+        if cells > int(delimiter == ",") and 2 * count > len(counts):
+            first = next(above for above in counts if counts[above] == cells)
+            is_titled = not any(counts[above] for above in counts if above < first)
+            return {"delim": delimiter} | ({"skip": first} if is_titled else {})
+    return None
+
+
+def _named(
     connection: duckdb.DuckDBPyConnection, source: Source, told: Options, found: Options
+) -> Options:
+    """The same with the names that the sniffer (DuckDB 2.0) passes over: that of a single column
+    below a line that is skipped or blank, and those of text where lines end with a delimiter."""
+    if found["header"] and list(found["columns"]) == ["column0"]:
+        above = {"skip": max(told.get("skip", 0), beginning.blank_lines(source))}
+        names = list(by_first_line(source, told | above)["columns"])
+        if above["skip"] and len(names) == 1:
+            found = _sniff(connection, source, told | above) | above
+            kind = next(iter(found["columns"].values()))
+            found["columns"] = dict.fromkeys(names, kind)
+    is_text = set(found["columns"].values()) == {"VARCHAR"}
+    if is_text and not found["header"] and "header" not in told and len(found["columns"]) > 1:
+        end, count = found["delim"], len(found["columns"]) - 1
+        lines = [line for _, line in beginning.bare_lines(source)]
+        are_ended = all(line.endswith(end) and line.count(end) == count for line in lines)
+        columns: dict[str, str] = by_first_line(source, told | {"delim": end})["columns"]
+        *names, _ = columns
+        if are_ended and len(names) == count and not any(map(_NO_NAME.match, names)):
+            found |= {"header": True, "columns": columns}
+    return found
+
+
+def _find_quote(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    told: Options,
+    found: Options,
+    deadline: Deadline,
 ) -> None:
     """Put another one into what was found, or none, where that was wrong."""
     delimiter = found["delim"]
     quoting = {"delim": delimiter, "quote": '"', "escape": '"'}
-    if not found["quote"] and _has_quoted(source, delimiter):
+    if not found["quote"] and beginning.has_quoted(source, delimiter):
         # Some quote is broken: reading names it.
         found |= _sniff(connection, source, told | quoting) | quoting
     elif not found["quote"] and b'"' not in source.sample:
         # None so far: that says nothing about the rest.
         found |= quoting
     elif not found["quote"] and (
-        not _has_quote_in_front(source, delimiter)
-        or (len(source.sample) >= SAMPLE_BYTES and not _are_broken(source, told, found | quoting))
+        not beginning.has_quote_in_front(source, delimiter)
+        or (
+            len(source.sample) >= SAMPLE_BYTES
+            and not _are_broken(source, told | found | quoting, deadline)
+        )
     ):
         # Inches: nor do they, unless others follow within what was sniffed. Or a cell that begins
         # in this part of the file, and ends behind it.
@@ -166,29 +228,31 @@ def _find_quote(
             found |= quoting
 
 
-def _mend_quote(source: Source, told: Options, found: Options) -> None:
+def _mend_quote(source: Source, told: Options, found: Options, deadline: Deadline) -> None:
     """Where lines are of any length it may take anything for quotes, and drops what follows."""
     delimiter = found["delim"]
     quoting = {"quote": '"', "escape": '"'}
     if not found["quote"]:
-        if not _are_broken(source, told, found | quoting):
+        if not _are_broken(source, told | found | quoting, deadline):
             # A row that begins there and is too long.
             found |= quoting
-    elif _stand_in_quotes(source, delimiter, found["quote"]):
-        escapes = [found["escape"], found["quote"], "\\"]
-        right = [
-            each for each in escapes if not _are_broken(source, told, found | {"escape": each})
-        ]
+    elif beginning.stand_in_quotes(source, delimiter, found["quote"]):
+        escapes = dict.fromkeys([found["escape"], found["quote"], "\\"])
+        right = (
+            each
+            for each in escapes
+            if not _are_broken(source, told | found | {"escape": each}, deadline)
+        )
         # If none is, some quote is broken: reading names it.
-        found["escape"] = (right or escapes)[0]
-    elif _stand_in_quotes(source, delimiter, '"'):
+        found["escape"] = next(right, found["escape"])
+    elif beginning.stand_in_quotes(source, delimiter, '"'):
         found |= quoting
-    elif _are_broken(source, told, found):
+    elif _are_broken(source, told | found, deadline):
         found |= {"quote": "", "escape": ""}
 
 
-def _are_broken(source: Source, told: Options, found: Options) -> bool:
-    return quotes.are_broken(text_of(source), told | found)
+def _are_broken(source: Source, options: Options, deadline: Deadline) -> bool:
+    return quotes.are_broken(beginning.text_of(source), options, deadline)
 
 
 def _sniff(connection: duckdb.DuckDBPyConnection, source: Source, options: Options) -> Options:
@@ -230,9 +294,11 @@ def _sniffed(
 def _is_table_above(source: Source, found: Options) -> bool:
     """Whether what is to be skipped is no title: as many lines of cells as are left, or many with
     no blank line below."""
-    lines, skip = source.sample.splitlines(), found.get("skip", 0)
-    first, mark = int(says_delimiter(source) is not None), found.get("comment", "").encode() or b"#"
-    above = [line for line in lines[first:skip] if line.strip() and not line.startswith(mark)]
+    mark, skip = found.get("comment", "").encode(), found.get("skip", 0)
+    # Comments are not counted.
+    lines = [line for line in source.sample.splitlines() if not (mark and line.startswith(mark))]
+    first = int(beginning.says_delimiter(source) is not None)
+    above = [line for line in lines[first:skip] if line.strip() and not line.startswith(b"#")]
     left = [line for line in lines[skip:] if line.strip()]
     cells = [line for line in above if found["delim"].encode() in line]
     if cells and len(cells) >= len(left):
@@ -243,40 +309,13 @@ def _is_table_above(source: Source, found: Options) -> bool:
     return len(cells) > _TITLE_LINES or len(above) > most or len(above) > len(left) == 1
 
 
-def _has_quoted(source: Source, delimiter: str) -> bool:
-    """Whether a whole cell stands in quotes, within a line."""
-    end = re.escape(delimiter)
-    cell = rf'(?:^|\r|{end})"(?:[^"\r\n]|"")*"(?={end}|\r|$)'
-    return re.search(cell, text_of(source), re.MULTILINE) is not None
-
-
-def shows_quotes(source: Source, delimiter: str | None) -> bool:
-    """Whether its beginning has cells in quotes: else it is a guess that quotes are quotes."""
-    between = delimiter or most_frequent(source) or ","
-    return any(_stand_in_quotes(source, between, quote) for quote in "\"'")
-
-
-def _stand_in_quotes(source: Source, delimiter: str, quote: str) -> bool:
-    """Whether some cell does, in lines as many as it may have."""
-    end, mark = re.escape(delimiter), re.escape(quote)
-    inside = rf"(?:[^{mark}\\]|{mark}{mark}|\\.)*+"
-    cell = rf"(?:^|\r|{end}) ?{mark}{inside}{mark} *(?={end}|\r|$)"
-    return re.search(cell, text_of(source), re.MULTILINE | re.DOTALL) is not None
-
-
-def _has_quote_in_front(source: Source, delimiter: str) -> bool:
-    """Whether some cell begins with one, closed or not."""
-    cell = rf'(?:^|\r|{re.escape(delimiter)}) ?"'
-    return re.search(cell, text_of(source), re.MULTILINE) is not None
-
-
 def by_first_line(source: Source, told: Options) -> Options:
     """What cannot be made out: as its first line has it, so that reading names the bad one.
     Raises PermanentError where that line is too long."""
     if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
         raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
-    delimiter = told.get("delim") or likely_delimiter(source)
-    line = _first_line(source, told.get("skip", 0))
+    delimiter = told.get("delim") or beginning.likely_delimiter(source)
+    line = beginning.first_line(source, told.get("skip", 0), told.get("comment"))
     csv.field_size_limit(SAMPLE_BYTES)
     if told.get("quote", '"'):
         found = csv.reader([line], delimiter=delimiter, quotechar=told.get("quote", '"'))
@@ -292,7 +331,7 @@ def by_first_line(source: Source, told: Options) -> Options:
         "quote": '"',
         "escape": '"',
         # Above a header that it is told of it does not pass blank lines (DuckDB 2.0).
-        "skip": max(told.get("skip", 0), _blank_lines(source)),
+        "skip": max(told.get("skip", 0), beginning.blank_lines(source)),
         "header": has_header,
         "comment": "",
         "columns": unlike([(name, "VARCHAR") for name in names]),
@@ -315,53 +354,3 @@ def unlike(columns: list[tuple[str, str]]) -> dict[str, str]:
         taken.add(unlike.lower())
         found[unlike] = kind
     return found
-
-
-def most_frequent(source: Source) -> str | None:
-    """The delimiter that the first line has most of, outside quotes."""
-    line = _QUOTED.sub("", _first_line(source))
-    best = max(_DELIMITERS, key=line.count)
-    return best if best in line else None
-
-
-def likely_delimiter(source: Source) -> str:
-    """That of the first line, or of most lines, or what no text has."""
-    return most_frequent(source) or _in_most_lines(source) or NOTHING
-
-
-def _in_most_lines(source: Source) -> str | None:
-    """The delimiter that stands in more than half of its lines, though not in the first."""
-    lines = [line for line in text_of(source).splitlines() if line.strip()]
-    for delimiter in _DELIMITERS:
-        if 2 * sum(delimiter in line for line in lines) > len(lines):
-            return delimiter
-    return None
-
-
-def _first_line(source: Source, skip: int = 0) -> str:
-    """The first row below so many lines that is not blank, with the line breaks in its cells."""
-    text = text_of(source)
-    if skip and (above := re.match(rf"(?:{_LINE}){{{skip}}}", text)):
-        text = text[above.end() :]
-    text = _SAYS_DELIMITER.sub("", text, count=1)
-    found = _FIRST_ROW.match(text.lstrip("\ufeff\r\n "))
-    return found[0] if found is not None else ""
-
-
-def says_delimiter(source: Source) -> re.Match[str] | None:
-    """The line that does, as Excel writes it above a table."""
-    return _SAYS_DELIMITER.match(text_of(source))
-
-
-def text_of(source: Source) -> str:
-    """Of the file's beginning."""
-    return source.sample.decode(source.encoding, "ignore")
-
-
-def _blank_lines(source: Source) -> int:
-    """Those above the first one that has something in it."""
-    if says_delimiter(source) is not None:
-        return 1
-    text = text_of(source).lstrip("\ufeff")
-    above = text[: len(text) - len(text.lstrip("\r\n "))]
-    return len(f"{above}.".splitlines()) - 1

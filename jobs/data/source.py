@@ -143,7 +143,7 @@ def readable(source: Source, folder: Path, deadline: Deadline) -> Source:
     _translate(source, target, deadline)
     sample = source.sample.decode(source.encoding, "ignore").encode()
     if source.is_uneven:
-        sample = sample.replace(b"\r\n", b"\n")
+        sample = sample.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return Source(target, source.kind, "none", "utf-8", sample)
 
 

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import duckdb
 
-from jobs.data import cells, columnar, days, faults, lines, objects, reading, sniffing, sql, writing
+from jobs.data import (
+    beginning,
+    cells,
+    columnar,
+    days,
+    faults,
+    lines,
+    objects,
+    reading,
+    sniffing,
+    sql,
+    writing,
+)
 from jobs.data.faults import UnreadableError
 from jobs.data.params import SourceParams
 from jobs.data.reading import Manner
@@ -75,7 +87,7 @@ def as_parquet(engine: Engine, source: Source, params: SourceParams) -> Source:
 
 def dialect_of(source: Source, params: SourceParams) -> dict[str, Any]:
     """For Python's csv, by the first row and what the params tell."""
-    between = "\t" if source.kind == "tsv" else sniffing.most_frequent(source) or ","
+    between = "\t" if source.kind == "tsv" else beginning.most_frequent(source) or ","
     return {
         "delimiter": params.delimiter or between,
         "quotechar": '"' if params.quote is None else params.quote or None,
@@ -149,14 +161,15 @@ def _split(
 def _even(text: TextIO, count: int, params: SourceParams, layout: Layout) -> Iterator[list[str]]:
     """The rows below the header. Raises PermanentError for one of another length."""
     filled = (row for row in lines.whole_rows(text, layout.dialect) if row.cells)
-    for line, row, _ in itertools.islice(filled, int(layout.has_header), None):
-        if len(row) == count:
-            yield row
+    for row in itertools.islice(filled, int(layout.has_header), None):
+        found = row.cells
+        if len(found) == count:
+            yield found
         elif params.ragged == "pad":
-            yield (row + [""] * (count - len(row)))[:count]
+            yield (found + [""] * (count - len(found)))[:count]
         else:
             raise PermanentError(
-                f"line {line}: {len(row)} cells, {count} were expected", code="bad_source"
+                f"line {row.line}: {len(found)} cells, {count} were expected", code="bad_source"
             )
 
 
@@ -179,7 +192,9 @@ def _typed(
             options = reading.csv_options(engine.connection, part, own, manner, engine.deadline)
             kinds = options["columns"].values()
             options["columns"] = dict(zip(names, kinds, strict=True)) | types
-            options["columns"] |= days.as_text(engine.connection, part, options, types)
+            options["columns"] |= days.as_text(
+                engine.connection, part, options, types, engine.deadline
+            )
             _write(engine, sql.call("read_csv", str(part.path), options), target, layout.names)
             break
         except duckdb.Error as error:
