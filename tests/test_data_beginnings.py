@@ -101,6 +101,7 @@ def test_told_decimal_comma_is_no_delimiter() -> None:
     ("text", "row"),
     [
         (REPORT, 6),
+        ("Vendas\n\na;b;c\n1,5;2,5;x\n1,0;2,0;y\n3,5;1,5\n4,5;1,5;z\n", 6),
         ('Report\na;b\n1;"x\ny"\n2;y;z\n3;w\n', 5),
         ("# c\na;b\n1;x\n2\n3;w\n", 4),
     ],

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from app.http.prefer import asked_wait
 from app.http.waiting import Closing
 from app.queue.records.drafts import JobDraft
+from app.queue.records.views import JobView
 from tests.http_doubles import Exchange, MemoryQueue, app_over, connect, until
 
 LOG: dict[str, Any] = {"type": "log.write", "params": {"message": "hello"}}
@@ -257,6 +258,30 @@ class TestPatience:
             await lose_subscription(queue, job_id)
             await lose_subscription(queue, job_id)
             queue.end(job_id, result={"n": 1})
+            await exchange.read()
+
+        assert exchange.status == 200
+        assert json.loads(exchange.body)["status"] == "finished"
+
+    async def test_job_that_ends_and_is_gone_before_it_is_looked_at_is_told(
+        self, app: Starlette, queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look = queue.job
+
+        async def end_first(job_id: str) -> JobView | None:
+            monkeypatch.setattr(queue, "job", look)
+            queue.end(job_id)
+            return await look(job_id)
+
+        body = json.dumps(LOG | {"options": {"retention": 0}}).encode()
+        async with Exchange(app, "POST", "/v1/jobs", prefer="wait=25", **JSON) as exchange:
+            exchange.start(body)
+            await until(lambda: queue.drafts)
+            queue.unavailable = "Redis does not answer"
+            queue.tell(queue.drafts[0].id, None)
+            await until(lambda: not queue.is_watched(queue.drafts[0].id))
+            monkeypatch.setattr(queue, "job", end_first)
+            queue.unavailable = None
             await exchange.read()
 
         assert exchange.status == 200

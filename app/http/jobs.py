@@ -278,7 +278,10 @@ class Jobs:
                 async with following(self._watcher, view.id, is_kept=kept) as awaited:
                     now = await self._lookup.again(view.id)
                     seen: Seen | None = (now, []) if now is not None else None
-                    if now is not None and not _is_over(seen):
+                    if now is None and isinstance(awaited, LastEvent):
+                        await patience.hear_out(awaited)
+                        seen = _heard(awaited, view)
+                    elif now is not None and not _is_over(seen):
                         seen = await self._await(patience, awaited, now)
                 if _is_over(seen) or not patience.left:
                     return seen
@@ -293,13 +296,16 @@ class Jobs:
         """How the job stands when it has ended, the time is up or the subscription is lost."""
         await patience.stay(awaited.wait)
         now = await self._lookup.again(view.id)
-        if now is not None:
-            return now, []
-        ended = awaited.as_ended(view) if isinstance(awaited, LastEvent) else None
-        return (ended, [NOT_KEPT]) if ended is not None else None
+        return (now, []) if now is not None else _heard(awaited, view)
 
     def _report(self, event: str, view: JobView, request: Request) -> None:
         logs.event(log, event, job_id=view.id, type=view.type, key=acting_key(request).name)
+
+
+def _heard(awaited: Awaited | LastEvent, view: JobView) -> Seen | None:
+    """How a job that is gone ended, if that was heard."""
+    ended = awaited.as_ended(view) if isinstance(awaited, LastEvent) else None
+    return (ended, [NOT_KEPT]) if ended is not None else None
 
 
 def accepted(draft: JobDraft, warnings: list[str]) -> Answer:

@@ -15,6 +15,8 @@ from app.http.ports import Watcher
 from app.queue.records.views import Event, JobView
 
 RESUBSCRIBE_SECONDS = 0.5
+# What Redis has said takes no longer to be heard.
+LAST_SECONDS = 0.5
 ENDED = frozenset({"finished", "failed", "canceled", "stopped"})
 
 
@@ -60,6 +62,11 @@ class Patience:
     async def stay(self, wait: Callable[[float], Coroutine[Any, Any, bool]]) -> bool:
         """What came of waiting for so many seconds. False, and time is left: it was cut short."""
         return await stay(self._receive, wait(self.left), self._closing)
+
+    async def hear_out(self, last: LastEvent) -> None:
+        """A job that is gone already: it may have ended since we listen, and what was said of it be
+        on its way."""
+        await self.stay(lambda left: last.wait(min(left, LAST_SECONDS)))
 
     async def pause(self) -> None:
         """Before a lost subscription is had again: Redis may be on its way back."""

@@ -154,24 +154,20 @@ def _other_delimiter(source: Source, found: Options) -> Options | None:
         return {"delim": delimiter}
     if not is_one and found["delim"] in beginning.QUOTED.sub("", beginning.first_line(source)):
         return None
-    lines = beginning.bare_lines(source)
-    if not is_one:
-        # Decimal commas, in each cell but those of the header.
-        for delimiter in beginning.DELIMITERS:
-            cells_of = {line.count(delimiter) for _, line in lines}
-            if delimiter != found["delim"] and len(cells_of) == 1 and 0 not in cells_of:
-                return {"delim": delimiter}
-        return None
+    # A title above, and a row that is too long or too short. Or decimal commas in all cells but
+    # those of the header, which is passed over then.
+    lines = [(above, line) for above, line in beginning.bare_lines(source) if line[0] != "#"]
+    most, told = 0, None
     for delimiter in beginning.DELIMITERS:
-        # A title above, and a row that is too long or too short. Not commas of sentences.
-        counts = {above: line.count(delimiter) for above, line in lines if line[0] != "#"}
-        rows = Counter(counts.values())
-        cells, count = max(rows.items(), key=itemgetter(1), default=(0, 0))
-        if cells > int(delimiter == ",") and 2 * count > len(counts):
-            first = next(above for above in counts if counts[above] == cells)
-            is_titled = not any(counts[above] for above in counts if above < first)
-            return {"delim": delimiter} | ({"skip": first} if is_titled else {})
-    return None
+        counts = {above: line.count(delimiter) for above, line in lines}
+        cells, count = max(Counter(counts.values()).items(), key=itemgetter(1), default=(0, 0))
+        # One comma in each line may be of sentences. The names of columns have no decimals.
+        if cells > int(delimiter == ",") and 2 * count > len(lines) and count > most:
+            first, line = next(each for each in lines if counts[each[0]] == cells)
+            if is_one or (first < found["skip"] and found["delim"] not in line):
+                is_titled = not any(counts[above] for above in counts if above < first)
+                most, told = count, {"delim": delimiter} | ({"skip": first} if is_titled else {})
+    return told
 
 
 def _named(
@@ -190,11 +186,11 @@ def _named(
     if is_text and not found["header"] and "header" not in told and len(found["columns"]) > 1:
         end, count = found["delim"], len(found["columns"]) - 1
         lines = [line for _, line in beginning.bare_lines(source)]
-        are_ended = all(line.endswith(end) and line.count(end) == count for line in lines)
-        columns: dict[str, str] = by_first_line(source, told | {"delim": end})["columns"]
-        *names, _ = columns
-        if are_ended and len(names) == count and not any(map(_NO_NAME.match, names)):
-            found |= {"header": True, "columns": columns}
+        if all(line.endswith(end) and line.count(end) == count for line in lines):
+            columns: dict[str, str] = by_first_line(source, told | {"delim": end})["columns"]
+            *names, _ = columns
+            if len(names) == count and not any(map(_NO_NAME.match, names)):
+                found |= {"header": True, "columns": columns}
     return found
 
 
@@ -312,7 +308,7 @@ def _is_table_above(source: Source, found: Options) -> bool:
 def by_first_line(source: Source, told: Options) -> Options:
     """What cannot be made out: as its first line has it, so that reading names the bad one.
     Raises PermanentError where that line is too long."""
-    if not source.sample.count(b"\n") and len(source.sample) >= SAMPLE_BYTES:
+    if len(source.sample) >= SAMPLE_BYTES and len(source.sample.splitlines()) == 1:
         raise PermanentError(f"line 1: it has more than {SAMPLE_BYTES} bytes", code="bad_source")
     delimiter = told.get("delim") or beginning.likely_delimiter(source)
     line = beginning.first_line(source, told.get("skip", 0), told.get("comment"))
