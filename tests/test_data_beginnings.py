@@ -62,6 +62,11 @@ def of_query(value: Any) -> str:
         ("a|b|\nx|y|\nu|v|\n", ["a", "b", "column2"], [["x", "y", ""], ["u", "v", ""]], 2, {}),
         ("\n\na\tb\n2023-12-31\tx\n\n2024-12-31\ty\n", "ab",
          [["2023-12-31", "x"], ["2024-12-31", "y"]], 4, {"ragged": "pad"}),
+        # A title of several lines, of which one has a delimiter.
+        ("Report A\nby me; in May\n\na;b;c\n1;2;3\n4;5;6\n", "abc",
+         [["1", "2", "3"], ["4", "5", "6"]], 5, {"ragged": "pad"}),
+        ("Report A\nby me; in May\n\na;b;c\n1;2;3\n4;5;6\n", "abc",
+         [["1", "2", "3"], ["4", "5", "6"]], 5, {}),
         # Quotes that are text, and that are not.
         ("a|b\nx|# no\ny|'q'\n", "ab", [["x", "# no"], ["y", "'q'"]], 2, {}),
         ("a|b\nx|'y|z'\nw|q\n", "ab", [["x", "y|z"], ["w", "q"]], 2, {}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -125,7 +126,8 @@ def csv_options(
             rows = _cell_counts(source, found)
         if _are_longer(rows) and rows[0].cells == 1:
             # Padded, a title or a remark looks like a header whose row is short.
-            first = next(row for row in rows if row.cells > 1)
+            usual = Counter(row.cells for row in rows if row.cells > 1).most_common(1)[0][0]
+            first = next(row for row in rows if row.cells >= usual)
             below = told | {"skip": first.number, "delim": found["delim"]}
             below["comment"] = found.get("comment", "")
             again = sniffing.dialect(
