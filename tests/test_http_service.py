@@ -7,12 +7,15 @@ import json
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import redis
 
+from app.queue import keys
 from tests.conftest import poll_until
 from tests.harness import JOB_MODULES, Service, service
 from tests.web_process import Web
@@ -272,6 +275,12 @@ def test_rate_is_one_over_all_web_processes(
     assert int(answers[-1].headers["retry-after"]) > 0
 
 
+def hears(url: str, channel: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        ((_, count),) = client.pubsub_numsub(channel)
+    return bool(count)
+
+
 def test_sigterm_is_not_held_up_by_who_waits_or_follows(running: Service, tmp_path: Path) -> None:
     job, gate = gated(tmp_path)
     web = start(running, tmp_path)
@@ -280,6 +289,11 @@ def test_sigterm_is_not_held_up_by_who_waits_or_follows(running: Service, tmp_pa
         async with httpx2.AsyncClient(base_url=web.client.base_url, timeout=30) as client:
             path = (await client.post("/v1/jobs", json=job)).headers["location"]
             waiting = asyncio.create_task(client.get(path, headers={"Prefer": "wait=25"}))
+            # A request that has not arrived by then is lost with its connection.
+            channel = keys.events(path.removeprefix("/v1/jobs/"))
+            await asyncio.to_thread(
+                poll_until, partial(hears, running.url, channel), what="it waits"
+            )
             async with client.stream("GET", f"{path}/events", headers=STREAM) as stream:
                 text = ""
                 async for chunk in stream.aiter_text():

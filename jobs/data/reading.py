@@ -118,28 +118,9 @@ def csv_options(
             quotes.check(source, sniffing.by_first_line(source, told) | told, deadline)
         raise
     if params.ragged == "pad" and found["header"]:
-        rows = _cell_counts(source, found)
-        if rows and rows[0].cells == 1 and not _are_longer(rows) and "delim" not in told:
-            # What stands between cells in some rows only, and in no header, is text.
-            told["delim"] = beginning.likely_delimiter(source)
-            found = sniffing.dialect(connection, source, told | sampled, deadline)
-            rows = _cell_counts(source, found)
-        if _are_longer(rows) and rows[0].cells == 1:
-            # Padded, a title or a remark looks like a header whose row is short.
-            usual = Counter(row.cells for row in rows if row.cells > 1).most_common(1)[0][0]
-            first = next(row for row in rows if row.cells >= usual)
-            below = told | {"skip": first.number, "delim": found["delim"]}
-            below["comment"] = found.get("comment", "")
-            again = sniffing.dialect(
-                connection, source, _without(below, "header") | sampled, deadline
-            )
-            # A title of several lines is a row to who reads, and not always to who sniffs.
-            is_below = first.line == first.number or len(again["columns"]) == first.cells
-            if again["header"] and is_below:
-                told, found, rows = below, again, _cell_counts(source, again | below)
-        if rows and not _are_longer(rows):
-            # Else rows that are longer than the header make columns, or not, by where they stand.
-            found["columns"] = dict(islice(found["columns"].items(), rows[0].cells))
+        told, found = _below_titles(
+            connection, source, told, found, sampled=sampled, deadline=deadline
+        )
     texts = {name: "VARCHAR" for name in manner.texts if name in found["columns"]}
     found["columns"] |= texts
     if beginning.says_delimiter(source) is not None:
@@ -152,6 +133,40 @@ def csv_options(
     if options.get("parallel") is False:
         quotes.check(source, options, deadline)
     return options
+
+
+def _below_titles(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    told: Options,
+    found: Options,
+    *,
+    sampled: Options,
+    deadline: Deadline,
+) -> tuple[Options, Options]:
+    """What to tell, and what is found, of a file whose short rows are padded: so a title or a
+    remark looks like a header that is one."""
+    rows = _cell_counts(source, found)
+    if rows and rows[0].cells == 1 and not _are_longer(rows) and "delim" not in told:
+        # What stands between cells in some rows only, and in no header, is text.
+        told = told | {"delim": beginning.likely_delimiter(source)}
+        found = sniffing.dialect(connection, source, told | sampled, deadline)
+        rows = _cell_counts(source, found)
+    if _are_longer(rows) and rows[0].cells == 1:
+        usual = Counter(row.cells for row in rows if row.cells > 1).most_common(1)[0][0]
+        first = next(row for row in rows if row.cells >= usual)
+        below = told | {"skip": first.number, "delim": found["delim"]}
+        below["comment"] = found.get("comment", "")
+        again = sniffing.dialect(connection, source, _without(below, "header") | sampled, deadline)
+        # A title of several lines is a row to who reads, and not always to who sniffs.
+        is_below = first.line == first.number or len(again["columns"]) == first.cells
+        if again["header"] and is_below:
+            told, found, rows = below, again, _cell_counts(source, again | below)
+    if rows and not _are_longer(rows):
+        # Else rows that are longer than the header make columns, or not, by where they stand.
+        columns = dict(islice(found["columns"].items(), rows[0].cells))
+        found = found | {"columns": columns}
+    return told, found
 
 
 def _buffer(source: Source, manner: Manner) -> Options:
