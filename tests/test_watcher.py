@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from app.queue.connection import Reachability
+from app.queue.connection import Reachability, end_tasks
 from app.queue.errors import QueueUnavailableError
 from app.queue.events import Watcher
 from app.queue.progress import ProgressReporter
@@ -26,8 +26,7 @@ async def watching(scene: Scene) -> AsyncIterator[Watcher]:
     try:
         yield watcher
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end_tasks([running])
 
 
 @pytest.fixture

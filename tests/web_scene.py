@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from app.http.assembly import Parts, create_app
 from app.keyring import ApiKey
 from app.queue.audit import AuditTrail
+from app.queue.connection import end_tasks
 from app.queue.control import Control
 from app.queue.events import Watcher
 from app.queue.failures import FailureGroups
@@ -104,8 +105,7 @@ async def web_scene_on(
             async with connect(app, timeout=60) as client:
                 yield WebScene(heart, app, client, watcher)
         finally:
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            await end_tasks([hearing])
             await submitter.aclose()
             await control.aclose()
             await views.aclose()
