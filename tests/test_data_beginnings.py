@@ -67,6 +67,16 @@ def of_query(value: Any) -> str:
          [["1", "2", "3"], ["4", "5", "6"]], 5, {"ragged": "pad"}),
         ("Report A\nby me; in May\n\na;b;c\n1;2;3\n4;5;6\n", "abc",
          [["1", "2", "3"], ["4", "5", "6"]], 5, {}),
+        ("Report A\n\na|b|c\n1|x|u|\n2|y|v|\n", "abc",
+         [["1", "x", "u"], ["2", "y", "v"]], 4, {"ragged": "pad"}),
+        # Comments above and within, and delimiters in cells in quotes.
+        ('# c\na,b\n1,"2,5"\n# within\n', "ab", [["1", "2,5"]], 3, {}),
+        ('# one\n# two\na,b\n1,"9,9"\n# within\n', "ab", [["1", "9,9"]], 4, {"header": True}),
+        ("# one\n# two\n1,x\n2,y\n", ["column0", "column1"], [["1", "x"], ["2", "y"]], 3, {}),
+        ("\ufeff# one\n# two\na,b\n1,2\n3,4\n# within\n", "ab", A_B, 4, {}),
+        # No names.
+        ("a@x.com\tblue\t\nb@x.com\tred\t\n", ["column0", "column1", "column2"],
+         [["a@x.com", "blue", ""], ["b@x.com", "red", ""]], 1, {}),
         # Quotes that are text, and that are not.
         ("a|b\nx|# no\ny|'q'\n", "ab", [["x", "# no"], ["y", "'q'"]], 2, {}),
         ("a|b\nx|'y|z'\nw|q\n", "ab", [["x", "y|z"], ["w", "q"]], 2, {}),
@@ -96,6 +106,24 @@ def test_decimal_commas_cut_no_row(params: dict[str, Any]) -> None:
     """The sniffer takes them for delimiters where each cell has one."""
     assert queried(DECIMALS.encode(), **params) == (["valor", "preco"], [[1.5, 2.5], [3.25, 4.75]])
     assert validated(DECIMALS.encode(), **params) == [(2, ["1,50", "2,50"]), (3, ["3,25", "4,75"])]
+
+
+def test_types_are_found_below_comments() -> None:
+    assert queried(b'# c\na,b\n1,"2,5"\n# within\n3,"4,5"\n')[1] == [[1, "2,5"], [3, "4,5"]]
+
+
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ('a,b\nx,"1,5"\ny,"2,5"\n', [["x", 1.5], ["y", 2.5]]),
+        ("a,b\nx,2\ny,3\n", [["x", 2], ["y", 3]]),
+        ('"a","b"\n"1,5","2,5"\n', [[1.5, 2.5]]),
+        ('a,b\n"Smith; John","1,5"\n"Doe; J","2,5"\n', [["Smith; John", 1.5], ["Doe; J", 2.5]]),
+        ('Report; x\n\na,b\nx,"1,5"\ny,"2,5"\n', [["x", 1.5], ["y", 2.5]]),
+    ],
+)
+def test_told_decimal_comma_may_stand_beside_commas(data: str, rows: list[list[Any]]) -> None:
+    assert queried(data.encode(), decimal=",") == (["a", "b"], rows)
 
 
 def test_told_decimal_comma_is_no_delimiter() -> None:
@@ -141,7 +169,10 @@ def test_thousands_beside_decimal_commas() -> None:
     found = queried(b"nome;v;w\nAnn;1,5;1.234\nBob;2,5;2.500\n")
 
     assert found == (["nome", "v", "w"], [["Ann", 1.5, 1234.0], ["Bob", 2.5, 2500.0]])
-    # A point that is in front of decimals leaves all as it stands.
+    # A point that is in front of decimals leaves all as it stands, wherever it comes.
+    assert queried(b"a;b\n0.125;1,5\n0.375;2,5\n")[1] == [[0.125, "1,5"], [0.375, "2,5"]]
+    late = b"a;b\n" + b"1.234;1,5\n" * 3000 + b"2.5;2,5\n"
+    assert run("query", late, sql="SELECT max(a) AS a FROM input").rows == [{"a": 2.5}]
     assert queried(b"a;b\n1.500;1,5\n2.25;2,5\n")[1] == [[1.5, "1,5"], [2.25, "2,5"]]
 
 

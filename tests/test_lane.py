@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from asyncio import StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -86,6 +87,30 @@ async def test_task_that_is_cancelled_ends_wherever_its_command_is(client: Clien
             with pytest.raises(asyncio.CancelledError):
                 await task
     assert await client.echo("its own reply") == b"its own reply"
+
+
+async def test_nor_does_it_go_on_where_its_command_could_not_be_sent(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.ping()
+    write = StreamWriter.writelines
+    for steps in range(12):
+        faults = iter([ConnectionResetError("reset")])
+
+        def fail_first(
+            writer: StreamWriter, data: Any, faults: Iterator[Exception] = faults
+        ) -> None:
+            for fault in faults:
+                raise fault
+            write(writer, data)
+
+        monkeypatch.setattr(StreamWriter, "writelines", fail_first)
+        task = asyncio.ensure_future(until_answered(client.ping))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
 
 async def test_lane_notices_that_its_connection_has_ended_before_it_was_told(

@@ -113,12 +113,14 @@ def _mend(pool: Any) -> None:
     redis-py's ConnectionError when they have ended: what went as it was opened is written to all
     the same (redis-py 8.1: HELLO), and uvloop raises RuntimeError then, which nobody takes for an
     outage. CancelledError when their task is cancelled: they write within `wait_for`, which (3.11)
-    keeps it to itself where the command has just been sent, and the task would go on for ever.
+    keeps it to itself where the command has just been sent, or could not be, and the task would go
+    on for ever.
     """
     kind: Any = pool.connection_class
 
     class Connection(kind):  # type: ignore[misc]
-        # Not one level above: `wait_for` makes a task of this, and lets others go first.
+        # Looked at here, and not one level above: `wait_for` makes a task of this, and lets others
+        # go first.
         async def _send_packed_command(self, command: Any) -> None:
             if self._writer is None or self._writer.is_closing():
                 raise ConnectionError(ENDED)
@@ -128,11 +130,17 @@ def _mend(pool: Any) -> None:
             task = asyncio.current_task()
             assert task is not None
             canceled = task.cancelling()
-            await super().send_packed_command(*arguments, **options)
+            fault: Exception | None = None
+            try:
+                await super().send_packed_command(*arguments, **options)
+            except Exception as error:  # noqa: BLE001 - raised below
+                fault = error
             if task.cancelling() > canceled:
-                # Its reply would be taken for that of the next command.
+                # The reply would be taken for that of the next command.
                 await self.disconnect(nowait=True)
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError from fault
+            if fault is not None:
+                raise fault
 
     pool.connection_class = Connection
 

@@ -15,6 +15,7 @@ _LINE = r"[^\r\n]*+(?:\r\n|\r|\n)"
 NOTHING = "\x1f"
 # What Excel writes above a table, and reads there, to say what stands between the cells.
 _SAYS_DELIMITER = re.compile(r'\A\ufeff?"?sep=([\t,;|:])"?(?:\r\n|\r|\n)', re.IGNORECASE)
+_DECIMAL = re.compile(r"\d,\d")
 _BREAK = re.compile(r"\r\n|\r|\n")
 # That are compared with each other.
 SAMPLE_ROWS = 2_000
@@ -80,23 +81,33 @@ def has_quote_in_front(source: Source, delimiter: str) -> bool:
     return re.search(cell, text_of(source), re.MULTILINE) is not None
 
 
-def most_frequent(source: Source, but: str = "") -> str | None:
+def beside_decimal_commas(source: Source) -> str | None:
+    """The delimiter of a file whose decimals have commas; None where it may be a comma itself, as
+    some stand between other cells."""
+    lines = [line for _, line in bare_lines(source)]
+    for delimiter in DELIMITERS:
+        if delimiter != "," and 2 * sum(delimiter in line for line in lines) > len(lines):
+            return delimiter
+    return None if any("," in _DECIMAL.sub("", line) for line in lines) else NOTHING
+
+
+def most_frequent(source: Source) -> str | None:
     """The delimiter that the first line has most of, outside quotes."""
     line = QUOTED.sub("", first_line(source))
-    best = max((each for each in DELIMITERS if each != but), key=line.count)
+    best = max(DELIMITERS, key=line.count)
     return best if best in line else None
 
 
-def likely_delimiter(source: Source, but: str = "") -> str:
+def likely_delimiter(source: Source) -> str:
     """That of the first line, or of most lines, or what no text has."""
-    return most_frequent(source, but) or _in_most_lines(source, but) or NOTHING
+    return most_frequent(source) or _in_most_lines(source) or NOTHING
 
 
-def _in_most_lines(source: Source, but: str = "") -> str | None:
+def _in_most_lines(source: Source) -> str | None:
     """The delimiter that stands in more than half of its lines, though not in the first."""
-    lines = [line for line in text_of(source).splitlines() if line.strip()]
+    lines = [line for _, line in bare_lines(source)]
     for delimiter in DELIMITERS:
-        if delimiter != but and 2 * sum(delimiter in line for line in lines) > len(lines):
+        if 2 * sum(delimiter in line for line in lines) > len(lines):
             return delimiter
     return None
 

@@ -25,11 +25,11 @@ class Kinds:
     ) -> None:
         self._schema = schema
         self._decimal = decimal
-        # In groups: 2.5 is no number where decimals stand behind a comma.
+        # In groups, or 2.5 would be 25; nor has 0.125 any.
         self._grouped = None
         if thousands is not None:
             mark = re.escape(thousands)
-            self._grouped = re.compile(rf"\s*[+-]?\d{{1,3}}({mark}\d{{3}})+(?!{mark}|\d).*")
+            self._grouped = re.compile(rf"\s*[+-]?[1-9]\d{{0,2}}({mark}\d{{3}})+(?!{mark}|\d).*")
         self._thousands = thousands or ""
         self._known: dict[str, list[str]] = {}
 

@@ -78,7 +78,9 @@ def evened(source: Source, quote: str | None) -> Source:
     # Behind the last line may be the half of an end.
     sample = source.sample.decode(source.encoding, "ignore").encode().rstrip(b"\r\n")
     ends = _ends([sample], (quote if quote is not None else '"').encode())
-    return replace(source, is_uneven=len(ends) > 1)
+    # Behind a mark of UTF-8 it sees no comment in the first line.
+    is_hidden = source.encoding == "utf-8-sig" and sample.startswith(b"#")
+    return replace(source, is_uneven=is_hidden or len(ends) > 1)
 
 
 def ends_of(source: Source, quote: bytes, deadline: Deadline) -> set[bytes]:

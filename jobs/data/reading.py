@@ -35,8 +35,8 @@ BUFFER_BYTES = 12 * 1024 * 1024
 MAX_ROW_BYTES = 4 * 1024 * 1024
 _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN",
           "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMP"}  # fmt: skip
-_COMMA_DECIMAL = r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?"
-_THOUSANDS = r"[+-]?\d{1,3}(\.\d{3})*"
+_COMMA_DECIMAL = r"[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?"
+_THOUSANDS = r"[+-]?([1-9]\d{0,2}(\.\d{3})*|0)"
 Options = dict[str, Any]
 
 
@@ -154,7 +154,12 @@ def _below_titles(
         rows = _cell_counts(source, found)
     if _are_longer(rows) and rows[0].cells == 1:
         usual = Counter(row.cells for row in rows if row.cells > 1).most_common(1)[0][0]
-        first = next(row for row in rows if row.cells >= usual)
+        above = [row for row in rows if row.cells > 1]
+        place = next(place for place, row in enumerate(above) if row.cells >= usual)
+        # A header may be shorter than its rows, but stands right above them.
+        while place and above[place - 1].number == above[place].number - 1:
+            place -= 1
+        first = above[place]
         below = told | {"skip": first.number, "delim": found["delim"]}
         below["comment"] = found.get("comment", "")
         again = sniffing.dialect(connection, source, _without(below, "header") | sampled, deadline)
@@ -278,22 +283,27 @@ def _comma_decimals(
         for cell in map(sql.name, names)
     )
     limit = "" if manner.whole else f" LIMIT {beginning.SAMPLE_ROWS}"
-    try:
-        row = connection.execute(f"SELECT {looks} FROM (SELECT {shown} FROM {call}{limit})")
-        found = row.fetchone()
-    except duckdb.InvalidInputException:  # a row that cannot be read: it is named later
-        return {}
-    assert found is not None
-    numbers, is_grouped = [], False
-    for name, at in zip(names, range(0, len(found), 4), strict=True):
-        is_number, has_comma, has_point, is_whole = found[at : at + 4]
-        if kinds[name] == "VARCHAR" and is_number and has_comma:
-            numbers.append(name)
-            is_grouped |= has_point
-        elif kinds[name] == "DOUBLE" and "decimal_separator" not in options:
-            if not is_whole:
-                return {}  # a decimal point
-            is_grouped |= has_point
+    while True:
+        try:
+            row = connection.execute(f"SELECT {looks} FROM (SELECT {shown} FROM {call}{limit})")
+            found = row.fetchone()
+        except duckdb.InvalidInputException:  # a row that cannot be read: it is named later
+            return {}
+        assert found is not None
+        numbers, is_grouped = [], False
+        for name, at in zip(names, range(0, len(found), 4), strict=True):
+            is_number, has_comma, has_point, is_whole = found[at : at + 4]
+            if kinds[name] == "VARCHAR" and is_number and has_comma:
+                numbers.append(name)
+                is_grouped |= has_point
+            elif kinds[name] == "DOUBLE" and "decimal_separator" not in options:
+                if is_whole is False:
+                    return {}  # a decimal point
+                is_grouped |= bool(has_point)
+        if not (limit and numbers and is_grouped):
+            break
+        # Told of thousands, DuckDB (2.0) passes over a point wherever it stands.
+        limit = ""
     if not numbers:
         return {}
     changed: Options = {

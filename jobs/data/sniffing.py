@@ -22,8 +22,8 @@ _QUOTED_BYTES = re.compile(rb'"[^"]*"')
 _ALL_QUOTED = re.compile(r'"(?:[^"]|"")*+"([,;\t|])(?:"(?:[^"]|"")*+"\1)*+"(?:[^"]|"")*+"')
 # Lines above a table that are its title, where no blank line stands between.
 _TITLE_LINES = 10
-# What a column without one gets, or a number.
-_NO_NAME = re.compile(r"column\d+\Z|[\d.,+-]")
+# What a column without one gets, or a number, or an address.
+_NO_NAME = re.compile(r"column\d+\Z|[\d.,+-]|.*@")
 Options = dict[str, Any]
 
 
@@ -42,6 +42,8 @@ def dialect(
         elif comments:
             # Below them it passes over as many lines once more, at times (DuckDB 2.0).
             known = {"comment": found["comment"], "delim": found["delim"]}
+            if found["quote"] and "quote" not in told:
+                known |= {"quote": found["quote"], "escape": found["escape"]}
             skip = {"skip": above - comments} if found["skip"] <= above else {}
             found = _dialect(connection, source, told | known | skip, deadline) | known
     if found["header"] and not found.get("comment"):
@@ -58,7 +60,8 @@ def _dialect(
 ) -> Options:
     if "delim" not in told and told.get("decimal_separator") == ",":
         # It may as well stand between cells, to the sniffer.
-        told = told | {"delim": beginning.likely_delimiter(source, but=",")}
+        delimiter = beginning.beside_decimal_commas(source)
+        told = told | ({"delim": delimiter} if delimiter is not None else {})
     is_loose = not told.get("strict_mode", True)
     if is_loose and "delim" not in told:
         between = _ALL_QUOTED.fullmatch(beginning.first_line(source))
@@ -76,7 +79,9 @@ def _dialect(
     found = _named(connection, source, told, found)
     if "skip" not in told and _is_table_above(source, found):
         # No title, but rows of other lengths than the last ones: reading names the first.
-        found = by_first_line(source, told)
+        comment = {"comment": found["comment"]} if found.get("comment") else {}
+        known = comment | {"delim": found["delim"]} if comment else {}
+        found = by_first_line(source, told | known) | comment
     if "quote" not in told:
         _find_quote(connection, source, told, found, deadline)
         if is_loose:
