@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import socket
 import sys
@@ -26,7 +25,6 @@ def worker_facts() -> dict[str, str]:
         "ip_address": _address_of(host),
         "version": RQ_VERSION,
         "python_version": sys.version.replace("\n", " "),
-        "x_platform": platform.platform(),
     }
 
 
