@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,32 @@ from tests.http_doubles import bearer
 from tests.running_service import MASTER, RunningService, running_service
 
 
+@dataclass(frozen=True)
+class Described:
+    """A running service, and for each run of schemathesis a job of it that has ended."""
+
+    service: RunningService
+    job_ids: list[str]
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     """Its answers are looked at. The thousands of jobs that it takes for them are not waited for:
     those with a process of their own run when nobody else wants the processor.
     """
     with running_service(tmp_path_factory.mktemp("service"), WORKER_PROCESSES="1") as running:
+        job_ids = [_ended_job(running) for _ in range(len(PARTS) + 1)]
         (nursery,) = children_of(running.worker.pid)
         os.setpriority(os.PRIO_PROCESS, nursery, 19)
         with suppress(OSError):  # or that would count among its own session only: sched(7)
             Path(f"/proc/{nursery}/autogroup").write_text("19")
-        yield running
+        yield Described(running, job_ids)
+
+
+def _ended_job(service: RunningService) -> str:
+    job = service.client.post("/v1/jobs", json={"type": "log.write", "params": {"message": "x"}})
+    job_id: str = service.ended(job.json())["id"]
+    return job_id
 
 
 ONE_BY_ONE = ("--phases", "examples,coverage,fuzzing")
@@ -43,21 +59,18 @@ PARTS = {
 }
 
 
-def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> None:
+def run_schemathesis(described: Described, folder: Path, *arguments: str) -> None:
     """All checks over every operation; a failure is told as schemathesis tells it."""
-    # Another part may have paused it.
-    service.client.post("/v1/queues/default/resume").raise_for_status()
-    job = service.client.post("/v1/jobs", json={"type": "log.write", "params": {"message": "x"}})
     variables = {
         "RECADO_KEY": bearer(MASTER)["Authorization"].removeprefix("Bearer "),
-        "RECADO_JOB": service.ended(job.json())["id"],
+        "RECADO_JOB": described.job_ids.pop(),
         "PYTHONPATH": str(ROOT),
     }
     configuration = ROOT / "tests" / "schemathesis.toml"
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration),
-            "run", f"{service.url}/openapi.json", "--no-color", *arguments,
+            "run", f"{described.service.url}/openapi.json", "--no-color", *arguments,
         ],
         cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -67,10 +80,10 @@ def run_schemathesis(service: RunningService, folder: Path, *arguments: str) -> 
 
 @pytest.mark.first
 @pytest.mark.parametrize("part", PARTS)
-def test_service_obeys_its_description(service: RunningService, tmp_path: Path, part: str) -> None:
-    run_schemathesis(service, tmp_path, "--max-examples", "5", *PARTS[part])
+def test_service_obeys_its_description(described: Described, tmp_path: Path, part: str) -> None:
+    run_schemathesis(described, tmp_path, "--max-examples", "5", *PARTS[part])
 
 
 @pytest.mark.slow
-def test_service_obeys_its_description_for_long(service: RunningService, tmp_path: Path) -> None:
-    run_schemathesis(service, tmp_path, "--max-examples", "100")
+def test_service_obeys_its_description_for_long(described: Described, tmp_path: Path) -> None:
+    run_schemathesis(described, tmp_path, "--max-examples", "100")
