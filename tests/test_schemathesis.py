@@ -31,7 +31,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     those with a process of their own run when nobody else wants the processor.
     """
     with running_service(tmp_path_factory.mktemp("service"), WORKER_PROCESSES="1") as running:
-        job_ids = [_ended_job(running) for _ in range(len(PARTS) + 1)]
+        job_ids = [_ended_job(running) for _ in range(len(PARTS) + 2)]
         (nursery,) = children_of(running.worker.pid)
         os.setpriority(os.PRIO_PROCESS, nursery, 19)
         with suppress(OSError):  # or that would count among its own session only: sched(7)
@@ -45,6 +45,7 @@ def _ended_job(service: RunningService) -> str:
     return job_id
 
 
+# Minutes of requests that are made by chance; .ci/run has them in a step of their own.
 ONE_BY_ONE = ("--phases", "examples,coverage,fuzzing")
 # Each is a test, so that they are spread over the processes that run tests. What is known of
 # one operation's answers is used for others below the same path.
@@ -54,9 +55,9 @@ PARTS = {
     "batches": (*ONE_BY_ONE, "--include-path-regex", "^/v1/batches"),
     "data": (*ONE_BY_ONE, "--include-path-regex", "^/v1/data"),
     "others": (*ONE_BY_ONE, "--exclude-path-regex", "^/v1/(jobs|emails|batches|data)"),
-    # One after the other along their links, which the examples' answers show.
-    "together": ("--phases", "examples,stateful"),
 }
+# One after the other along their links, which the examples' answers show.
+TOGETHER = ("--phases", "examples,stateful")
 
 
 def run_schemathesis(described: Described, folder: Path, *arguments: str) -> None:
@@ -79,8 +80,15 @@ def run_schemathesis(described: Described, folder: Path, *arguments: str) -> Non
 
 
 @pytest.mark.first
+def test_service_obeys_its_description(described: Described, tmp_path: Path) -> None:
+    run_schemathesis(described, tmp_path, "--max-examples", "5", *TOGETHER)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_service_obeys_its_description(described: Described, tmp_path: Path, part: str) -> None:
+def test_each_operation_obeys_its_description(
+    described: Described, tmp_path: Path, part: str
+) -> None:
     run_schemathesis(described, tmp_path, "--max-examples", "5", *PARTS[part])
 
 
