@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,23 @@ def require_port(port: int) -> None:
             ) from error
 
 
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on now."""
-    with contextlib.ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in sockets]
+class Ports:
+    """Different ports that nobody listens on now. The kernel gives them to nobody who asks for
+    any port, nor to outgoing connections, for as long as this is open; who names one gets it.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._holders = [socket.socket() for _ in range(count)]
+        for holder in self._holders:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind((HOST, 0))
+        self.numbers: list[int] = [holder.getsockname()[1] for holder in self._holders]
+        if sys.platform != "linux":
+            self.close()  # elsewhere nobody could listen there, by name neither
+
+    def close(self) -> None:
+        for holder in self._holders:
+            holder.close()
 
 
 def _other(port: int) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import closing
 from urllib.parse import urlsplit
 
 from app import settings as settings_
@@ -32,8 +33,9 @@ def main() -> int:
     try:
         if settings.port:
             claims.require_port(settings.port)
-        with claims.folder_claimed(settings.data_dir) as lock:
-            return _run(Plan(settings, lock, with_examples=options.examples), started)
+        with claims.folder_claimed(settings.data_dir) as lock, closing(claims.Ports(4)) as ports:
+            plan = Plan(settings, lock, ports.numbers, with_examples=options.examples)
+            return _run(plan, started)
     except claims.ClaimError as error:
         sys.stderr.write(f"bin/dev: {error}.\n")
         return 1
@@ -72,12 +74,14 @@ def _run(plan: Plan, started: float) -> int:
 class Plan:
     """Which parts run, where they listen, and what each is told."""
 
-    def __init__(self, settings: Settings, lock: int, *, with_examples: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, lock: int, ports: list[int], *, with_examples: bool = False
+    ) -> None:
         self.settings = settings
         self._lock = lock
         self._with_examples = with_examples
         self.names = (*NAMES, EXAMPLES) if with_examples else NAMES
-        self._valkey_port, self._smtp_port, any_port, self._examples_port = claims.free_ports(4)
+        self._valkey_port, self._smtp_port, any_port, self._examples_port = ports
         self._port = settings.port if settings.port else any_port
         embeds_redis = settings.redis_url is None
         embeds_mail = settings.mail_server_url is None
