@@ -52,6 +52,8 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_unconfigure() -> None:
     """What is frozen outlives the interpreter, and libraries complain of it (nanobind)."""
     gc.unfreeze()
+    while _ports:
+        _ports.pop().close()
 
 
 @pytest.hookimpl(trylast=True)
