@@ -169,7 +169,7 @@ async def test_service_is_not_ready_while_the_server_refuses_to_write_for_a_reas
 
 async def test_server_without_a_connection_for_us_says_so(own: Scene, valkey: ValkeyServer) -> None:
     async with scene_on(valkey.url) as late:
-        hasty = Submitter(late.client, late.reachability, give_up_seconds=0.2)
+        hasty = Submitter(late.client, late.reachability, give_up_seconds=3.0)
         own.redis.config_set("maxclients", 1)
 
         with pytest.raises(QueueUnavailableError, match="no more connections"):

@@ -124,7 +124,7 @@ async def test_stopped_job_is_kept_as_long_as_a_canceled_one(
 
 
 async def test_redis_that_does_not_answer_is_503_and_reads_are_too(valkey: ValkeyServer) -> None:
-    async with web_scene_on(valkey.url, give_up_seconds=1.0) as web:
+    async with web_scene_on(valkey.url, give_up_seconds=3.0) as web:
         job_id = await web.submit()
         assert valkey.process is not None
         valkey.process.send_signal(signal.SIGSTOP)
