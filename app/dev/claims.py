@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,11 @@ class Ports:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind((HOST, 0))
         self.numbers: list[int] = [holder.getsockname()[1] for holder in self._holders]
-        if sys.platform != "linux":
-            self.close()  # elsewhere nobody could listen there, by name neither
+        try:
+            for number in self.numbers:
+                socket.create_server((HOST, number)).close()
+        except OSError:
+            self.close()  # not Linux: where one is bound, nobody else may listen
 
     def close(self) -> None:
         for holder in self._holders:
