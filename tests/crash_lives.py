@@ -40,6 +40,8 @@ class Life:
     asked: Literal["cancel", "leave"] | None = None
     together: Literal["batch", "slot", "large batch"] | None = None
     expired: bool = False
+    # Until it has ended: no worker claims from its queue.
+    paused: bool = False
     # Each job's outcome is told by another one.
     notify: bool = False
 
@@ -73,6 +75,7 @@ LIVES = {
     "stopped": _stopped("test.nap"),
     "stopped process": _stopped("test.nap_process"),
     "expired": Life((Member("test.note", "canceled", ()),), expired=True),
+    "expired in a pause": Life((Member("test.note", "canceled", ()),), expired=True, paused=True),
     "dependent": Life((Member("test.note"), Member("test.note", after=0))),
     "failed parent": Life((_FAILED, Member("test.note", "canceled", (), after=0))),
     "batch": Life((Member("test.note"), _FAILED, _RETRIED), together="batch"),

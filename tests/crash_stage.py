@@ -101,6 +101,8 @@ class Stage:
         """The life's jobs in a queue of their own, so that only their own victim takes them."""
         number = next(self._numbers)
         point = Point(name, victim, at, moment, f"q{number}", self._folder / f"journal-{number}")
+        if point.life.paused:
+            self._client.sadd("rq:recado:paused", point.queue)
         drafts = _drafts(point)
         point.job_ids = [each.id for each in drafts]
         if point.life.together == "batch":
@@ -177,6 +179,7 @@ class Stage:
             )
             os.kill(pid, signal.SIGTERM)
             poll_until(lambda: have_ended(pid), what="the second worker has ended")
+            self._client.srem("rq:recado:paused", *(point.queue for point in points))
         finally:
             kill(*alive_in(pid))
 

@@ -137,7 +137,7 @@ SAMPLE: list[tuple[str, Victim, At]] = [
     ("failed", "both", ("end", 1)),
     ("stopped", "both", ("claim", 1)),
     ("stopped", "both", ("end", 1)),
-    ("expired", "both", ("promote", 1)),
+    ("expired in a pause", "both", ("promote", 1)),
     ("dependent", "both", ("end", 1)),
     ("dependent", "both", ("end", 2)),
     ("failed parent", "both", ("end", 1)),
@@ -151,10 +151,11 @@ SAMPLE: list[tuple[str, Victim, At]] = [
     ("finished", "valkey", ("end", 1)),
     ("dependent", "valkey", ("end", 1)),
 ]
-# It may be over before its worker gets so far.
+# It may be over before its worker gets so far: whichever comes first ends what has expired.
 PERHAPS: list[tuple[str, Victim, At]] = [
     ("retry", "both", ("promote", 3)),
     ("expired", "both", ("claim", 1)),
+    ("expired", "both", ("promote", 1)),
 ]
 
 
