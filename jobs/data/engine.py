@@ -89,8 +89,9 @@ class Engine:
             ":memory:",
             config={
                 "threads": str(min(threads, len(os.sched_getaffinity(0)))),
-                # For files across a network. Eight of them (DuckDB 2.0) take 64 MiB of addresses.
-                "async_threads": "1",
+                # For files across a network. With any, a COPY that is cut short may wait for ever:
+                # who aborts its writes holds a lock that a write under way needs (DuckDB 2.0).
+                "async_threads": "0",
                 "memory_limit": f"{_memory_bytes(memory_share) // 1024}KiB",
                 "temp_directory": str(temporary),
                 "max_temp_directory_size": f"{_temp_bytes(folder) // 1024}KiB",
