@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs.data import engine
 from tests.data_scene import run
 
 
-def cut_short(times: int) -> None:
+def cut_short(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    written: list[Path] = []
+    keep_size = engine.Engine.keep_size
+
+    def keep(self: engine.Engine, target: Path) -> None:
+        written.append(target)
+        keep_size(self, target)
+
+    monkeypatch.setattr(engine.Engine, "keep_size", keep)
+    # While writes are under way that were begun before anybody looked.
+    monkeypatch.setattr(engine, "WATCH_SECONDS", 0.001)
     for _ in range(times):
         done = run(
             "query", rows=[{"a": 1}], sql="SELECT range AS n, range * 2 AS m FROM range(1000000)",
@@ -16,19 +28,16 @@ def cut_short(times: int) -> None:
         )  # fmt: skip
 
         assert done.code == "result_too_large"
+    assert len(written) < times, "none was cut short: each was whole before it was found too large"
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While writes are under way that were begun before anybody looked."""
-    monkeypatch.setattr(engine, "WATCH_SECONDS", 0.001)
-
-
-def test_result_that_is_too_large_ends_its_job() -> None:
+def test_result_that_is_too_large_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """One in 150 waited for ever, for what it was about to write."""
-    cut_short(100)
+    cut_short(monkeypatch, 100)
 
 
 @pytest.mark.slow
-def test_result_that_is_too_large_ends_its_job_thousands_of_times() -> None:
-    cut_short(3000)
+def test_result_that_is_too_large_ends_its_job_thousands_of_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut_short(monkeypatch, 3000)

@@ -19,10 +19,17 @@ from tests.running_service import MASTER, RunningService, running_service
 
 @dataclass(frozen=True)
 class Described:
-    """A running service, and for each run of schemathesis a job of it that has ended."""
+    """A running service, and jobs of it that have ended: one for each run of schemathesis, and
+    as many again, as a run may delete what it is shown in a list."""
 
     service: RunningService
     job_ids: list[str]
+
+    def ended_job(self) -> str:
+        while True:
+            job_id = self.job_ids.pop()
+            if self.service.client.get(f"/v1/jobs/{job_id}").status_code == 200:
+                return job_id
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     those with a process of their own run when nobody else wants the processor.
     """
     with running_service(tmp_path_factory.mktemp("service"), WORKER_PROCESSES="1") as running:
-        job_ids = [_ended_job(running) for _ in range(len(PARTS) + 2)]
+        job_ids = [_ended_job(running) for _ in range(2 * len(PARTS) + 4)]
         (nursery,) = children_of(running.worker.pid)
         os.setpriority(os.PRIO_PROCESS, nursery, 19)
         with suppress(OSError):  # or that would count among its own session only: sched(7)
@@ -45,7 +52,7 @@ def _ended_job(service: RunningService) -> str:
     return job_id
 
 
-# Minutes of requests that are made by chance; .ci/run has them in a step of their own.
+# Minutes of generated requests; .ci/run has them in a step of their own.
 ONE_BY_ONE = ("--phases", "examples,coverage,fuzzing")
 # Each is a test, so that they are spread over the processes that run tests. What is known of
 # one operation's answers is used for others below the same path.
@@ -62,9 +69,11 @@ TOGETHER = ("--phases", "examples,stateful")
 
 def run_schemathesis(described: Described, folder: Path, *arguments: str) -> None:
     """All checks over every operation; a failure is told as schemathesis tells it."""
+    # Another run may have paused it.
+    described.service.client.post("/v1/queues/default/resume").raise_for_status()
     variables = {
         "RECADO_KEY": bearer(MASTER)["Authorization"].removeprefix("Bearer "),
-        "RECADO_JOB": described.job_ids.pop(),
+        "RECADO_JOB": described.ended_job(),
         "PYTHONPATH": str(ROOT),
     }
     configuration = ROOT / "tests" / "schemathesis.toml"

@@ -85,8 +85,8 @@ def require_port(port: int) -> None:
 
 
 class Ports:
-    """Different ports that nobody listens on now. The kernel gives them to nobody who asks for
-    any port, nor to outgoing connections, for as long as this is open; who names one gets it.
+    """Different ports that nobody listens on now. Linux gives them to nobody who asks for any
+    port, nor to outgoing connections, for as long as this is open; who names one gets it.
     """
 
     def __init__(self, count: int) -> None:

@@ -90,7 +90,8 @@ class Engine:
             config={
                 "threads": str(min(threads, len(os.sched_getaffinity(0)))),
                 # For files across a network. With any, a COPY that is cut short may wait for ever:
-                # who aborts its writes holds a lock that a write under way needs (DuckDB 2.0).
+                # AsyncWriteQueue::AbortWrites waits with a lock that a write under way needs
+                # (DuckDB 2.0.0; test_data_cut_short.py tells when it is mended).
                 "async_threads": "0",
                 "memory_limit": f"{_memory_bytes(memory_share) // 1024}KiB",
                 "temp_directory": str(temporary),
