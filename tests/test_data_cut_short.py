@@ -1,4 +1,4 @@
-"""A data job that is cut short while it writes ends, each time."""
+"""A data job that is cut short while it writes, or finds a fault, ends: each time."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ def cut_short(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 def test_result_that_is_too_large_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """One in 150 waited for ever, for what it was about to write."""
     cut_short(monkeypatch, 100)
+
+
+def test_fault_in_the_middle_ends_its_job() -> None:
+    """One in 50 waited for ever: rows that came before the fault were about to be written."""
+    for row in range(200_000, 900_000, 7_000):
+        done = run(
+            "query", rows=[{"a": 1}],
+            sql=f"SELECT range AS n, CASE WHEN range = {row} THEN error('it is odd') ELSE 'a' END"
+            " AS m FROM range(1000000)",
+        )  # fmt: skip
+
+        assert (done.code, "it is odd" in str(done.error)) == ("sql_error", True)
 
 
 @pytest.mark.slow
